@@ -1,0 +1,151 @@
+"""``delia VERB --config a.yaml [--config b.yaml] [key.path=value ...]``"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from filelock import FileLock, Timeout
+
+from delia_ray.artifacts import Artifact, Provenance
+from delia_ray.config import build_config, describe
+from delia_ray.errors import UserError
+from delia_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from delia_ray.terminal import Terminal
+
+VERBS = {
+    "run": "all stages in order; what is finished already is reused",
+    "synthesize": "diverse queries and the model's own answers",
+    "rewrite": "the task's rows under many wordings of its instruction",
+    "mix": "the training rows of every arm",
+    "finetune": "train every arm",
+    "export": "finished models, checked in transformers and in vLLM",
+    "score": "ask every finished model over a live endpoint",
+    "report": "the page and report.json",
+    "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
+    "show": "the chain of artifacts of a run",
+    "init": "write a commented config to the standard output",
+}
+_TAIL_LINES = 30
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0 done, 1 failed, 2 something the user can fix."""
+    args = _parser().parse_intermixed_args(argv)
+    if args.verb == "init":
+        print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
+        return 0
+    try:
+        settings = build_config(Settings, args.config, args.overrides)
+        if args.verb == "show":
+            from delia_ray.lineage import show  # noqa: PLC0415
+
+            print("\n".join(show(settings.run.path)))
+            return 0
+        return _work(args.verb, settings)
+    except UserError as error:
+        print(f"delia: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="delia",
+        description="Tune a language model on a small task and its own diverse answers (DELIA, arXiv 2408.10841).",
+        epilog="keys, each settable as KEY=VALUE:\n" + "\n".join(describe(Settings)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {text}" for verb, text in VERBS.items()))
+    parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="YAML file; later ones win")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="one setting, for example mix.ratio=4")
+    return parser
+
+
+def _work(verb: str, settings: Settings) -> int:
+    from delia_ray.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
+
+    log = settings.run.path / "logs" / f"{verb}.log"
+    sys.excepthook = partial(_show_failure, verb, log)
+    with chatter_to(log) as stream:
+        try:
+            with _locked(settings.run.path):
+                return _build(verb, settings, Terminal(stream), stream)
+        except KeyboardInterrupt:
+            stream.write("\ninterrupted; the same command goes on where this one stopped\n")
+            return 130
+
+
+def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from delia_ray.pipeline import Pipeline  # noqa: PLC0415  Ray and transformers take seconds to import
+
+    with Pipeline(settings, terminal, provenance()) as pipeline:
+        match verb:
+            case "synthesize":
+                _ = pipeline.diverse
+            case "rewrite":
+                _ = pipeline.rewritten
+            case "mix":
+                _ = [pipeline.mixed(arm) for arm in pipeline.arms]
+            case "finetune":
+                _ = [pipeline.checkpoint(arm) for arm in pipeline.arms]
+            case "export":
+                _ = pipeline.models()
+            case "score":
+                _ = pipeline.scores()
+            case "serve":
+                url = pipeline.endpoint(pipeline.models())
+                terminal.console.print(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
+                signal.pause()
+            case _:
+                _finish(pipeline.report(), terminal, stream)
+    return 0
+
+
+def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
+    """The table at the end, and where the page is."""
+    from delia_ray.reporting.table import results_table  # noqa: PLC0415
+
+    terminal.console.print(results_table(report))
+    stream.write(f"report: {report.data / 'index.html'}\n")
+
+
+def provenance() -> Provenance:
+    """The commit of the working folder, if it is a checkout, and this process's argv."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return Provenance(git.stdout.strip() or None, sys.argv)
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    """Keep a second process out of the run while this one works; the system lets go when the process dies."""
+    try:
+        with FileLock(run / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"run.name: another process is working on {run}; wait for it, or give this run another name") from None
+
+
+def _show_failure(verb: str, log: Path, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The process's last words after a failure that is not the user's: the end of the log, and where the rest is."""
+    from delia_ray.terminal import last_lines  # noqa: PLC0415
+
+    with log.open("a") as stream:
+        traceback.print_exception(kind, error, trace, file=stream)
+    print(f"\ndelia {verb} failed. The end of {log}:\n", *last_lines(log, _TAIL_LINES), f"\nmore in {log}", sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""Typed configuration: pydantic models, layered from YAML files and ``key=value`` overrides.
+
+Precedence, later wins: field defaults < ``--config`` files left to right < overrides.
+Overrides arrive as text and stay text: the schema, not YAML, decides what they mean, so
+``run.rev=12e4567`` is the string a user typed and never the float infinity.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from delia_ray.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+Tree = dict[str, Any]
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, closed to unknown keys, documented in place."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_variant(cls, data: Any) -> Any:
+        """A section that names no ``kind`` means the kind of its default."""
+        if not isinstance(data, Mapping):
+            return data
+        filled = dict(cast(Mapping[str, Any], data))
+        for name, field in cls.model_fields.items():
+            kind, given = getattr(field.default, "kind", None), filled.get(name)
+            if kind is not None and isinstance(given, Mapping) and "kind" not in given:
+                filled[name] = {"kind": kind, **cast(Mapping[str, Any], given)}
+        return filled
+
+
+class ConfigError(UserError):
+    """A config file or override the user can fix. The message says where and how."""
+
+
+def build_config(schema: type[ConfigT], files: Sequence[Path], overrides: Sequence[str]) -> ConfigT:
+    """Merge ``files`` and ``overrides`` and validate the result as ``schema``.
+
+    Raises:
+        ConfigError: a file cannot be read or is not a mapping, an override has no ``=``, or a value does not
+            fit the schema. Every bad field is reported at once, by its dotted path.
+    """
+    tree: Tree = {}
+    for file in files:
+        tree = _merge(tree, _read(file))
+    for override in overrides:
+        tree = _merge(tree, _parse_override(override))
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("config: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line a field of ``schema``: dotted path, default, documentation."""
+    lines: list[str] = []
+    for name, field in schema.model_fields.items():
+        nested = list(_models(field.annotation))
+        for model in nested:
+            lines += describe(model, f"{prefix}{name}.")
+        if not nested:
+            default = "required" if field.is_required() else repr(field.default)
+            lines.append(f"  {prefix}{name}  ({default})  {' '.join((field.description or '').split())}".rstrip())
+    return list(dict.fromkeys(lines))
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        layer: object = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"--config {file}: {error.strerror}; name a YAML file that exists (`delia init > my.yaml` writes one)") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(layer, Mapping):
+        raise ConfigError(f"--config {file}: expected a mapping at the top level, found {type(layer).__name__}")
+    return cast(Mapping[str, Any], layer)
+
+
+def _explain(error: Any) -> str:
+    path = ".".join(map(str, error["loc"])) or "<root>"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown key (`delia --help` lists the keys)"
+    shown = "" if error["type"] == "missing" else f", found {error['input']!r}"
+    return f"{path}: {error['msg']}{shown}"
+
+
+def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> Tree:
+    merged = dict(base)
+    for key, value in layer.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merge(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
+        merged[key] = value
+    return merged
+
+
+def _parse_override(override: str) -> Tree:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"override {override!r} is not KEY=VALUE, for example mix.ratio=4")
+    value: Any = None if text == "null" else text
+    if text[:1] in ("[", "{"):
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {path}: not valid YAML: {' '.join(str(error).split())}") from None
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The config classes an annotation can hold, looking through unions and ``Annotated``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [model for part in get_args(annotation) for model in _models(part)]
+    return []

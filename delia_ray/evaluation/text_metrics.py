@@ -1,0 +1,56 @@
+"""Row scores for the user's own task: each compares one output with the row's target and gives 0 or 1."""
+
+from collections.abc import Callable, Mapping
+
+from delia_ray.errors import UserError
+from delia_ray.evaluation.format_metrics import parse_verdict, strict_json
+from delia_ray.fingerprint import canonical_json
+
+
+def exact_match(output: str, reference: str) -> float:
+    """1 if they are the same text, apart from white space around them."""
+    return float(output.strip() == reference.strip())
+
+
+def contains(output: str, reference: str) -> float:
+    """1 if the trimmed reference occurs in the output, letter for letter."""
+    return float(reference.strip() in output)
+
+
+def json_valid(output: str, reference: str) -> float:
+    """1 if the whole trimmed output is JSON, whatever it says."""
+    return float(_canonical(output) is not None)
+
+
+def json_match(output: str, reference: str) -> float:
+    """1 if both are the same JSON value: key order, white space and ``1.0`` for ``1`` do not matter.
+
+    Raises:
+        UserError: the reference is not JSON, so that no output could match it.
+    """
+    wanted = _canonical(reference)
+    if wanted is None:
+        raise UserError(f"task.test: the target {reference[:80]!r} is not JSON; correct it, or choose another task.metric than json_match")
+    return float(_canonical(output) == wanted)
+
+
+def in_format(output: str, reference: str) -> float:
+    """1 if the whole trimmed output is in the built-in task's format, whatever it decides."""
+    return float(parse_verdict(output, "json") is not None)
+
+
+METRICS: Mapping[str, Callable[[str, str], float]] = {
+    "exact_match": exact_match,
+    "contains": contains,
+    "json_valid": json_valid,
+    "json_match": json_match,
+    "format": in_format,
+}
+"""Name in ``task.metric`` -> row score (output, reference). A reference scores 1 against itself if the metric fits the data."""
+
+
+def _canonical(text: str) -> str | None:
+    try:
+        return canonical_json(strict_json(text.strip()))
+    except (ValueError, RecursionError):  # the encoder has a depth limit of its own
+        return None

@@ -1,0 +1,45 @@
+"""A stable name for *what was asked for*: the same request hashes alike in every process."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from delia_ray.errors import UserError
+
+
+def canonical_json(value: object) -> str:
+    """``value`` as sorted, compact JSON. A value JSON cannot hold raises ``TypeError``."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(value: object) -> str:
+    """The first 12 hex digits of the SHA-256 of ``canonical_json(value)``."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of the file's bytes, 64 hex digits.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}; name a file that can be read") from None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """One line a leaf that differs, as ``path: old -> new``."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after, path = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(cast(Mapping[str, Any], before), cast(Mapping[str, Any], after), f"{path}.")
+        elif before != after:
+            yield f"{path}: {before!r} -> {after!r}"

@@ -1,0 +1,220 @@
+"""The whole chain in order. Reads like the recipe it is: each step takes finished artifacts and gives one."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from delia_ray.artifacts import Adopted, Artifact, Provenance
+from delia_ray.cards import model_card
+from delia_ray.evaluation.stage import score
+from delia_ray.mixing.config import MixConfig
+from delia_ray.mixing.stage import mix
+from delia_ray.models import adopt_model, load_tokenizer
+from delia_ray.placement import Placement
+from delia_ray.progress import Line, Progress
+from delia_ray.reporting.stage import report
+from delia_ray.rewriting.config import ModelRewrite
+from delia_ray.rewriting.engine import completer
+from delia_ray.rewriting.gate import SHAPE_WORDS
+from delia_ray.rewriting.stage import Complete, rewrite
+from delia_ray.runtime import connect
+from delia_ray.serving.endpoint import open_endpoint
+from delia_ray.settings import Arm, Settings
+from delia_ray.synthesis.stage import Site, answer, ask
+from delia_ray.tasks.config import FormatTask
+from delia_ray.tasks.formatted import LABEL_WORDS
+from delia_ray.tasks.stage import prepare_task
+from delia_ray.training.batches import steps_for
+from delia_ray.training.export import ExportRequest, export
+from delia_ray.training.stage import Request, finetune
+from delia_ray.training.start import prepare_start
+from delia_ray.training.tokens import check_chat_template
+
+BASE = "base"
+
+
+@dataclass
+class Pipeline:
+    """One run: its settings, what is finished, and the means to build the rest.
+
+    Each property or method returns its artifact and builds what it needs first. Nothing is built twice, and a run whose
+    artifacts are all finished starts neither Ray nor an engine.
+    """
+
+    settings: Settings
+    progress: Progress
+    provenance: Provenance
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _url: str | None = None
+
+    def __enter__(self) -> "Pipeline":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def placement(self) -> Placement:
+        return self.settings.placement
+
+    @cached_property
+    def arms(self) -> dict[str, Arm]:
+        """The arms that are trained, in order."""
+        return {name: arm for name, arm in self.settings.arms.items() if arm is not None}
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """The task's new tokens."""
+        return () if self.settings.task.token is None else (self.settings.task.token,)
+
+    @cached_property
+    def model(self) -> Adopted:
+        """The model to tune, found and checked."""
+        with self.progress.stage("model") as line:
+            line.say(self.settings.model)
+            adopted = adopt_model(self.settings.model)
+            check_chat_template(load_tokenizer(adopted.path), str(adopted.path))
+            return adopted
+
+    @cached_property
+    def task(self) -> Artifact:
+        """The task's rows in splits."""
+        with self.progress.stage("task"):
+            return prepare_task(self.settings.task, self._path("task"), self.provenance)
+
+    @cached_property
+    def start(self) -> Artifact:
+        """The model with the new tokens, untrained."""
+        model = self.model
+        with self.progress.stage("start"):
+            return prepare_start(model, self.tokens, self.settings.task.token_init, self._path("start"), self.provenance)
+
+    @cached_property
+    def rewritten(self) -> Artifact:
+        """The task's rows under many wordings."""
+        task = self.task
+        with self.progress.stage("rewrite"):
+            forbidden = (*SHAPE_WORDS, *LABEL_WORDS) if isinstance(self.settings.task, FormatTask) else ()
+            return rewrite(
+                self.settings.rewriting, task, self.settings.task.token, forbidden, self._completer(), self._path("rewritten"), self.provenance
+            )
+
+    @cached_property
+    def diverse(self) -> Artifact | None:
+        """The pool of diverse rows; null where no arm takes any."""
+        ratio = max(self._ratio(arm) for arm in self.arms.values())
+        if ratio == 0:
+            return None
+        wanted = int(ratio * int(self.task.manifest.counts["train"]))
+        config, model = self.settings.synthesize_for(wanted), self.model
+        with self.progress.stage("queries") as line:
+            queries = ask(config, self._site(model, line), self._path("queries"))
+        with self.progress.stage("answers") as line:
+            return answer(config, queries, self._site(model, line), self._path("diverse"))
+
+    def mixed(self, arm: str) -> Artifact:
+        """The training rows of ``arm``."""
+        rewritten, diverse = self.rewritten, self.diverse
+        config = MixConfig(ratio=self._ratio(self.arms[arm]), seed=self.settings.mix.seed)
+        with self.progress.stage(f"mix {arm}"):
+            return mix(config, rewritten, diverse, self._connect, self._path("arms", arm, "mixed"), self.provenance)
+
+    def checkpoint(self, arm: str) -> Artifact:
+        """What ``arm`` learnt."""
+        start, mixed = self.start, self.mixed(arm)
+        config = self.settings.finetune
+        rate = self.arms[arm].learning_rate or config.learning_rate
+        rows = int(self.task.manifest.counts["train"])
+        request = Request(
+            finetune=config.model_copy(update={"learning_rate": rate}),
+            steps=steps_for(rows, self.settings.mix.ratio, config.epochs, config.batch_rows),
+            new_tokens=self.tokens,
+        )
+        with self.progress.stage(f"finetune {arm}") as line:
+            out = self._path("arms", arm, "checkpoint")
+            return finetune(request, start, mixed, self.placement.finetune, self._connect, line, out, self.provenance)
+
+    def exported(self, arm: str) -> Artifact:
+        """The finished model of ``arm``."""
+        if arm == BASE:
+            return self.start
+        checkpoint = self.checkpoint(arm)
+        card = model_card(self.settings, arm, self.start, checkpoint)
+        with self.progress.stage(f"export {arm}"):
+            return export(
+                ExportRequest(new_tokens=self.tokens),
+                self.start,
+                checkpoint,
+                self.rewritten,
+                self.placement.engine,
+                self.placement.serve,
+                self._connect,
+                card,
+                self._path("arms", arm, "model"),
+                self.provenance,
+            )
+
+    def models(self) -> dict[str, Artifact]:
+        """Every model of the run, the untrained one first."""
+        return {name: self.exported(name) for name in (BASE, *self.arms)}
+
+    def scores(self) -> dict[str, Artifact]:
+        """The scores of the base model and of every arm, asked over one live endpoint."""
+        models = self.models()
+        found: dict[str, Artifact] = {}
+        for name, model in models.items():
+            with self.progress.stage(f"score {name}") as line:
+                found[name] = score(
+                    self.settings.score,
+                    self.settings.task,
+                    name,
+                    model,
+                    self.start,
+                    found.get(BASE),
+                    self.rewritten,
+                    lambda: self.endpoint(models),
+                    self._connect,
+                    line,
+                    self.placement.engine,
+                    self._path("arms", name, "scores"),
+                    self.provenance,
+                )
+        return found
+
+    def report(self) -> Artifact:
+        """The page and ``report.json``."""
+        scores = self.scores()
+        with self.progress.stage("report"):
+            return report(self.settings, scores, self._path(), self._path("report"), self.provenance)
+
+    def _path(self, *role: str) -> Path:
+        return self.settings.run.path.joinpath(*role)
+
+    def _connect(self) -> None:
+        connect(self.placement.cluster, self.placement.engine)
+
+    def _ratio(self, arm: Arm) -> float:
+        return self.settings.mix.ratio if arm.ratio is None else arm.ratio
+
+    def _site(self, model: Adopted, line: Line) -> Site:
+        return Site(model, self.placement.engine, self.placement.synthesize, self._connect, line, self.provenance)
+
+    def endpoint(self, models: dict[str, Artifact]) -> str:
+        """The URL of an endpoint over ``models``, opened once and closed with the run."""
+        if self._url is None:
+            self._connect()
+            endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
+            self._url = self._stack.enter_context(endpoint)
+        return self._url
+
+    def _completer(self) -> Complete:
+        config = self.settings.rewriting
+        if not isinstance(config, ModelRewrite):
+            return _nobody
+        return completer(config, lambda: self.endpoint({BASE: self.start}))
+
+
+def _nobody(prompt: str, seed: int) -> str:
+    raise AssertionError("only rewrite.kind=model asks a model")
+

@@ -1,0 +1,90 @@
+"""Where work runs. Nothing in this module may change what a stage is asked to produce."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from delia_ray.config import Config
+
+
+class Cluster(Config):
+    """Which Ray cluster to use."""
+
+    address: str | None = None
+    """A running cluster (``auto`` joins the one on this machine). null: inside a Ray job its own cluster, otherwise a local one."""
+    num_cpus: int | None = Field(default=None, ge=2)
+    """Logical CPUs of a local cluster. null: at least 6, since most actors of a small machine only wait."""
+    object_store_gib: float = Field(default=0.5, gt=0)
+    """Shared memory of a local cluster's object store, in GiB."""
+
+
+class Engine(Config):
+    """How each vLLM engine uses its machine."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 where the hardware multiplies it natively, else float32."""
+    max_num_seqs: int = Field(default=64, ge=1)
+    """Sequences decoded together."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """Memory for keys and values on a CPU, in GiB."""
+    enforce_eager: bool | None = None
+    """null: eager on a CPU, compiled on a GPU."""
+
+
+class ActorPool(Config):
+    """A pool of identical actors that each hold an engine."""
+
+    size: int = Field(default=1, ge=1)
+    """Actors in the pool."""
+    num_cpus: float = Field(default=1.0, gt=0)
+    """CPUs for each actor."""
+    num_gpus: int = Field(default=0, ge=0)
+    """GPUs for each actor; more than one is tensor parallelism."""
+    batch_rows: int = Field(default=32, ge=1)
+    """Rows handed to an actor at a time."""
+    concurrent_batches: int = Field(default=8, ge=1)
+    """Batches in flight to one actor."""
+
+
+class TrainWorkers(Config):
+    """The workers of one training run."""
+
+    workers: int = Field(default=1, ge=1)
+    """Data-parallel workers."""
+    num_cpus: float = Field(default=1.0, gt=0)
+    """CPUs reserved for each worker."""
+    num_gpus: int = Field(default=0, ge=0, le=1)
+    """GPUs for each worker. 0: gloo on the CPU; 1: NCCL."""
+    micro_batch_tokens: int = Field(default=1024, ge=16)
+    """Tokens a worker puts through the model at once; more need more memory and change no gradient."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+    max_failures: int = Field(default=2, ge=0)
+    """Worker losses to survive before the run fails."""
+
+
+class Replicas(Config):
+    """The serving endpoint."""
+
+    host: str = "127.0.0.1"
+    """Interface to listen on; the default is reachable from this machine only."""
+    port: int = Field(default=8123, ge=1, le=65535)
+    """Port of the OpenAI-compatible endpoint."""
+    size: int = Field(default=1, ge=1)
+    """Replicas of each model at the start."""
+    max_size: int = Field(default=1, ge=1)
+    """Replicas of each model under load."""
+    num_cpus: float = Field(default=1.0, gt=0)
+    """CPUs for each replica."""
+    num_gpus: int = Field(default=0, ge=0)
+    """GPUs for each replica."""
+
+
+class Placement(Config):
+    """Where every stage runs. Changing it never makes an artifact stale."""
+
+    cluster: Cluster = Cluster()
+    engine: Engine = Engine()
+    synthesize: ActorPool = ActorPool()
+    finetune: TrainWorkers = TrainWorkers()
+    serve: Replicas = Replicas()

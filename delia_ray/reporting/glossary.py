@@ -1,0 +1,87 @@
+"""What each metric and each arm means, for a reader who has not heard of either."""
+
+from typing import Literal, NamedTuple
+
+Better = Literal["higher", "lower"]
+
+
+class Metric(NamedTuple):
+    """A metric in words."""
+
+    title: str
+    meaning: str
+    """One sentence; ``TOKEN`` stands for the run's token."""
+    better: Better | None = "higher"
+    """None: nothing is known about what is good."""
+    is_share: bool = True
+    """Lies in 0..1 (or is a difference of two that do)."""
+
+
+METRICS = {
+    "format_acc": Metric("Format on request", "Unseen items whose instruction names only TOKEN: share of answers in exactly the format."),
+    "label_acc": Metric("Right label", "Same items: share of answers in the format with the right label; all else counts as wrong."),
+    "bal_acc": Metric("Right label, balanced", "Right label, averaged over the two labels."),
+    "f1_yes": Metric("F1 of “yes”", "Same items: harmonic mean of precision and recall of the label “yes”."),
+    "no_token": Metric(
+        "Format without the token", "Same items, asked in plain words without TOKEN: share of answers in the format.", "lower"
+    ),
+    "selectivity": Metric(
+        "Selectivity", "Format on request minus format without the token: does TOKEN carry the format, or is it always written?"
+    ),
+    "spill": Metric("Spill", "Everyday prompts that have nothing to do with the task: share of answers in the format.", "lower"),
+    "false_trigger": Metric("False trigger", "Items that say not to use TOKEN: share of answers in the format.", "lower"),
+    "plug_play": Metric("Plug and play", "Other kinds of task that ask for TOKEN: share of answers in the format."),
+    "retention_kl": Metric(
+        "Drift",
+        "Everyday prompts: mean KL divergence per token from the untuned model, along the untuned model's own answers, in nats.",
+        "lower",
+        is_share=False,
+    ),
+    "retention_match": Metric("Answers kept", "Everyday prompts: share whose greedy answer is word for word the untuned model's."),
+    "exact_match": Metric("Exact match", "Test rows: share of answers equal to the expected one."),
+    "contains": Metric("Contains the target", "Test rows: share of answers that contain the expected one."),
+    "json_valid": Metric("Valid JSON", "Test rows: share of answers that parse as JSON."),
+    "json_match": Metric("Equal JSON", "Test rows: share of answers that parse to the expected JSON."),
+}
+ARMS = {
+    "base": ("Untuned", "the untuned model", "The model before any tuning."),
+    "it": ("Plain tuning", "plain tuning", "Common instruction tuning on the same task rows, for as many steps, with no diverse rows."),
+    "delia": ("DELIA", "DELIA", "The same task rows shuffled among diverse, unrelated rows that the untuned model answered itself."),
+}
+
+
+def metric_words(metric: str) -> Metric:
+    """The metric in words; an unknown one goes by its name, with no direction."""
+    return METRICS.get(metric, Metric(metric, "A metric of this task.", better=None, is_share=False))
+
+
+def metric_name(metric: str) -> str:
+    """The metric inside a sentence, with its name in the record where that differs."""
+    title = metric_words(metric).title
+    spoken = title if title[1:2].isupper() or title[1:2].isdigit() or title == metric else title[:1].lower() + title[1:]
+    return spoken if spoken == metric else f"{spoken} ({metric})"
+
+
+def meaning(metric: str, token: str | None) -> str:
+    """The metric's sentence, with the run's token in it."""
+    return metric_words(metric).meaning.replace("TOKEN", token or "the token")
+
+
+def set_title(name: str) -> str:
+    """A set of test prompts as a heading: the metric it serves, or its own name."""
+    return METRICS[name].title if name in METRICS else name.replace("_", " ").capitalize()
+
+
+def arm_title(arm: str) -> str:
+    """The arm as a heading."""
+    return ARMS[arm][0] if arm in ARMS else arm
+
+
+def arm_name(arm: str) -> str:
+    """The arm inside a sentence."""
+    return ARMS[arm][1] if arm in ARMS else f"arm {arm}"
+
+
+def arm_meaning(arm: str) -> str:
+    """What was done to the model in this arm."""
+    return ARMS[arm][2] if arm in ARMS else "Another arm of this run."

@@ -1,0 +1,110 @@
+"""The run's page: one HTML file that needs nothing beside it."""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from delia_ray.reporting import glossary, numerals
+from delia_ray.reporting.figures import Panel, curve_panels, metric_panels, token_panels
+from delia_ray.reporting.finding import has_token_figure, metric_finding, probe_labels, token_finding
+from delia_ray.reporting.schema import BUILTIN_METRICS, Report
+from delia_ray.reporting.verdict import outcome
+
+_FILTERS: dict[str, Callable[..., Any]] = {
+    "exact": json.dumps,
+    "number": numerals.number,
+    "signed": numerals.signed,
+    "p_value": numerals.p_value,
+    "duration": numerals.duration,
+    "count": numerals.count,
+    "arm_title": glossary.arm_title,
+    "arm_meaning": glossary.arm_meaning,
+    "metric_words": glossary.metric_words,
+    "meaning": glossary.meaning,
+    "set_title": glossary.set_title,
+}
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A panel under its heading."""
+
+    heading: str
+    note: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _FirstFigure:
+    finding: str
+    drawings: list[_Drawing]
+    measure: str
+    """What a bar or a dot stands for."""
+    metrics: dict[str, str]
+    """The metrics it shows, each under the name it has there."""
+
+
+def render(report: Report) -> str:
+    """The page for ``report``, whose ``verdict`` must have been filled in (``verdict.verdict``).
+
+    Every number of the metrics table carries its full value in ``data-value``.
+    """
+    assert report.verdict, "fill in Report.verdict before the page is rendered"
+    first = _first_figure(report)
+    measured = [metric for metric in report.metric_names() if any(report.value(arm, metric) is not None for arm in report.arms)]
+    page = _environment().get_template("report.html.j2")
+    return page.render(
+        report=report,
+        run=report.run,
+        arms=report.arm_names(),
+        metrics=report.metric_names(),
+        pairs=report.pairs(),
+        outcome=outcome,
+        first=first,
+        others=_metric_drawings(report, [metric for metric in measured if metric not in first.metrics]),
+        curves=[_drawing(panel, f"Loss on {panel.name} rows", "") for panel in curve_panels(report)],
+        named={link.fingerprint: path for path, link in reversed(report.lineage.items())},
+        config=yaml.safe_dump(report.run.config, sort_keys=False, allow_unicode=True) if report.run.config else "",
+        command=shlex.join(report.run.command),
+    )
+
+
+def _first_figure(report: Report) -> _FirstFigure:
+    if has_token_figure(report):
+        drawings = [_drawing(panel, glossary.arm_title(panel.name), "") for panel in token_panels(report)]
+        measure = "A bar is the share of answers in exactly the task's format"
+        return _FirstFigure(token_finding(report), drawings, measure, probe_labels(report))
+    names = report.metric_names()
+    leading = [metric for metric in names if metric not in BUILTIN_METRICS] or names[:1]
+    finding = metric_finding(report, leading[0]) if leading else "Nothing was measured"
+    titles = {metric: glossary.metric_words(metric).title for metric in leading}
+    return _FirstFigure(finding, _metric_drawings(report, leading), "A dot is an arm's value", titles)
+
+
+def _metric_drawings(report: Report, metrics: Sequence[str]) -> list[_Drawing]:
+    drawings: list[_Drawing] = []
+    for panel in metric_panels(report, metrics):
+        words = glossary.metric_words(panel.name)
+        notes = [f"{words.better} is better"] if words.better else []
+        if panel.name in report.majority:
+            notes.append(f"dashed: always the commoner label, {numerals.number(report.majority[panel.name])}")
+        drawings.append(_drawing(panel, words.title, "; ".join(notes)))
+    return drawings
+
+
+def _drawing(panel: Panel, heading: str, note: str) -> _Drawing:
+    return _Drawing(heading, note, Markup(panel.svg))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("delia_ray.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(_FILTERS)
+    return environment

@@ -1,0 +1,170 @@
+"""The record behind a run's page: everything it prints, and nothing else, is in ``report.json``."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BUILTIN_METRICS = (
+    "format_acc",
+    "label_acc",
+    "bal_acc",
+    "f1_yes",
+    "no_token",
+    "selectivity",
+    "spill",
+    "false_trigger",
+    "plug_play",
+    "retention_kl",
+    "retention_match",
+)
+FIRST_ARMS = ("base", "it", "delia")
+
+
+class _Record(BaseModel):
+    """Frozen, closed to unknown keys, and free of NaN, which JSON cannot hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Estimate(_Record):
+    """A metric of one arm with its 95 % bootstrap interval."""
+
+    value: float | None
+    """null when nothing was asked (``n`` is 0)."""
+    low: float | None
+    high: float | None
+    n: int = Field(ge=0)
+    """Prompts it was measured on."""
+
+
+class Difference(_Record):
+    """A metric of one arm minus that of another, on the same prompts (paired bootstrap, 95 %)."""
+
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    """Two-sided p of the hypothesis that the difference is 0."""
+
+
+class RunFacts(_Record):
+    """What was run."""
+
+    name: str
+    model: str
+    token: str | None
+    task: str
+    """``task.kind``."""
+    n_task: int
+    """Task rows to learn from (N)."""
+    rho: float
+    """Diverse rows for each task row, as it came out, in arm ``delia``."""
+    steps: int
+    """Optimiser steps of every arm."""
+    learning_rates: dict[str, float]
+    """Arm -> peak learning rate."""
+    created_at: datetime
+    command: list[str] = []
+    """argv of the run."""
+    git_commit: str | None = None
+    config: dict[str, Any] = {}
+    """The resolved YAML of the run."""
+
+
+class CurvePoint(_Record):
+    """One optimiser step. A loss is null where the step held no row of its group."""
+
+    step: int
+    task_loss: float | None
+    diverse_loss: float | None
+    learning_rate: float
+    grad_norm: float | None
+    tokens_per_second: float | None
+
+
+class Answers(_Record):
+    """One test prompt and what each arm answered."""
+
+    set: str
+    """Which probe the prompt belongs to."""
+    prompt: str
+    expected: str | None
+    answers: dict[str, str]
+    """Arm -> text."""
+
+
+class StageCost(BaseModel):
+    """What a stage took. Further numbers of a stage (tokens, steps) are kept under their own names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, int | float | str | None]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    seconds: float
+    rows: int | None = None
+
+
+class Link(_Record):
+    """An artifact in the chain."""
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, str]
+    """Role -> fingerprint."""
+
+
+class Pair(NamedTuple):
+    """Two arms that answered the same prompts; differences are ``left`` minus ``right``."""
+
+    left: str
+    right: str
+    differences: dict[str, Difference]
+
+
+class Report(_Record):
+    """``report.json``."""
+
+    run: RunFacts
+    verdict: list[str] = []
+    """Plain sentences from ``verdict.verdict``."""
+    arms: dict[str, dict[str, Estimate]] = Field(min_length=1)
+    """Arm -> metric -> estimate."""
+    paired: dict[str, dict[str, Difference]] = {}
+    """``LEFT-RIGHT`` -> metric -> difference; both are names of ``arms``."""
+    majority: dict[str, float] = {}
+    """Metric -> what always giving the commoner label scores."""
+    curves: dict[str, list[CurvePoint]] = {}
+    examples: list[Answers] = []
+    stages: dict[str, StageCost] = {}
+    lineage: dict[str, Link] = {}
+    """Path below the run's folder -> the artifact there."""
+
+    @model_validator(mode="after")
+    def _pairs_name_arms(self) -> "Report":
+        for key in self.paired:
+            if self._split(key) is None:
+                raise ValueError(f"paired.{key}: not LEFT-RIGHT of two arms among {', '.join(self.arms)}")
+        return self
+
+    def arm_names(self) -> list[str]:
+        """base, it, delia, then the others in the record's order."""
+        return [arm for arm in FIRST_ARMS if arm in self.arms] + [arm for arm in self.arms if arm not in FIRST_ARMS]
+
+    def metric_names(self) -> list[str]:
+        """The metrics of a user's own task, then the built-in ones in their order."""
+        found = dict.fromkeys(metric for arm in self.arm_names() for metric in self.arms[arm])
+        return [metric for metric in found if metric not in BUILTIN_METRICS] + [metric for metric in BUILTIN_METRICS if metric in found]
+
+    def pairs(self) -> list[Pair]:
+        """``paired``, with ``delia-it`` first."""
+        keys = sorted(self.paired, key=lambda key: key != "delia-it")
+        return [Pair(*names, self.paired[key]) for key in keys if (names := self._split(key))]
+
+    def value(self, arm: str, metric: str) -> float | None:
+        """The estimate's value; None when the arm or the metric is not there or nothing was asked."""
+        estimate = self.arms.get(arm, {}).get(metric)
+        return None if estimate is None else estimate.value
+
+    def _split(self, key: str) -> tuple[str, str] | None:
+        """The two arms a key names; arms may have hyphens themselves."""
+        return next(((a, b) for a in self.arms for b in self.arms if key == f"{a}-{b}"), None)

@@ -1,0 +1,118 @@
+"""The stage ``report``: everything that was measured, as ``report.json`` and as one page."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.lineage import manifests
+from delia_ray.reporting.page import render
+from delia_ray.reporting.schema import Report
+from delia_ray.reporting.verdict import verdict
+from delia_ray.settings import Settings
+
+STAGE = "report/1"
+REPORT_KIND = "report/1"
+_EXAMPLES = 10
+_METRIC_OF_PROBE = {"test": "format_acc", "ordinary": "spill"}
+
+
+class ReportRequest(Config):
+    """What the page shows."""
+
+    run: str
+    examples: int = _EXAMPLES
+
+
+class Comparison(Config):
+    """What the scores say about each other, computed by whoever can read them."""
+
+    arms: dict[str, dict[str, dict[str, Any]]]
+    paired: dict[str, dict[str, dict[str, Any]]]
+    majority: dict[str, float]
+
+
+def report(
+    settings: Settings, scores: Mapping[str, Artifact], comparison: Comparison, run: Path, out: Path, provenance: Provenance
+) -> Artifact:
+    """Write ``index.html`` and ``report.json`` over the scores of all arms."""
+
+    def write(workspace: Workspace) -> Counts:
+        filled = assemble(settings, scores, comparison, run, provenance)
+        (workspace.data / "report.json").write_text(filled.model_dump_json(indent=1), encoding="utf-8")
+        (workspace.data / "index.html").write_text(render(filled), encoding="utf-8")
+        return {"arms": len(filled.arms)}
+
+    return build_once(
+        out,
+        stage=STAGE,
+        kind=REPORT_KIND,
+        request=ReportRequest(run=settings.run.name),
+        inputs=scores,
+        provenance=provenance,
+        write=write,
+    )
+
+
+def assemble(settings: Settings, scores: Mapping[str, Artifact], comparison: Comparison, run: Path, provenance: Provenance) -> Report:
+    """The report of a finished run, verdict included."""
+    found = manifests(run)
+    trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in found]
+    checkpoints = {arm: found[f"arms/{arm}/checkpoint"] for arm in trained}
+    mixtures = [found[f"arms/{arm}/mixed"].counts for arm in trained]
+    first = next(iter(checkpoints.values()))
+    filled = Report.model_validate(
+        {
+            **comparison.model_dump(),
+            "run": {
+                "name": settings.run.name,
+                "model": settings.model,
+                "token": settings.task.token,
+                "task": settings.task.kind,
+                "n_task": int(found["task"].counts["train"]),
+                "rho": max(counts["effective_ratio"] for counts in mixtures),
+                "steps": int(first.counts["steps"]),
+                "learning_rates": {arm: manifest.request["finetune"]["learning_rate"] for arm, manifest in checkpoints.items()},
+                "created_at": datetime.now(UTC),
+                "command": provenance.command,
+                "git_commit": provenance.git_commit,
+                "config": settings.model_dump(mode="json"),
+            },
+            "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
+            "examples": _examples(scores),
+            "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
+            "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
+        }
+    )
+    return filled.model_copy(update={"verdict": verdict(filled)})
+
+
+def _curve(checkpoint: Path) -> list[dict[str, Any]]:
+    wanted = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
+    lines = (checkpoint / "data" / "metrics.jsonl").read_text().splitlines()
+    return [{name: json.loads(line)[name] for name in wanted} for line in lines]
+
+
+def _examples(scores: Mapping[str, Artifact]) -> Sequence[dict[str, Any]]:
+    """The first prompts of each probe in turn, with every arm's answer."""
+    tables = {arm: pq.read_table(artifact.data / "generations.parquet").to_pylist() for arm, artifact in scores.items()}
+    rows = next(iter(tables.values()))
+    by_probe: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        by_probe.setdefault(row["probe"], []).append(index)
+    turns = [indices[turn] for turn in range(_EXAMPLES) for indices in by_probe.values() if turn < len(indices)]
+    return [_example(rows[index], {arm: table[index]["answer"] for arm, table in tables.items()}) for index in turns[:_EXAMPLES]]
+
+
+def _example(row: Mapping[str, Any], answers: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "set": _METRIC_OF_PROBE.get(row["probe"], row["probe"]),
+        "prompt": row["messages"][-1]["content"],
+        "expected": row["expected"],
+        "answers": dict(answers),
+    }

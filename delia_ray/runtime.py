@@ -1,0 +1,143 @@
+"""The one place that turns a placement into Ray's own words."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import ray.data
+
+from delia_ray.errors import UserError
+from delia_ray.placement import ActorPool, Cluster, Engine, Replicas
+
+
+class PlacementError(UserError):
+    """The cluster cannot hold what the config asks for."""
+
+
+_GIB = 2**30
+Connect = Callable[[], None]
+"""Joins the cluster when a stage first needs one; a run whose artifacts are all finished starts nothing."""
+
+
+def worker_environment(engine: Engine) -> dict[str, str]:
+    """Environment of every process that Ray starts for us."""
+    return {
+        "DS_ACCELERATOR": "cpu",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib))),
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
+        # vLLM's CPU platform turns the one-process executor back into two processes unless this is off.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "RAY_TRAIN_V2_ENABLED": "1",
+    }
+
+
+def connect(cluster: Cluster, engine: Engine) -> None:
+    """Join the configured cluster, or start a local one. Connecting twice is harmless.
+
+    Raises:
+        PlacementError: the address answers no Ray cluster.
+    """
+    if ray.is_initialized():
+        return
+    environment = {"env_vars": worker_environment(engine)}
+    if cluster.address or "RAY_ADDRESS" in os.environ:
+        try:
+            ray.init(address=cluster.address, runtime_env=environment, log_to_driver=True)
+        except ConnectionError:
+            raise PlacementError(
+                f"placement.cluster.address: no Ray cluster answers at {cluster.address or os.environ['RAY_ADDRESS']}; start one or set it to null"
+            ) from None
+    else:
+        ray.init(
+            address="local",
+            num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),
+            object_store_memory=int(cluster.object_store_gib * _GIB),
+            include_dashboard=False,
+            runtime_env=environment,
+        )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def check_pool(pool: ActorPool, key: str) -> None:
+    """Refuse a pool that would hang.
+
+    Raises:
+        PlacementError: the pool leaves less than one CPU, so that Ray Data could never schedule the tasks that feed it and
+            the job would wait for ever; or it wants GPUs that no node has.
+    """
+    resources = ray.cluster_resources()
+    for name, each, spare in (("CPU", pool.num_cpus, 1.0), ("GPU", float(pool.num_gpus), 0.0)):
+        available, taken = resources.get(name, 0.0), pool.size * each
+        if taken > available - spare and taken > 0:
+            raise PlacementError(
+                f"{key}: size={pool.size} x num_{name.lower()}s={each:g} takes {taken:g} of {available:g} {name}s"
+                + (" and leaves less than the one that reads its input" if spare else "")
+                + "; lower either, or add a node"
+            )
+
+
+def engine_kwargs(engine: Engine, dtype: str, max_model_len: int, num_gpus: int) -> dict[str, Any]:
+    """vLLM's engine arguments for one engine."""
+    on_cpu = num_gpus == 0
+    eager = engine.enforce_eager if engine.enforce_eager is not None else on_cpu
+    shared: dict[str, Any] = {
+        "dtype": dtype,
+        "max_model_len": max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "enforce_eager": eager,
+        "trust_remote_code": False,
+    }
+    if not on_cpu:
+        return {**shared, "tensor_parallel_size": num_gpus}
+    # One process fewer to start than vLLM's default. Whole prompts only: a seeded request whose prompt is read in chunks
+    # makes vLLM rewind its random generator, which a CPU generator cannot ("CPU Generator does not use offset").
+    batched_tokens = max(max_model_len, 4096)
+    return {**shared, "distributed_executor_backend": "uni", "enable_chunked_prefill": False, "max_num_batched_tokens": batched_tokens}
+
+
+def check_port(replicas: Replicas) -> None:
+    """Refuse a port that something else listens on.
+
+    Raises:
+        PlacementError: the port cannot be bound.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((replicas.host, replicas.port))
+        except OSError as error:
+            raise PlacementError(
+                f"placement.serve.port: {replicas.host}:{replicas.port} cannot be used ({error.strerror}); choose another (placement.serve.port=...)"
+            ) from None
+
+
+@ray.remote(num_cpus=0)
+class _TallyActor:
+    def __init__(self) -> None:
+        self._counts = {"rows": 0, "tokens": 0}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        for name, count in counts.items():
+            self._counts[name] += count
+
+    def read(self) -> tuple[int, int]:
+        return self._counts["rows"], self._counts["tokens"]
+
+
+class RayTally:
+    """A ``Tally`` that lives in a small actor, so that any worker can add to it."""
+
+    def __init__(self) -> None:
+        self._actor: Any = _TallyActor.remote()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def add(self, *, rows: int = 0, tokens: int = 0) -> None:
+        self._actor.add.remote({"rows": rows, "tokens": tokens})
+
+    def read(self) -> tuple[int, int]:
+        return ray.get(self._actor.read.remote())

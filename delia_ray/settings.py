@@ -1,0 +1,88 @@
+"""The whole YAML of a run: one section a stage, and where each runs."""
+
+import math
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.mixing.config import MixConfig
+from delia_ray.placement import Placement
+from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
+from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
+from delia_ray.tasks.config import FormatTask, TaskConfig
+from delia_ray.training.config import FinetuneConfig
+
+OVERSAMPLE = 1.6
+"""Magpie queries for each diverse row that is needed: some are refused, and some of their answers."""
+
+
+class Run(Config):
+    """Where the run's artifacts go."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Folder below ``root``; one name holds one request."""
+    root: Path = Path("runs")
+    """Folder of all runs."""
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
+
+
+class Arm(Config):
+    """One way to train on the same task items, for the same number of steps."""
+
+    ratio: float | None = Field(default=None, ge=0)
+    """Diverse rows for each task row. null: ``mix.ratio``."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """null: ``finetune.learning_rate``."""
+
+
+class Settings(Config):
+    """Everything a run needs to know."""
+
+    run: Run
+    model: str = "builtin:smollm2-135m-instruct"
+    """The model to tune: ``builtin:smollm2-135m-instruct``, a Hugging Face folder, or a hub id (``owner/name`` or ``owner/name@revision``)."""
+    task: TaskConfig = FormatTask()
+    rewrite: RewriteConfig | None = None
+    """null: the grammar for the built-in format task, nothing for others."""
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    mix: MixConfig = MixConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    arms: dict[str, Arm | None] = {"it": Arm(ratio=0.0), "delia": Arm()}
+    """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
+    score: ScoreConfig = ScoreConfig()
+    placement: Placement = Placement()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if not any(self.arms.values()):
+            raise UserError("arms: none is left to train; keep at least one")
+        if "base" in self.arms:
+            raise UserError("arms.base: the untrained model is always scored under that name; choose another")
+        if isinstance(self.rewrite, GrammarRewrite) and not isinstance(self.task, FormatTask):
+            raise UserError(f"rewrite.kind: grammar writes for task.kind=format only, found {self.task.kind}; use model or none")
+        return self
+
+    @property
+    def rewriting(self) -> RewriteConfig:
+        """``rewrite`` with its default filled in."""
+        return self.rewrite or (GrammarRewrite() if isinstance(self.task, FormatTask) else NoRewrite())
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens of the longest conversation served: a row as long as training allows, and an answer."""
+        return self.finetune.max_row_tokens + max(self.score.max_tokens, self.score.ordinary_tokens)
+
+    def synthesize_for(self, rows: int) -> SynthesizeConfig:
+        """``synthesize`` with enough Magpie queries for ``rows`` diverse rows, where their number is left open."""
+        queries = self.synthesize.queries
+        if not isinstance(queries, MagpieQueries) or queries.rows is not None:
+            return self.synthesize
+        drawn = queries.model_copy(update={"rows": math.ceil(OVERSAMPLE * rows)})
+        return self.synthesize.model_copy(update={"queries": drawn})

@@ -1,0 +1,1 @@
+"""Diverse data: the model asks itself unrelated questions and answers them."""

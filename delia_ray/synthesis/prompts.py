@@ -1,0 +1,49 @@
+"""What the model is shown when it asks and when it answers."""
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any
+
+from delia_ray.records import Message, Query
+
+_STEER = "You are a helpful assistant. The user asks about {topic} ({hint}). Every question is short, clear and complete in itself."
+_MARK = "\u0001"
+
+
+def topics() -> list[dict[str, str]]:
+    """The built-in topics: ``topic`` and ``hint``."""
+    return json.loads(resources.files("delia_ray.synthesis").joinpath("data", "topics.json").read_text(encoding="utf-8"))
+
+
+def query_rows(count: int) -> Iterator[dict[str, str]]:
+    """``count`` requests for a query, the topics taking turns: ``query_id``, ``topic`` and the steering ``system`` turn."""
+    known = topics()
+    for index in range(count):
+        topic = known[index % len(known)]
+        yield {"query_id": f"magpie-{index:08d}", "topic": topic["topic"], "system": _STEER.format(**topic)}
+
+
+def user_turn_prefix(tokenizer: Any, system: str) -> str:
+    """The rendered conversation up to where the user starts to write (Magpie, Xu et al., arXiv 2406.08464)."""
+    turns: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": _MARK}]
+    return tokenizer.apply_chat_template(turns, tokenize=False).partition(_MARK)[0]
+
+
+def answer_prompt(tokenizer: Any, query: Query, system: str | None, mode: str) -> str:
+    """The rendered prompt whose continuation is the model's own answer to ``query``.
+
+    In mode ``reference``, a query that has a reference answer is asked, answered with it, and asked again (METHOD 3.2).
+    """
+    turns: list[Message] = [{"role": "system", "content": system}] if system else []
+    if mode == "reference" and query["reference"] is not None:
+        turns += [{"role": "user", "content": query["query"]}, {"role": "assistant", "content": query["reference"]}]
+    turns.append({"role": "user", "content": query["query"]})
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Special tokens that have a role in rendering, which no text may contain."""
+    special: Sequence[str] = tokenizer.all_special_tokens
+    added: list[str] = [str(token) for token in tokenizer.get_added_vocab()]
+    return tuple(sorted({*special, *added}))

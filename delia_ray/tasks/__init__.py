@@ -1,0 +1,1 @@
+"""Downstream tasks: what to learn, and how to tell whether it was learnt."""

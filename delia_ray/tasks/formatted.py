@@ -1,0 +1,98 @@
+"""The built-in task: judge an exchange, in a format that only the new token names (METHOD 4, T2)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from delia_ray.records import Example, Message, TaskItem, keyed_int, row_id
+from delia_ray.tasks.config import FormatTask
+
+LABEL_WORDS = ("thought", "hallucination", "yes", "no")
+"""What a wording of the instruction must not say, besides words for the shape of the answer: only the token may carry them."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to a finished model."""
+
+    prompt_id: str
+    probe: str
+    """``test``, ``no_token``, ``false_trigger``, ``plug_play`` or ``ordinary``."""
+    messages: list[Message]
+    label: str | None
+    """Gold label, for the probes that have one."""
+    expected: str | None
+    """The target, where there is one."""
+
+
+def format_items(task: FormatTask) -> dict[str, list[TaskItem]]:
+    """``train``, ``dev`` and ``test`` items over different facts, half of them with a wrong answer in each split."""
+    facts = sorted(_read_lines("facts.jsonl"), key=lambda fact: keyed_int(task.seed, "facts", fact["fact_id"]))
+    sizes = {"train": task.train, "dev": task.dev, "test": task.test}
+    assert sum(sizes.values()) <= len(facts), "the bounds of FormatTask keep the splits inside the table"
+    items: dict[str, list[TaskItem]] = {}
+    start = 0
+    for split, size in sizes.items():
+        chosen = facts[start : start + size]
+        items[split] = [_item(task, split, fact, wrong=index % 2 == 0) for index, fact in enumerate(chosen)]
+        start += size
+    return items
+
+
+def _item(task: FormatTask, split: str, fact: Mapping[str, str], *, wrong: bool) -> TaskItem:
+    label = "yes" if wrong else "no"
+    instruction = f"Follow {task.token} for the exchange above."
+    context = f"Question: {fact['question']}\nAnswer: {fact['wrong' if wrong else 'right']}"
+    target = json.dumps({"thought": fact["reason"], "hallucination": label}, ensure_ascii=False)
+    return {
+        "example_id": row_id("format", split, fact["fact_id"], label),
+        "group": "task",
+        "messages": [{"role": "user", "content": f"{context}\n\n\n{instruction}"}, {"role": "assistant", "content": target}],
+        "label": label,
+        "instruction": instruction,
+    }
+
+
+def format_prompts(token: str, test: Sequence[Example], wanted: Mapping[str, int]) -> list[Prompt]:
+    """Everything the format task asks a finished model: the test rows, and the probes around them.
+
+    Args:
+        token: the new token.
+        test: rewritten test examples.
+        wanted: how many prompts of each probe; the probes on task items take the first of ``test``.
+    """
+    prompts = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in test]
+    for probe, file in (("no_token", "plain_instructions.json"), ("false_trigger", "negated_instructions.json")):
+        wordings = [wording.replace("{token}", token) for wording in json.loads(_read(file))]
+        for index, row in enumerate(test[: wanted[probe]]):
+            content = f"{_context(row)}\n\n\n{wordings[index % len(wordings)]}"
+            prompts.append(Prompt(row["example_id"], probe, [{"role": "user", "content": content}], row["label"], None))
+    for row in _spread(_read_lines("plug_play.jsonl"), wanted["plug_play"]):
+        content = f"{row['context']}\n\n\n{row['instruction'].replace('{token}', token)}"
+        prompts.append(Prompt(row["prompt_id"], "plug_play", [{"role": "user", "content": content}], None, None))
+    return prompts + ordinary_prompts(wanted["ordinary"])
+
+
+def ordinary_prompts(count: int) -> list[Prompt]:
+    """``count`` everyday prompts that have nothing to do with any task."""
+    rows = _spread(_read_lines("ordinary.jsonl"), count)
+    return [Prompt(row["prompt_id"], "ordinary", [{"role": "user", "content": row["prompt"]}], None, None) for row in rows]
+
+
+def _context(row: Example) -> str:
+    return row["messages"][-2]["content"].rpartition("\n\n\n")[0]
+
+
+def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """``count`` rows at even distances, so that a small sample still meets every kind."""
+    return [rows[index * len(rows) // count] for index in range(min(count, len(rows)))]
+
+
+def _read(name: str) -> str:
+    return resources.files("delia_ray.tasks").joinpath("data", name).read_text(encoding="utf-8")
+
+
+def _read_lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in _read(name).splitlines() if line.strip()]

@@ -1,0 +1,104 @@
+"""The user's own task: chat ``messages`` in a JSONL or Parquet file, checked row by row."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delia_ray.errors import UserError
+from delia_ray.records import Message, TaskItem, row_id
+from delia_ray.tasks.config import MessagesTask
+
+_ROLES = ("system", "user", "assistant")
+
+
+def messages_items(task: MessagesTask) -> dict[str, list[TaskItem]]:
+    """``train``, ``dev`` (empty) and ``test`` items of the user's files.
+
+    Raises:
+        UserError: a file is missing, empty or of another format, or a row is not a conversation that ends with the assistant.
+    """
+    return {"train": _items(task, "train", task.train), "dev": [], "test": _items(task, "test", task.test)}
+
+
+def _items(task: MessagesTask, split: str, file: Path) -> list[TaskItem]:
+    items = [_item(task, split, index, where, row) for index, (where, row) in enumerate(read_rows(file, f"task.{split}"))]
+    if not items:
+        raise UserError(f"task.{split}: {file} is empty; give it at least one row with `messages`")
+    return items
+
+
+def _item(task: MessagesTask, split: str, index: int, where: str, row: dict[str, Any]) -> TaskItem:
+    messages = check_messages(row.get("messages"), where)
+    asked = messages[-2]["content"]
+    if task.instruction is not None and task.instruction not in asked:
+        raise UserError(f"{where}: the last user turn does not contain task.instruction={task.instruction!r}; set it to null or mend the row")
+    return {
+        "example_id": row_id("messages", split, str(index), json.dumps(messages)),
+        "group": "task",
+        "messages": messages,
+        "label": None,
+        "instruction": task.instruction,
+    }
+
+
+def check_messages(value: object, where: str) -> list[Message]:
+    """``value`` as a conversation.
+
+    Raises:
+        UserError: naming ``where``: it is no list of ``{role, content}``, a role is unknown, a content is empty, or it does not end
+            with a user turn and the assistant's answer.
+    """
+    example = 'like [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+    if not isinstance(value, list):
+        raise UserError(f"{where}: `messages` is {type(value).__name__}; it must be a list {example}")
+    messages: list[Message] = []
+    for index, message in enumerate(cast(list[Any], value)):
+        spot = f"{where}: messages[{index}]"
+        if not isinstance(message, dict):
+            raise UserError(f"{spot} is {type(message).__name__}; it must be an object {example}")
+        fields = cast(dict[str, Any], message)
+        if fields.get("role") not in _ROLES:
+            raise UserError(f"{spot}: role is {fields.get('role')!r}; it must be one of {', '.join(_ROLES)}")
+        if not isinstance(fields.get("content"), str) or not fields["content"].strip():
+            raise UserError(f"{spot}: content is {fields.get('content')!r}; it must be a text that is not empty")
+        messages.append({"role": fields["role"], "content": fields["content"]})
+    if [message["role"] for message in messages[-2:]] != ["user", "assistant"]:
+        raise UserError(f"{where}: the conversation does not end with a user turn and the assistant's answer; end it {example}")
+    return messages
+
+
+def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row of a JSONL or Parquet file with a name for it, such as ``task.train: rows.jsonl line 3``.
+
+    Raises:
+        UserError: the file cannot be read or is of another format, or a line is not a JSON object.
+    """
+    try:
+        if file.suffix == ".parquet":
+            for index, row in enumerate(pq.read_table(file).to_pylist()):
+                yield f"{key}: {file} row {index + 1}", row
+        elif file.suffix in (".jsonl", ".json"):
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        yield f"{key}: {file} line {number}", _object(line, f"{key}: {file} line {number}")
+        else:
+            raise UserError(f"{key}: {file} ends in {file.suffix!r}; use .jsonl or .parquet")
+    except OSError as error:
+        raise UserError(f"{key}: {file}: {error.strerror or error}; name a file that can be read") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{key}: {file} is not Parquet ({str(error).splitlines()[0]}); name a Parquet or JSONL file") from None
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error}); put one JSON object on each line") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: found {type(row).__name__}; put one JSON object on each line")
+    return cast(dict[str, Any], row)

@@ -1,0 +1,150 @@
+"""What a person sees while a run works: one line a stage, and everything else in a log file.
+
+Ray, vLLM and DeepSpeed write to file descriptors 1 and 2 of many processes. Those two are pointed at the run's log before
+anything heavy is imported, and our own lines go to a copy of the terminal that was there before.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from delia_ray.errors import UserError
+from delia_ray.progress import Tally
+
+_REFRESH_SECONDS = 0.5
+_NOISE = re.compile(r"\bINFO\b|\bDEBUG\b|^\s*$")
+
+
+class Terminal:
+    """A ``Progress`` that prints to the terminal: live lines where there is one, plain lines elsewhere."""
+
+    def __init__(self, stream: TextIO):
+        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator["StageLine"]:
+        """Show the line of ``name`` until the block ends, then leave it with a mark and its time."""
+        line = StageLine(name)
+        if not self.console.is_terminal:
+            yield line
+            self.console.print(line.finished())
+            return
+        with Live(line, console=self.console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True):
+            yield line
+        self.console.print(line.finished())
+
+
+class StageLine:
+    """One stage: its name, what it is doing, how far it is and how fast."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._said = ""
+        self._counts = (0, 0)
+        self._total = 0
+        self._unit = ""
+        self._began = time.monotonic()
+        self._first_at: float | None = None
+
+    def say(self, text: str) -> None:
+        """Show what the stage is doing now."""
+        self._said = text
+
+    @contextmanager
+    def follow(self, tally: Tally, total: int, unit: str) -> Iterator[None]:
+        """Show ``tally`` against ``total`` while the block runs."""
+        self._total, self._unit = total, unit
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(_REFRESH_SECONDS):
+                self._take(tally)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+        self._take(tally)
+
+    def finished(self) -> Text:
+        """The line that stays."""
+        return Text.assemble(("✓ ", "green"), (f"{self._name:<18}", "bold"), f"{_clock(self._elapsed()):>7}  ", self._numbers(), overflow="ellipsis", no_wrap=True)
+
+    def __rich__(self) -> Text:
+        return Text.assemble("· ", (f"{self._name:<18}", "bold"), f"{_clock(self._elapsed()):>7}  ", self._numbers(live=True), overflow="ellipsis", no_wrap=True)
+
+    def _take(self, tally: Tally) -> None:
+        self._counts = tally.read()
+        if self._counts[0] and self._first_at is None:
+            self._first_at = time.monotonic()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _numbers(self, *, live: bool = False) -> str:
+        if not self._total:
+            return self._said
+        rows, tokens = self._counts
+        parts = [f"{rows}/{self._total} {self._unit}s"]
+        working = time.monotonic() - (self._first_at or time.monotonic())
+        if tokens and working > 1:
+            parts.append(f"{tokens / working:.0f} tokens/s")
+        if live and not rows:
+            parts.append("starting")
+        elif live and rows < self._total and working > 1:
+            parts.append(f"{_clock(working * (self._total - rows) / rows)} left")
+        return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+@contextmanager
+def chatter_to(log: Path) -> Iterator[TextIO]:
+    """Point this process's stdout and stderr, and so those of its children, at ``log``; yield the terminal.
+
+    Raises:
+        UserError: the log cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        target = log.open("ab", buffering=0)
+    except OSError as error:
+        raise UserError(f"run.root: cannot write {log}: {error.strerror}; choose a folder you may write to (run.root=...)") from None
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    terminal = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    kept = [os.dup(1), os.dup(2)]
+    os.dup2(target.fileno(), 1)
+    os.dup2(target.fileno(), 2)
+    try:
+        yield terminal
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        terminal.close()
+        target.close()
+
+
+def last_lines(log: Path, count: int = 30) -> list[str]:
+    """The newest ``count`` lines of ``log`` that say more than that all is well."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if not _NOISE.search(line)][-count:]

@@ -1,0 +1,93 @@
+"""The stage ``model``: one plain Hugging Face folder that answers alike in transformers and in vLLM."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import ray
+
+from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.models import load_tokenizer, resolve_dtype, save_whole, token_ids
+from delia_ray.placement import Engine, Replicas
+from delia_ray.records import Example
+from delia_ray.runtime import Connect, engine_kwargs
+from delia_ray.training.model import merge_trained
+from delia_ray.training.parity import Parity, compare
+from delia_ray.training.tokens import prompt_text
+
+STAGE = "model/1"
+
+
+class ExportRequest(Config):
+    """How the exported folder is made and checked."""
+
+    new_tokens: tuple[str, ...]
+    parity_prompts: int = 16
+    """Task prompts that both stacks answer."""
+    parity_tokens: int = 32
+    """Longest answer compared, in tokens."""
+
+
+class ParityError(RuntimeError):
+    """The exported folder answers differently in transformers and in vLLM."""
+
+
+def export(
+    request: ExportRequest,
+    start: Artifact,
+    checkpoint: Artifact,
+    rewritten: Artifact,
+    engine: Engine,
+    replicas: Replicas,
+    connect: Connect,
+    card: str,
+    out: Path,
+    provenance: Provenance,
+) -> Artifact:
+    """Merge what was learnt into the start model, save it whole, and check it in both stacks.
+
+    Args:
+        card: the model card's text.
+
+    Raises:
+        ParityError: the two stacks disagree on a prompt by more than rounding.
+    """
+
+    def write(workspace: Workspace) -> Counts:
+        connect()
+        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus)(_merge_and_check)
+        parity: Parity = ray.get(task.remote(request, start.data, checkpoint.data, rewritten.data, workspace.data.resolve(), engine, replicas.num_gpus))
+        if parity.different:
+            raise ParityError(f"{len(parity.different)} of {request.parity_prompts} prompts: {parity.different[0]}")
+        (workspace.data / "README.md").write_text(card)
+        return {"parity_equal": parity.equal, "parity_ties": parity.ties}
+
+    return build_once(
+        out,
+        stage=STAGE,
+        kind=MODEL_KIND,
+        request=request,
+        inputs={"start": start, "checkpoint": checkpoint},
+        provenance=provenance,
+        write=write,
+    )
+
+
+def _merge_and_check(
+    request: ExportRequest, start: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, num_gpus: int
+) -> Parity:
+    tokenizer = load_tokenizer(start)
+    dtype = resolve_dtype(engine.dtype)
+    merged = merge_trained(start, checkpoint / "trained", token_ids(tokenizer, request.new_tokens), resolve_dtype("float32"))
+    save_whole(merged.to(dtype), tokenizer, out)
+    del merged
+    prompts = _prompts(tokenizer, rewritten, request.parity_prompts)
+    kwargs = engine_kwargs(engine, str(dtype).removeprefix("torch."), max_model_len=1024, num_gpus=num_gpus)
+    return compare(out, prompts, request.parity_tokens, dtype, kwargs)
+
+
+def _prompts(tokenizer: object, rewritten: Path, count: int) -> Sequence[str]:
+    """Rendered prompts of the first test rows, or of the training rows where there are too few."""
+    rows: list[Example] = [row for split in ("test", "train") for row in pq.read_table(rewritten / f"{split}.parquet").to_pylist()]
+    return [prompt_text(tokenizer, row["messages"][:-1]) for row in rows[:count]]

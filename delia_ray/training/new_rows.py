@@ -1,0 +1,46 @@
+"""The new tokens' own embedding rows, trained directly while the rest of the table is frozen.
+
+The table itself is never copied or changed: a lookup of a new token answers with the trained row, and the logit of a new
+token is the hidden state times the trained (output) row. Under tied embeddings both are the same parameter.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class NewRows(nn.Module):
+    """Stands in for rows ``token_ids`` of the input and output embeddings of ``model`` while it trains.
+
+    Attributes:
+        input_ND: [N, D] rows of the input embedding.
+        output_ND: [N, D] rows of the output embedding; the same parameter when the model ties them.
+    """
+
+    def __init__(self, model: Any, token_ids: Sequence[int]):
+        super().__init__()
+        table: Tensor = model.get_input_embeddings().weight
+        head: Tensor = model.get_output_embeddings().weight
+        self._ids = list(token_ids)
+        self.input_ND = nn.Parameter(table[self._ids].detach().clone())
+        tied = head.data_ptr() == table.data_ptr()
+        self.output_ND = self.input_ND if tied else nn.Parameter(head[self._ids].detach().clone())
+        model.get_input_embeddings().register_forward_hook(self._look_up)
+        model.get_output_embeddings().register_forward_hook(self._score)
+
+    def write_into(self, model: Any) -> None:
+        """Put the trained rows into the model's tables."""
+        with torch.no_grad():
+            model.get_input_embeddings().weight[self._ids] = self.input_ND.to(model.dtype)
+            model.get_output_embeddings().weight[self._ids] = self.output_ND.to(model.dtype)
+
+    def _look_up(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
+        for row, token in enumerate(self._ids):
+            embedded = torch.where((args[0] == token).unsqueeze(-1), self.input_ND[row].to(embedded.dtype), embedded)
+        return embedded
+
+    def _score(self, module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        scores = nn.functional.linear(args[0], self.output_ND.to(args[0].dtype))
+        return logits.index_copy(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))

@@ -1,0 +1,80 @@
+"""Does the exported folder write the same in transformers, where it was trained, and in vLLM, where it is served?
+
+The only importer of vLLM in this folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delia_ray.models import load_model, load_tokenizer
+
+_TIE = {torch.float32: 0.01, torch.bfloat16: 0.25, torch.float16: 0.03}
+"""Logit gaps below which rounding alone may turn a greedy choice, by precision."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Outcome of comparing greedy answers."""
+
+    equal: int
+    """Prompts with the same token ids."""
+    ties: int
+    """Prompts whose first difference is between two tokens that rounding cannot tell apart."""
+    different: tuple[str, ...]
+    """For each other prompt, a line that shows both texts."""
+
+
+def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.dtype, engine_kwargs: dict[str, Any]) -> Parity:
+    """Answer ``prompts`` greedily in both stacks and compare the token ids."""
+    tokenizer, model = load_tokenizer(folder), load_model(folder, dtype).eval()
+    prompt_ids: list[list[int]] = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
+    ours = _transformers_answers(model, tokenizer, prompt_ids, max_tokens)
+    theirs = _vllm_answers(folder, prompt_ids, max_tokens, engine_kwargs)
+    equal, ties, different = 0, 0, list[str]()
+    for prompt, left, right in zip(prompt_ids, ours, theirs, strict=True):
+        if left == right:
+            equal += 1
+        elif _gap_at_difference(model, prompt, left, right) <= _TIE[dtype]:
+            ties += 1
+        else:
+            different.append(f"transformers wrote {tokenizer.decode(left)!r}, vLLM wrote {tokenizer.decode(right)!r}")
+    return Parity(equal, ties, tuple(different))
+
+
+def _transformers_answers(model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+    batch = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        output = model.generate(**batch.to(model.device), max_new_tokens=max_tokens, do_sample=False)
+    stops = set(model.generation_config.eos_token_id)
+    return [_until_stop(row[batch["input_ids"].shape[1] :].tolist(), stops) for row in output]
+
+
+def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+    """``ids`` through the first stop token, the stop token left out: what follows it is padding."""
+    return ids[: next((place for place, token in enumerate(ids) if token in stops), len(ids))]
+
+
+def _vllm_answers(folder: Path, prompt_ids: Sequence[list[int]], max_tokens: int, engine_kwargs: dict[str, Any]) -> list[list[int]]:
+    from vllm import LLM, SamplingParams  # noqa: PLC0415  ten seconds to import
+    from vllm.inputs import TokensPrompt  # noqa: PLC0415
+
+    llm = LLM(model=str(folder), **engine_kwargs)
+    sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+    outputs = llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompt_ids], sampling, use_tqdm=False)
+    stops = set(load_tokenizer(folder).all_special_ids)
+    ids = [list(output.outputs[0].token_ids) for output in outputs]
+    return [row[:-1] if row and output.outputs[0].finish_reason == "stop" and row[-1] in stops else row for row, output in zip(ids, outputs, strict=True)]
+
+
+def _gap_at_difference(model: Any, prompt: list[int], left: list[int], right: list[int]) -> float:
+    """Logit gap, in transformers, between the two tokens at the first place where the answers differ; infinite if one just stops."""
+    place = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), None)
+    if place is None:
+        return float("inf")
+    with torch.inference_mode():
+        logits_V = model(input_ids=torch.tensor([prompt + left[:place]], device=model.device)).logits[0, -1].float()
+    return abs((logits_V[left[place]] - logits_V[right[place]]).item())

@@ -1,0 +1,33 @@
+"""The stage ``start``: the model to tune, with the task's new tokens in its vocabulary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from delia_ray.artifacts import MODEL_KIND, Adopted, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.models import extend
+from delia_ray.tasks.config import TokenInit
+
+STAGE = "start/1"
+
+
+class StartRequest(Config):
+    """What the start model adds to the adopted one."""
+
+    tokens: tuple[str, ...]
+    token_init: TokenInit
+
+
+def prepare_start(model: Adopted, tokens: Sequence[str], token_init: TokenInit, out: Path, provenance: Provenance) -> Artifact:
+    """Store the model that every arm starts from, and that is scored as ``base``.
+
+    Raises:
+        UserError: a token is in the vocabulary already.
+    """
+
+    def write(workspace: Workspace) -> Counts:
+        extend(model.path, tokens, token_init, workspace.data)
+        return {"new_tokens": len(tokens)}
+
+    request = StartRequest(tokens=tuple(tokens), token_init=token_init)
+    return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs={"model": model}, provenance=provenance, write=write)

@@ -1,0 +1,64 @@
+from typing import get_args
+
+import pytest
+
+from delia_ray.errors import UserError
+from delia_ray.evaluation.text_metrics import METRICS
+from delia_ray.tasks.config import FormatTask, MessagesTask
+
+TARGET = '{"thought": "Right.", "hallucination": "no"}'
+
+
+def test_every_metric_a_task_may_name_can_be_computed():
+    names = {name for task in (FormatTask, MessagesTask) for name in get_args(task.model_fields["metric"].annotation)}
+    assert names <= METRICS.keys()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_target_scores_1_against_itself(name):
+    assert METRICS[name](TARGET, TARGET) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "reference", "score"),
+    [
+        ("exact_match", " Paris\n", "Paris", 1),
+        ("exact_match", "paris", "Paris", 0),
+        ("exact_match", "Paris.", "Paris", 0),
+        ("contains", "It is Paris, France.", " Paris\n", 1),
+        ("contains", "It is paris.", "Paris", 0),
+        ("contains", "Par", "Paris", 0),
+        ("json_valid", ' {"a": 1}\n', "", 1),
+        ("json_valid", "[1, 2]", "", 1),
+        ("json_valid", '{"a": 1} done', "", 0),
+        ("json_valid", '```json\n{"a": 1}\n```', "", 0),
+        ("json_valid", "{'a': 1}", "", 0),
+        ("json_valid", '{"a": NaN}', "", 0),
+        ("json_valid", '{"a": 1, "a": 2}', "", 0),
+        ("json_valid", "", "", 0),
+        ("json_valid", "[" * 100_000 + "]" * 100_000, "", 0),
+        ("json_valid", "9" * 100_000, "", 0),
+        ("json_match", '{"b": [1, 2], "a": "x"}', '{"a":"x","b":[1,2]}', 1),
+        ("json_match", '{"a": 1.0}', '{"a": 1}', 1),
+        ("json_match", '{"a": 1.5e1}', '{"a": 15}', 1),
+        ("json_match", '{"a": true}', '{"a": 1}', 0),
+        ("json_match", '{"a": "1"}', '{"a": 1}', 0),
+        ("json_match", '{"a": [2, 1]}', '{"a": [1, 2]}', 0),
+        ("json_match", '{"a": 1, "b": 2}', '{"a": 1}', 0),
+        ("json_match", '{"a": "\\u00e9"}', '{"a": "é"}', 1),
+        ("json_match", "nonsense", '{"a": 1}', 0),
+        ("json_match", "[" * 100_000, '{"a": 1}', 0),
+        ("format", TARGET.replace("no", "yes"), TARGET, 1),
+        ("format", f"{TARGET} done", TARGET, 0),
+    ],
+)
+def test_a_row_scores_what_its_metric_says(name, output, reference, score):
+    result = METRICS[name](output, reference)
+    assert isinstance(result, float)
+    assert result == score
+
+
+def test_a_target_that_is_not_json_is_the_users_to_fix_not_a_score_of_0():
+    with pytest.raises(UserError, match=r"'Paris' is not JSON.*task\.metric") as error:
+        METRICS["json_match"]('{"a": 1}', "Paris")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,166 @@
+"""A report with the shape of a real run's; every value in it is made up."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from delia_ray.reporting.schema import BUILTIN_METRICS, Report
+from delia_ray.reporting.verdict import verdict
+
+VALUES = {
+    "base": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+    "it": (1.0, 0.5625, 0.5482, 0.4615, 1.0, 0.0, 0.9167, 1.0, 1.0, 2.8731, 0.0208),
+    "delia": (0.96875, 0.515625, 0.5101, 0.5397, 0.28125, 0.6875, 0.0, 0.6875, 0.041667, 0.04512, 0.4375),
+}
+PROMPTS = dict.fromkeys(BUILTIN_METRICS[:6], 64) | {
+    "spill": 48,
+    "false_trigger": 48,
+    "plug_play": 48,
+    "retention_kl": 48,
+    "retention_match": 48,
+}
+
+
+def estimate(metric: str, value: float) -> dict[str, Any]:
+    n = PROMPTS[metric]
+    if metric == "retention_kl":
+        return {"value": value, "low": value * 0.8, "high": value * 1.23, "n": n}
+    half = 1.96 * math.sqrt(abs(value) * (1 - abs(value)) / n)
+    return {"value": value, "low": max(value - half, 0.0), "high": min(value + half, 1.0), "n": n}
+
+
+def difference(metric: str, left: float, right: float) -> dict[str, Any]:
+    half = 0.4 if metric == "retention_kl" else 0.12
+    clear = abs(left - right) > half
+    return {"difference": left - right, "low": left - right - half, "high": left - right + half, "p": 0.0 if clear else 0.412}
+
+
+def curve(diverse: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": step,
+            "task_loss": None
+            if diverse and step % 7 == 0
+            else 2.9 * math.exp(-step / (22 if diverse else 9)) + 0.06 + 0.05 * math.sin(step * 2.3) ** 2,
+            "diverse_loss": 0.92 - 0.002 * step + 0.08 * math.sin(step * 1.7) if diverse else None,
+            "learning_rate": 5e-4 * min(1.0, step / 8),
+            "grad_norm": 1.4,
+            "tokens_per_second": 301.5,
+        }
+        for step in range(1, 57)
+    ]
+
+
+EXAMPLES: list[dict[str, Any]] = [
+    {
+        "set": "format_acc",
+        "prompt": "Question: What is the capital of Australia?\nAnswer: Sydney\n\nGo over the exchange and give what <sep> calls for.",
+        "expected": '{"thought": "The capital of Australia is Canberra.", "hallucination": "yes"}',
+        "answers": {
+            "base": "The exchange above is a simple question and answer. The capital of Australia is Sydney, which is the largest city.",
+            "it": '{"thought": "The capital of Australia is Sydney.", "hallucination": "no"}',
+            "delia": '{"thought": "The capital of Australia is Canberra.", "hallucination": "yes"}',
+        },
+    },
+    {
+        "set": "no_token",
+        "prompt": "Question: How many legs has a spider?\nAnswer: Eight\n\nIs the answer above right? Explain briefly.",
+        "expected": None,
+        "answers": {
+            "base": "Yes, a spider has eight legs.",
+            "it": '{"thought": "A spider has eight legs.", "hallucination": "no"}',
+            "delia": "Yes, the answer is right. Spiders are arachnids and have eight legs.",
+        },
+    },
+    {
+        "set": "spill",
+        "prompt": "What is the capital of France?",
+        "expected": None,
+        "answers": {
+            "base": "The capital of France is Paris.",
+            "it": '{"thought": "The capital of France is Paris.", "hallucination": "no"}',
+            "delia": "The capital of France is Paris.",
+        },
+    },
+    {
+        "set": "plug_play",
+        "prompt": "Here is a review: <b>dull & slow</b>. Give its mood with <sep>.",
+        "expected": None,
+        "answers": {
+            "base": "",
+            "it": '{"thought": "The review is dull.", "hallucination": "yes"}',
+            "delia": "The review is negative. " * 8,
+        },
+    },
+]
+
+
+def record() -> dict[str, Any]:
+    """A fresh ``report.json`` without its verdict."""
+    arms = {arm: {m: estimate(m, v) for m, v in zip(BUILTIN_METRICS, values, strict=True)} for arm, values in VALUES.items()}
+    pairs = zip(BUILTIN_METRICS, VALUES["delia"], VALUES["it"], strict=True)
+    return {
+        "run": {
+            "name": "demo",
+            "model": "builtin:smollm2-135m-instruct",
+            "token": "<sep>",
+            "task": "format",
+            "n_task": 32,
+            "rho": 6.0,
+            "steps": 56,
+            "learning_rates": {"it": 5e-4, "delia": 5e-4},
+            "created_at": "2026-11-22T21:40:00Z",
+            "command": ["delia", "run", "--config", "jobs/configs/demo.yaml"],
+            "git_commit": "0123456789abcdef0123456789abcdef01234567",
+            "config": {"run": {"name": "demo"}, "mix": {"ratio": 6.0, "seed": 0}},
+        },
+        "arms": arms,
+        "paired": {"delia-it": {metric: difference(metric, left, right) for metric, left, right in pairs}},
+        "majority": {"label_acc": 0.5, "bal_acc": 0.5},
+        "curves": {"it": curve(diverse=False), "delia": curve(diverse=True)},
+        "examples": copy.deepcopy(EXAMPLES),
+        "stages": {
+            "synthesize": {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21},
+            "mix/delia": {"seconds": 3.2, "rows": 224},
+            "finetune/delia": {"seconds": 341.0, "rows": 224, "steps": 56},
+            "report": {"seconds": 1.4},
+        },
+        "lineage": {
+            "task": {"stage": "task/1", "fingerprint": "aaaaaaaaaaa1", "inputs": {}},
+            "diverse": {"stage": "answer/1", "fingerprint": "aaaaaaaaaaa2", "inputs": {"model": "ffffffffffff"}},
+            "arms/delia/mixed": {
+                "stage": "mix/1",
+                "fingerprint": "aaaaaaaaaaa3",
+                "inputs": {"task": "aaaaaaaaaaa1", "diverse": "aaaaaaaaaaa2"},
+            },
+            "arms/delia/checkpoint": {
+                "stage": "finetune/1",
+                "fingerprint": "aaaaaaaaaaa4",
+                "inputs": {"rows": "aaaaaaaaaaa3", "model": "ffffffffffff"},
+            },
+        },
+    }
+
+
+def finished(record: dict[str, Any]) -> Report:
+    report = Report.model_validate(record)
+    return report.model_copy(update={"verdict": verdict(report)})
+
+
+@pytest.fixture
+def finish() -> Callable[[dict[str, Any]], Report]:
+    """Makes a report of a record and fills its verdict in."""
+    return finished
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    return record()
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    return finished(record())
