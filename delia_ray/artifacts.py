@@ -197,5 +197,7 @@ def _prepare(path: Path, wanted: str) -> Workspace:
         (scratch / DATA).mkdir(parents=True)
         inflight.mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"run.root: cannot write {error.filename}: {error.strerror}; choose a folder you may write to (run.root=...)") from None
+        raise UserError(
+            f"run.root: cannot write {error.filename}: {error.strerror}; choose a folder you may write to (run.root=...)"
+        ) from None
     return Workspace(scratch / DATA, inflight)

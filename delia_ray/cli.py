@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -37,6 +37,7 @@ VERBS = {
     "show": "the chain of artifacts of a run",
     "init": "write a commented config to the standard output",
 }
+_SERVING = ("run", "score", "report", "serve")
 _TAIL_LINES = 30
 
 
@@ -92,6 +93,7 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
     from delia_ray.pipeline import Pipeline  # noqa: PLC0415  Ray and transformers take seconds to import
 
     with Pipeline(settings, terminal, provenance()) as pipeline:
+        pipeline.check(serves=verb in _SERVING)
         match verb:
             case "synthesize":
                 _ = pipeline.diverse
@@ -129,7 +131,7 @@ def provenance() -> Provenance:
 
 
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
+def _locked(run: Path) -> Generator[None]:
     """Keep a second process out of the run while this one works; the system lets go when the process dies."""
     try:
         with FileLock(run / ".lock", timeout=0):

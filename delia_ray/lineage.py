@@ -28,6 +28,8 @@ def show(run: Path) -> Iterator[str]:
         raise UserError(f"run.name: {run} holds no finished artifact; `delia run` makes them")
     names = {manifest.fingerprint: path for path, manifest in found.items()}
     for path, manifest in found.items():
-        made_from = ", ".join(f"{role} {fingerprint} ({names.get(fingerprint, 'from outside')})" for role, fingerprint in manifest.inputs.items())
+        made_from = ", ".join(
+            f"{role} {fingerprint} ({names.get(fingerprint, 'from outside')})" for role, fingerprint in manifest.inputs.items()
+        )
         counts = ", ".join(f"{name} {count:g}" for name, count in manifest.counts.items())
         yield f"{path}  {manifest.stage}  {manifest.fingerprint}  {counts}" + (f"  <- {made_from}" if made_from else "")

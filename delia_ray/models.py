@@ -71,14 +71,18 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"model: {folder} has no usable tokenizer ({str(error).splitlines()[0]}); save one with tokenizer.save_pretrained") from None
+        raise UserError(
+            f"model: {folder} has no usable tokenizer ({str(error).splitlines()[0]}); save one with tokenizer.save_pretrained"
+        ) from None
 
 
 def load_model(folder: Path, dtype: Any) -> Any:
     """The causal language model of a folder, from safetensors only; never runs code from it."""
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  seconds to import
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa")
+    return AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+    )
 
 
 def resolve_dtype(precision: str) -> Any:

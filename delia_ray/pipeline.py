@@ -1,30 +1,32 @@
 """The whole chain in order. Reads like the recipe it is: each step takes finished artifacts and gives one."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from delia_ray.artifacts import Adopted, Artifact, Provenance
+from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
-from delia_ray.evaluation.stage import score
+from delia_ray.evaluation.stage import compare_scores, majority, read_scores, score
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
 from delia_ray.progress import Line, Progress
-from delia_ray.reporting.stage import report
+from delia_ray.reporting.stage import Comparison, report
 from delia_ray.rewriting.config import ModelRewrite
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.gate import SHAPE_WORDS
 from delia_ray.rewriting.stage import Complete, rewrite
-from delia_ray.runtime import connect
+from delia_ray.runtime import check_port, connect
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
+from delia_ray.synthesis.config import FileQueries
+from delia_ray.synthesis.queries import file_queries
 from delia_ray.synthesis.stage import Site, answer, ask
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.formatted import LABEL_WORDS
-from delia_ray.tasks.stage import prepare_task
+from delia_ray.tasks.stage import prepare_task, task_items
 from delia_ray.training.batches import steps_for
 from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.stage import Request, finetune
@@ -32,6 +34,7 @@ from delia_ray.training.start import prepare_start
 from delia_ray.training.tokens import check_chat_template
 
 BASE = "base"
+PLAIN = "it"
 
 
 @dataclass
@@ -53,6 +56,23 @@ class Pipeline:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    def check(self, *, serves: bool) -> None:
+        """Refuse what can be known to fail before the first artifact is written.
+
+        Args:
+            serves: whether the verb opens an endpoint.
+
+        Raises:
+            UserError: a row, a query, the model or the port is not usable.
+        """
+        task_items(self.settings.task)
+        if isinstance(self.settings.synthesize.queries, FileQueries):
+            file_queries(self.settings.synthesize.queries.path)
+        _ = self.model
+        scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
+        if serves and not all(file.exists() for file in scored):
+            check_port(self.placement.serve)
 
     @property
     def placement(self) -> Placement:
@@ -97,7 +117,13 @@ class Pipeline:
         with self.progress.stage("rewrite"):
             forbidden = (*SHAPE_WORDS, *LABEL_WORDS) if isinstance(self.settings.task, FormatTask) else ()
             return rewrite(
-                self.settings.rewriting, task, self.settings.task.token, forbidden, self._completer(), self._path("rewritten"), self.provenance
+                self.settings.rewriting,
+                task,
+                self.settings.task.token,
+                forbidden,
+                self._completer(),
+                self._path("rewritten"),
+                self.provenance,
             )
 
     @cached_property
@@ -186,7 +212,21 @@ class Pipeline:
         """The page and ``report.json``."""
         scores = self.scores()
         with self.progress.stage("report"):
-            return report(self.settings, scores, self._path(), self._path("report"), self.provenance)
+            return report(self.settings, scores, self._compared(scores), self._path(), self._path("report"), self.provenance)
+
+    def _compared(self, scores: dict[str, Artifact]) -> Comparison:
+        """What the scores say, and what they say about each other: every arm against plain tuning and against the base."""
+        rivals = [(arm, other) for other in (PLAIN, BASE) for arm in self.arms if arm != other and other in scores]
+        return Comparison(
+            arms={arm: {name: asdict(value) for name, value in read_scores(found).items()} for arm, found in scores.items()},
+            paired={
+                f"{left}-{right}": {
+                    name: asdict(value) for name, value in compare_scores(scores[left], scores[right], self.settings.score).items()
+                }
+                for left, right in rivals
+            },
+            majority=majority(scores[BASE]),
+        )
 
     def _path(self, *role: str) -> Path:
         return self.settings.run.path.joinpath(*role)
@@ -217,4 +257,3 @@ class Pipeline:
 
 def _nobody(prompt: str, seed: int) -> str:
     raise AssertionError("only rewrite.kind=model asks a model")
-

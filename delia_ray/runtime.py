@@ -45,21 +45,25 @@ def connect(cluster: Cluster, engine: Engine) -> None:
     """
     if ray.is_initialized():
         return
-    environment = {"env_vars": worker_environment(engine)}
+    variables = worker_environment(engine)
     if cluster.address or "RAY_ADDRESS" in os.environ:
         try:
-            ray.init(address=cluster.address, runtime_env=environment, log_to_driver=True)
+            ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=True)
         except ConnectionError:
             raise PlacementError(
-                f"placement.cluster.address: no Ray cluster answers at {cluster.address or os.environ['RAY_ADDRESS']}; start one or set it to null"
+                f"placement.cluster.address: no Ray cluster answers at {cluster.address or os.environ['RAY_ADDRESS']}; "
+                "start one, or set it to null"
             ) from None
     else:
+        # A local cluster has more logical CPUs than there are. Ray would hold each process to as many threads as the logical
+        # CPUs it reserves, mostly one, and engines and workers would compute on a single core.
+        variables["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
         ray.init(
             address="local",
             num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),
             object_store_memory=int(cluster.object_store_gib * _GIB),
             include_dashboard=False,
-            runtime_env=environment,
+            runtime_env={"env_vars": variables},
         )
     ray.data.DataContext.get_current().enable_progress_bars = False
 
@@ -113,7 +117,8 @@ def check_port(replicas: Replicas) -> None:
             probe.bind((replicas.host, replicas.port))
         except OSError as error:
             raise PlacementError(
-                f"placement.serve.port: {replicas.host}:{replicas.port} cannot be used ({error.strerror}); choose another (placement.serve.port=...)"
+                f"placement.serve.port: {replicas.host}:{replicas.port} cannot be used ({error.strerror}); "
+                "choose another (placement.serve.port=...)"
             ) from None
 
 

@@ -16,7 +16,7 @@ from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.training.config import FinetuneConfig
 
-OVERSAMPLE = 1.6
+OVERSAMPLE = 2.4
 """Magpie queries for each diverse row that is needed: some are refused, and some of their answers."""
 
 
@@ -47,14 +47,14 @@ class Settings(Config):
 
     run: Run
     model: str = "builtin:smollm2-135m-instruct"
-    """The model to tune: ``builtin:smollm2-135m-instruct``, a Hugging Face folder, or a hub id (``owner/name`` or ``owner/name@revision``)."""
+    """The model to tune: ``builtin:smollm2-135m-instruct``, a Hugging Face folder, or a hub id (``owner/name[@revision]``)."""
     task: TaskConfig = FormatTask()
     rewrite: RewriteConfig | None = None
     """null: the grammar for the built-in format task, nothing for others."""
     synthesize: SynthesizeConfig = SynthesizeConfig()
     mix: MixConfig = MixConfig()
     finetune: FinetuneConfig = FinetuneConfig()
-    arms: dict[str, Arm | None] = {"it": Arm(ratio=0.0), "delia": Arm()}
+    arms: dict[str, Arm | None] = Field(default={"it": Arm(ratio=0.0), "delia": Arm()})
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
     placement: Placement = Placement()

@@ -9,7 +9,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -32,7 +32,7 @@ class Terminal:
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
 
     @contextmanager
-    def stage(self, name: str) -> Iterator["StageLine"]:
+    def stage(self, name: str) -> Generator["StageLine"]:
         """Show the line of ``name`` until the block ends, then leave it with a mark and its time."""
         line = StageLine(name)
         if not self.console.is_terminal:
@@ -61,7 +61,7 @@ class StageLine:
         self._said = text
 
     @contextmanager
-    def follow(self, tally: Tally, total: int, unit: str) -> Iterator[None]:
+    def follow(self, tally: Tally, total: int, unit: str) -> Generator[None]:
         """Show ``tally`` against ``total`` while the block runs."""
         self._total, self._unit = total, unit
         stop = threading.Event()
@@ -81,10 +81,24 @@ class StageLine:
 
     def finished(self) -> Text:
         """The line that stays."""
-        return Text.assemble(("✓ ", "green"), (f"{self._name:<18}", "bold"), f"{_clock(self._elapsed()):>7}  ", self._numbers(), overflow="ellipsis", no_wrap=True)
+        return Text.assemble(
+            ("✓ ", "green"),
+            (f"{self._name:<18}", "bold"),
+            f"{_clock(self._elapsed()):>7}  ",
+            self._numbers(),
+            overflow="ellipsis",
+            no_wrap=True,
+        )
 
     def __rich__(self) -> Text:
-        return Text.assemble("· ", (f"{self._name:<18}", "bold"), f"{_clock(self._elapsed()):>7}  ", self._numbers(live=True), overflow="ellipsis", no_wrap=True)
+        return Text.assemble(
+            "· ",
+            (f"{self._name:<18}", "bold"),
+            f"{_clock(self._elapsed()):>7}  ",
+            self._numbers(live=True),
+            overflow="ellipsis",
+            no_wrap=True,
+        )
 
     def _take(self, tally: Tally) -> None:
         self._counts = tally.read()
@@ -98,7 +112,7 @@ class StageLine:
         if not self._total:
             return self._said
         rows, tokens = self._counts
-        parts = [f"{rows}/{self._total} {self._unit}s"]
+        parts = [f"{rows}/{self._total} {self._unit}"]
         working = time.monotonic() - (self._first_at or time.monotonic())
         if tokens and working > 1:
             parts.append(f"{tokens / working:.0f} tokens/s")
@@ -115,7 +129,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[TextIO]:
+def chatter_to(log: Path) -> Generator[TextIO]:
     """Point this process's stdout and stderr, and so those of its children, at ``log``; yield the terminal.
 
     Raises:

@@ -23,6 +23,21 @@ _RETRIES = 4
 _RAW_TEXT = {"skip_special_tokens": False}
 
 
+class LocalTally:
+    """A ``Tally`` for answers that arrive in this very process: no actor has to start for it."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._tokens = 0
+
+    def add(self, *, rows: int = 0, tokens: int = 0) -> None:
+        self._rows += rows
+        self._tokens += tokens
+
+    def read(self) -> tuple[int, int]:
+        return self._rows, self._tokens
+
+
 def check_served(base_url: str, model: str, fingerprint: str) -> None:
     """Refuse an endpoint that does not serve exactly the build that is to be scored.
 
@@ -43,7 +58,8 @@ def check_served(base_url: str, model: str, fingerprint: str) -> None:
         raise UserError(f"endpoint {base_url}: /models answers status {error.status_code}; name an OpenAI-compatible endpoint") from None
     if model not in cards:
         raise UserError(f"endpoint {base_url}: serves no model {model!r}, only {', '.join(sorted(cards)) or 'none'}; serve that model too")
-    served = (cards[model].get("metadata") or {}).get("fingerprint")
+    metadata: Any = cards[model].get("metadata")
+    served = metadata.get("fingerprint") if metadata else None
     if served != fingerprint:
         raise UserError(
             f"endpoint {base_url}: {model!r} there has fingerprint {served}, but {fingerprint} is wanted; restart it on this run's models"
@@ -88,8 +104,9 @@ async def _answer_all(
                     extra_body=_RAW_TEXT,
                 )
             except BadRequestError as error:
+                reason = " ".join(error.message.split())
                 raise UserError(
-                    f"endpoint {base_url}: refuses prompt {prompt.prompt_id} ({error.message}); shorten that row, or lower score.max_tokens"
+                    f"endpoint {base_url}: refuses prompt {prompt.prompt_id} ({reason}); shorten that row, or lower score.max_tokens"
                 ) from None
         tally.add(rows=1, tokens=completion.usage.completion_tokens if completion.usage else 0)
         return completion.choices[0].message.content or ""

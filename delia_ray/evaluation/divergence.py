@@ -3,7 +3,6 @@
 Shape legend: B rows of a batch, T token positions, V vocabulary.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,21 +30,7 @@ class _Row:
     """Position that predicts the answer's first token; the last position predicts what follows the answer."""
 
 
-def diverge(base: Path, tuned: Path, conversations: Sequence[Conversation], precision: str, tally: Tally) -> list[list[float]]:
-    """``token_divergences`` as a process of its own, with all cores of its machine.
-
-    Args:
-        precision: ``auto | float32 | bfloat16 | float16``, resolved where this runs.
-    """
-    import torch  # noqa: PLC0415  seconds to import
-
-    torch.set_num_threads(os.cpu_count() or 1)  # Ray would give it one for each CPU that it reserved
-    return token_divergences(base, tuned, conversations, resolve_dtype(precision), tally)
-
-
-def token_divergences(
-    base: Path, tuned: Path, conversations: Sequence[Conversation], dtype: "torch.dtype", tally: Tally
-) -> list[list[float]]:
+def token_divergences(base: Path, tuned: Path, conversations: Sequence[Conversation], dtype: str, tally: Tally) -> list[list[float]]:
     """KL(base || tuned) in nats at each token of each answer and at the end after it.
 
     The end is the distribution over what follows the answer: the end-of-turn token, or the next token of an answer that was cut.
@@ -56,7 +41,7 @@ def token_divergences(
         base: folder of the start model, its vocabulary extended like the tuned model's.
         tuned: folder of the tuned model. Rows that only its vocabulary has are cut after its log-softmax.
         conversations: what to follow.
-        dtype: precision of the two models; the comparison is in single precision at least.
+        dtype: precision of the two models, ``auto | float32 | bfloat16 | float16``; the comparison itself is in single precision.
         tally: counts conversations and answer positions.
     """
     tokenizer = load_tokenizer(base)
@@ -65,7 +50,7 @@ def token_divergences(
         tally.add(rows=len(rows), tokens=sum(len(row.ids) - row.first for row in rows))
         return [[0.0] * (len(row.ids) - row.first) for row in rows]
     device = _device()
-    models = [load_model(folder, dtype).eval().to(device) for folder in (base, tuned)]
+    models = [load_model(folder, resolve_dtype(dtype)).eval().to(device) for folder in (base, tuned)]
     vocabulary = max(model.get_output_embeddings().weight.shape[0] for model in models)
     divergences: list[list[float]] = [[] for _ in rows]
     for batch in _batches(rows, max(1, _CELLS_AT_ONCE // vocabulary)):
@@ -119,4 +104,5 @@ def _kl_tokens(base_TV: "torch.Tensor", tuned_TV: "torch.Tensor") -> list[float]
     base_TV, tuned_TV = base_TV.float().log_softmax(-1), tuned_TV.float().log_softmax(-1)[:, : base_TV.shape[-1]]
     mass_TV = base_TV.exp()
     ratio_TV = (base_TV - tuned_TV).masked_fill_(mass_TV == 0, 0.0)
-    return (mass_TV * ratio_TV).sum(-1).clamp_(min=0.0).tolist()
+    kl_T: Any = (mass_TV * ratio_TV).sum(-1).clamp_(min=0.0)
+    return kl_T.tolist()

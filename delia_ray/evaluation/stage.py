@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import assert_never
+from typing import assert_never, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,9 +15,9 @@ from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation import scoring
 from delia_ray.evaluation.bootstrap import Difference, Interval
-from delia_ray.evaluation.client import answer_all, check_served
+from delia_ray.evaluation.client import LocalTally, answer_all, check_served
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.evaluation.divergence import diverge
+from delia_ray.evaluation.divergence import token_divergences
 from delia_ray.evaluation.scoring import GENERATION_SCHEMA, ArmColumns, Generation
 from delia_ray.evaluation.text_metrics import METRICS
 from delia_ray.placement import Engine
@@ -62,34 +62,26 @@ def score(
 
     Args:
         arm: the model's name at the endpoint.
-        base: the start model; it is ``model`` itself when that is what is scored.
-        base_scores: its scores, whose answers Retention follows; null for the start model, which follows its own.
-        base_url: opens the endpoint, the first time it is needed, and gives its address, ``/v1`` included.
+        base: the start model; ``model`` itself when that is what is scored.
+        base_scores: its scores, whose answers Retention follows; null when ``model`` is ``base`` and follows its own.
+        base_url: opens the endpoint when first needed; its address, ``/v1`` included.
 
     Raises:
-        UserError: the endpoint serves another build of the model or refuses a prompt, or a test row's target does not fit ``task.metric``.
+        UserError: the endpoint serves another build or refuses a prompt; the split has no rows; a target does not fit ``task.metric``.
     """
     assert (base_scores is None) == (model.fingerprint == base.fingerprint), "Retention follows the start model's own answers"
+    request = ScoreRequest(score=config, token=task.token, metric=task.metric)
 
     def write(workspace: Workspace) -> Counts:
         prompts = _prompts(config, task, rewritten)
         connect()
-        url = base_url()
-        check_served(url, arm, model.fingerprint)
-        answers, tokens = _answers(url, arm, prompts, config, engine, line)
+        answers, tokens = _answers(base_url(), arm, model, prompts, config, engine, line)
         base_answers = _ordinary_answers(prompts, answers) if base_scores is None else _kept_answers(base_scores)
-        divergences = _divergences(base, model, prompts, base_answers, engine, line)
-        rows = scoring.generations(prompts, answers, base_answers, divergences)
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=GENERATION_SCHEMA), workspace.data / _GENERATIONS)
-        intervals = scoring.summarise(scoring.columns(rows, task.metric), config.seed, config.resamples)
-        scores = {name: asdict(interval) for name, interval in intervals.items()}
-        (workspace.data / _SCORES).write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
-        return {"rows": len(rows), "tokens": tokens}
+        rows = scoring.generations(prompts, answers, base_answers, _divergences(base, model, prompts, base_answers, engine, line))
+        return {"tokens": tokens, **_store(rows, request, workspace.data)}
 
     inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten}
-    if base_scores is not None:
-        inputs["base_scores"] = base_scores
-    request = ScoreRequest(score=config, token=task.token, metric=task.metric)
+    inputs |= {"base_scores": base_scores} if base_scores else {}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
@@ -126,29 +118,36 @@ def majority(scores: Artifact) -> dict[str, float]:
 
 
 def _prompts(config: ScoreConfig, task: FormatTask | MessagesTask, rewritten: Artifact) -> list[Prompt]:
-    """Everything to ask. Targets that do not fit the metric are refused here, before an engine starts."""
-    test: list[Example] = pq.read_table(rewritten.data / "test.parquet").to_pylist()
+    """Everything to ask. What cannot be scored is refused here, before an engine starts."""
+    items: list[Example] = pq.read_table(rewritten.data / f"{config.split}.parquet").to_pylist()
+    if not items:
+        raise UserError(
+            f"score.split: the task has no {config.split} rows to score; set score.split=test, or give the task {config.split} rows"
+        )
     match task:
         case FormatTask(token=token):
             probes = ("no_token", "false_trigger", "plug_play", "ordinary")
-            return format_prompts(token, test, {probe: getattr(config, probe) for probe in probes})
+            return format_prompts(token, items, {probe: getattr(config, probe) for probe in probes}, config.split)
         case MessagesTask(metric=metric):
-            rows = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in test]
+            rows = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
             for row in rows:
-                METRICS[metric](row.expected or "", row.expected or "")
-            return rows + ordinary_prompts(config.ordinary)
+                METRICS[metric](row.expected or "", row.expected or "")  # a target that the metric cannot match raises
+            return rows + ordinary_prompts(config.ordinary, config.split)
         case _:
             assert_never(task)
 
 
-def _answers(url: str, arm: str, prompts: Sequence[Prompt], config: ScoreConfig, engine: Engine, line: Line) -> tuple[list[str], int]:
-    """The answers, and how many tokens they have together."""
+def _answers(
+    url: str, arm: str, model: Artifact, prompts: Sequence[Prompt], config: ScoreConfig, engine: Engine, line: Line
+) -> tuple[list[str], int]:
+    """The answers of ``model``, which the endpoint calls ``arm``, and how many tokens they have together."""
+    check_served(url, arm, model.fingerprint)
 
     def max_tokens(prompt: Prompt) -> int:
         return config.ordinary_tokens if prompt.probe == "ordinary" else config.max_tokens
 
-    tally = RayTally()
-    with line.follow(tally, len(prompts), "answer"):
+    tally = LocalTally()
+    with line.follow(tally, len(prompts), "answers"):
         answers = answer_all(url, arm, prompts, max_tokens, engine.max_num_seqs, tally)
     return answers, tally.read()[1]
 
@@ -169,10 +168,19 @@ def _divergences(
     if not ordinary:
         return {}
     # The endpoint idles meanwhile, but keeps its CPUs. Where it has taken all, this borrows them instead of waiting for ever.
-    num_cpus = 1 if ray.available_resources().get("CPU", 0.0) >= 1 else 0
-    task = ray.remote(num_cpus=num_cpus)(diverge)
+    free = cast(Mapping[str, float], ray.available_resources())  # pyright: ignore[reportUnknownMemberType]
+    num_cpus = 1 if free.get("CPU", 0.0) >= 1 else 0
+    task = ray.remote(num_cpus=num_cpus)(token_divergences)
     conversations = [(prompt.messages, base_answers[prompt.prompt_id]) for prompt in ordinary]
     tally = RayTally()
-    with line.follow(tally, len(ordinary), "comparison"):
+    with line.follow(tally, len(ordinary), "comparisons"):
         values: list[list[float]] = ray.get(task.remote(base.data.resolve(), model.data.resolve(), conversations, engine.dtype, tally))
     return {prompt.prompt_id: found for prompt, found in zip(ordinary, values, strict=True)}
+
+
+def _store(rows: Sequence[Generation], request: ScoreRequest, data: Path) -> Counts:
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=GENERATION_SCHEMA), data / _GENERATIONS)
+    intervals = scoring.summarise(scoring.columns(rows, request.metric), request.score.seed, request.score.resamples)
+    scores = {name: asdict(interval) for name, interval in intervals.items()}
+    (data / _SCORES).write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+    return {"rows": len(rows)}

@@ -70,7 +70,18 @@ def _drawn(diverse: Artifact, wanted: int, seed: int) -> ray.data.Dataset:
     pool = ray.data.read_parquet(str(diverse.data / "kept"))
     keyed = pool.map_batches(lambda table: _with_key(table, seed, "draw", "exchange_id"), batch_format="pyarrow")
     threshold = sorted(row["order_key"] for row in keyed.select_columns(["order_key"]).take_all())[wanted - 1]
-    return keyed.map_batches(lambda table: _as_examples(table.filter(pc.less_equal(table["order_key"], threshold))), batch_format="pyarrow")
+    return keyed.map_batches(_FirstRows(threshold), batch_format="pyarrow")
+
+
+class _FirstRows:
+    """The rows of a batch up to a key, as examples."""
+
+    def __init__(self, threshold: int):
+        self._threshold = threshold
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        drawn = pc.field("order_key") <= self._threshold
+        return _as_examples(table.filter(drawn))
 
 
 def _as_examples(table: pa.Table) -> pa.Table:

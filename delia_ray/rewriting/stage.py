@@ -89,8 +89,8 @@ def _wordings(
 
 
 def _worded(item: TaskItem, wordings: Sequence[str], index: int) -> Example:
-    messages = [dict(message) for message in item["messages"]]
+    messages = [message.copy() for message in item["messages"]]
     if wordings and item["instruction"] is not None:
         before, _, after = messages[-2]["content"].rpartition(item["instruction"])
         messages[-2]["content"] = before + wordings[index % len(wordings)] + after
-    return {"example_id": item["example_id"], "group": item["group"], "messages": messages, "label": item["label"]}  # pyright: ignore[reportReturnType]
+    return {"example_id": item["example_id"], "group": item["group"], "messages": messages, "label": item["label"]}

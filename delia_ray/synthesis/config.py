@@ -20,11 +20,14 @@ class Sampling(Config):
 
 
 class MagpieQueries(Config):
-    """The model writes user turns itself, from the user-turn prefix alone (Magpie, arXiv 2406.08464)."""
+    """The model writes user turns itself, from the user-turn prefix alone (Magpie, arXiv 2406.08464).
+
+    A query ends at its first line break; one that runs into ``max_tokens`` is cut after its last whole sentence.
+    """
 
     kind: Literal["magpie"] = "magpie"
     rows: int | None = Field(default=None, ge=1)
-    """Queries to draw. null: 1.6 times what the mixture needs, since some are rejected."""
+    """Queries to draw. null: 2.4 times what the mixture needs, since some are rejected."""
     temperature: float = Field(default=1.0, ge=0)
     """Temperature of the queries."""
     top_k: int = Field(default=0, ge=0)

@@ -51,7 +51,7 @@ def generate(
             assert_never(kind)
 
 
-def _echo(draw: Mapping[str, Any]) -> Drawn:
+def _echo(draw: dict[str, Any]) -> dict[str, Any]:
     words = draw["prompt"].split()
     text = f"{draw['sampling']['seed'] % 1000} " + " ".join(reversed(words[-8:]))
     return {"row_id": draw["row_id"], "text": text.replace("<|", "").replace("|>", ""), "finished": True,

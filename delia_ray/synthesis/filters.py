@@ -4,12 +4,20 @@ import re
 import zlib
 
 _REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,|i can(?:'|no)t|i am unable|i'?m unable|i'?m not able|as an ai\b|as a language model|i don'?t have (?:access|the ability))",
+    r"^\W*(i'?m sorry|i am sorry|sorry,|i can(?:'|no)t|i am unable|i'?m unable|i'?m not able|as an ai\b|as a language model"
+    r"|i don'?t have (?:access|the ability))",
     re.IGNORECASE,
 )
 _LOOP_RATIO = 0.3
 _LOOP_MIN_BYTES = 200
+_SENTENCE_END = re.compile(r"[.?!](?=\s|$)")
 _WORD = re.compile(r"\w")
+
+
+def whole_sentences(text: str) -> str | None:
+    """``text`` up to the end of its last whole sentence, or None where it has none."""
+    ends = list(_SENTENCE_END.finditer(text))
+    return text[: ends[-1].end()] if ends else None
 
 
 def refuse_query(text: str, finished: bool, control_tokens: tuple[str, ...]) -> str | None:

@@ -35,7 +35,9 @@ def answer_prompt(tokenizer: Any, query: Query, system: str | None, mode: str) -
 
     In mode ``reference``, a query that has a reference answer is asked, answered with it, and asked again (METHOD 3.2).
     """
-    turns: list[Message] = [{"role": "system", "content": system}] if system else []
+    turns: list[Message] = []
+    if system is not None:
+        turns.append({"role": "system", "content": system})
     if mode == "reference" and query["reference"] is not None:
         turns += [{"role": "user", "content": query["query"]}, {"role": "assistant", "content": query["reference"]}]
     turns.append({"role": "user", "content": query["query"]})

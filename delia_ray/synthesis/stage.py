@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,11 +15,11 @@ from delia_ray.fingerprint import hash_file
 from delia_ray.models import load_tokenizer
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.progress import Line, Tally
-from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, QUERY_KIND, QUERY_SCHEMA, keyed_int
+from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, QUERY_KIND, QUERY_SCHEMA, Query, keyed_int
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.synthesis.config import FileQueries, GenerationEngine, MagpieQueries, Sampling, SynthesizeConfig
-from delia_ray.synthesis.engine import Draw, Drawn, generate
-from delia_ray.synthesis.filters import refuse_answer, refuse_query
+from delia_ray.synthesis.engine import Drawn, generate
+from delia_ray.synthesis.filters import refuse_answer, refuse_query, whole_sentences
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens, query_rows, user_turn_prefix
 from delia_ray.synthesis.queries import file_queries
 from delia_ray.synthesis.sorting import set_aside
@@ -79,9 +79,7 @@ def ask(config: SynthesizeConfig, site: Site, out: Path) -> Artifact:
     inputs: dict[str, Input] = {"model": site.model}
     if isinstance(config.queries, FileQueries):
         inputs = {"file": Adopted(config.queries.path, hash_file(config.queries.path))}
-    return build_once(
-        out, stage=QUERIES_STAGE, kind=QUERY_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write
-    )
+    return build_once(out, stage=QUERIES_STAGE, kind=QUERY_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
 
 
 def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -> Artifact:
@@ -100,20 +98,18 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
         draws = ray.data.read_parquet(str(queries.data / "kept")).map(render)
         refuse = _judge(refuse_answer, control_tokens(load_tokenizer(site.model.path)))
         total = int(queries.manifest.counts["rows"])
-        _run(config, draws, refuse, total, "answer", site, workspace)
+        _run(config, draws, refuse, total, "answers", site, workspace)
         return set_aside(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
-    return build_once(
-        out, stage=DIVERSE_STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write
-    )
+    return build_once(out, stage=DIVERSE_STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
 
 
 def _draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, workspace: Workspace) -> Counts:
     assert magpie.rows is not None, "the pipeline sets the number of queries"
     site.connect()
     tokenizer = load_tokenizer(site.model.path)
-    sampling = {"temperature": magpie.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens}
+    sampling = {"temperature": magpie.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"]}
     rows = [
         {
             "row_id": row["query_id"],
@@ -124,9 +120,15 @@ def _draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, w
         }
         for row in query_rows(magpie.rows)
     ]
-    refuse = _judge(refuse_query, control_tokens(tokenizer))
-    _run(config, ray.data.from_items(rows), refuse, magpie.rows, "query", site, workspace)
+    judge = _judge(refuse_query, control_tokens(tokenizer))
+    _run(config, ray.data.from_items(rows), lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
     return set_aside(workspace.inflight / "judged", workspace.data, "query", QUERY_SCHEMA, _query)
+
+
+def _trimmed(drawn: Drawn) -> Drawn:
+    """A query that ran into its limit, cut after its last whole sentence. Answers are never cut: their end is learnt."""
+    whole = None if drawn["finished"] else whole_sentences(drawn["text"])
+    return drawn if whole is None else {**drawn, "text": whole, "finished": True}
 
 
 class _AnswerDraw:
@@ -137,12 +139,12 @@ class _AnswerDraw:
         self._model = model
         self._tokenizer: Any = None
 
-    def __call__(self, query: Mapping[str, Any]) -> Draw:
+    def __call__(self, query: dict[str, Any]) -> dict[str, Any]:
         self._tokenizer = self._tokenizer or load_tokenizer(self._model)
         config, answers = self._config, self._config.answers
         seed = keyed_int(config.seed, "answer", query["query_id"]) % 2**31
         sampling = {**answers.model_dump(), "seed": seed}
-        prompt = answer_prompt(self._tokenizer, query, config.system_prompt, config.mode)  # pyright: ignore[reportArgumentType]
+        prompt = answer_prompt(self._tokenizer, cast(Query, query), config.system_prompt, config.mode)
         return {"row_id": query["query_id"], "prompt": prompt, "sampling": sampling, "topic": query["topic"], "query": query["query"]}
 
 
@@ -159,19 +161,19 @@ def _run(
     draws: ray.data.Dataset,
     judge: Callable[[Drawn], dict[str, Any]],
     total: int,
-    step: str,
+    unit: str,
     site: Site,
     workspace: Workspace,
 ) -> None:
     tally: Tally = RayTally()
 
-    def counted(drawn: dict[str, Any]) -> dict[str, Any]:
+    def judged(drawn: dict[str, Any]) -> dict[str, Any]:
         tally.add(rows=1, tokens=drawn["answer_tokens"])
-        return drawn
+        return judge(cast(Drawn, drawn))
 
     drawn = generate(draws, config.engine, site.model.path, site.engine, site.pool, max_model_len=2048)
-    with site.line.follow(tally, total, step):
-        drawn.map(judge).map(counted).write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
+    with site.line.follow(tally, total, unit):
+        drawn.map(judged).write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
 
 
 def _query(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,4 +183,3 @@ def _query(row: Mapping[str, Any]) -> dict[str, Any]:
 def _exchange(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"exchange_id": row["row_id"], "topic": row["topic"], "query": row["query"], "answer": row["text"],
             "prompt_tokens": row["prompt_tokens"], "answer_tokens": row["answer_tokens"]}  # fmt: skip
-

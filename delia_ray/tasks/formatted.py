@@ -55,29 +55,30 @@ def _item(task: FormatTask, split: str, fact: Mapping[str, str], *, wrong: bool)
     }
 
 
-def format_prompts(token: str, test: Sequence[Example], wanted: Mapping[str, int]) -> list[Prompt]:
-    """Everything the format task asks a finished model: the test rows, and the probes around them.
+def format_prompts(token: str, items: Sequence[Example], wanted: Mapping[str, int], split: str) -> list[Prompt]:
+    """Everything the format task asks a finished model: the items of a split, and the probes around them.
 
     Args:
         token: the new token.
-        test: rewritten test examples.
-        wanted: how many prompts of each probe; the probes on task items take the first of ``test``.
+        items: rewritten examples of ``split``.
+        wanted: how many prompts of each probe; the probes on task items take the first of ``items``.
+        split: ``test`` or ``dev``, which share no wording and no prompt.
     """
-    prompts = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in test]
+    prompts = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
     for probe, file in (("no_token", "plain_instructions.json"), ("false_trigger", "negated_instructions.json")):
-        wordings = [wording.replace("{token}", token) for wording in json.loads(_read(file))]
-        for index, row in enumerate(test[: wanted[probe]]):
+        wordings = [wording.replace("{token}", token) for wording in json.loads(_read(file))][split == "dev" :: 2]
+        for index, row in enumerate(items[: wanted[probe]]):
             content = f"{_context(row)}\n\n\n{wordings[index % len(wordings)]}"
             prompts.append(Prompt(row["example_id"], probe, [{"role": "user", "content": content}], row["label"], None))
-    for row in _spread(_read_lines("plug_play.jsonl"), wanted["plug_play"]):
+    for row in _share(_read_lines("plug_play.jsonl"), wanted["plug_play"], split):
         content = f"{row['context']}\n\n\n{row['instruction'].replace('{token}', token)}"
         prompts.append(Prompt(row["prompt_id"], "plug_play", [{"role": "user", "content": content}], None, None))
-    return prompts + ordinary_prompts(wanted["ordinary"])
+    return prompts + ordinary_prompts(wanted["ordinary"], split)
 
 
-def ordinary_prompts(count: int) -> list[Prompt]:
-    """``count`` everyday prompts that have nothing to do with any task."""
-    rows = _spread(_read_lines("ordinary.jsonl"), count)
+def ordinary_prompts(count: int, split: str) -> list[Prompt]:
+    """At most ``count`` everyday prompts that have nothing to do with any task."""
+    rows = _share(_read_lines("ordinary.jsonl"), count, split)
     return [Prompt(row["prompt_id"], "ordinary", [{"role": "user", "content": row["prompt"]}], None, None) for row in rows]
 
 
@@ -85,9 +86,10 @@ def _context(row: Example) -> str:
     return row["messages"][-2]["content"].rpartition("\n\n\n")[0]
 
 
-def _spread(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """``count`` rows at even distances, so that a small sample still meets every kind."""
-    return [rows[index * len(rows) // count] for index in range(min(count, len(rows)))]
+def _share(rows: Sequence[dict[str, Any]], count: int, split: str) -> list[dict[str, Any]]:
+    """``count`` rows of a split. Two of three are the test split's; the evenness keeps every kind in both."""
+    own = [row for index, row in enumerate(rows) if (index % 3 == 2) == (split == "dev")]
+    return [own[index * len(own) // count] for index in range(min(count, len(own)))]
 
 
 def _read(name: str) -> str:

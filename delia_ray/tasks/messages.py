@@ -35,7 +35,9 @@ def _item(task: MessagesTask, split: str, index: int, where: str, row: dict[str,
     messages = check_messages(row.get("messages"), where)
     asked = messages[-2]["content"]
     if task.instruction is not None and task.instruction not in asked:
-        raise UserError(f"{where}: the last user turn does not contain task.instruction={task.instruction!r}; set it to null or mend the row")
+        raise UserError(
+            f"{where}: the last user turn does not contain task.instruction={task.instruction!r}; set it to null or mend the row"
+        )
     return {
         "example_id": row_id("messages", split, str(index), json.dumps(messages)),
         "group": "task",

@@ -43,7 +43,7 @@ class TrainEngine:
         self._engine: Any = deepspeed.initialize(
             model=_Root(module),
             optimizer=optimizer,
-            lr_scheduler=LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))),
+            lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))),
             config=_deepspeed_config(config, zero_stage, bf16),
         )[0]
 

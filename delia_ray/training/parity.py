@@ -67,7 +67,10 @@ def _vllm_answers(folder: Path, prompt_ids: Sequence[list[int]], max_tokens: int
     outputs = llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompt_ids], sampling, use_tqdm=False)
     stops = set(load_tokenizer(folder).all_special_ids)
     ids = [list(output.outputs[0].token_ids) for output in outputs]
-    return [row[:-1] if row and output.outputs[0].finish_reason == "stop" and row[-1] in stops else row for row, output in zip(ids, outputs, strict=True)]
+    return [
+        row[:-1] if row and output.outputs[0].finish_reason == "stop" and row[-1] in stops else row
+        for row, output in zip(ids, outputs, strict=True)
+    ]
 
 
 def _gap_at_difference(model: Any, prompt: list[int], left: list[int], right: list[int]) -> float:

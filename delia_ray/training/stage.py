@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -16,7 +15,7 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.training.config import FinetuneConfig
-from delia_ray.training.worker import Work, run_worker, summary
+from delia_ray.training.worker import REFUSED, Work, run_worker, summary
 
 STAGE = "checkpoint/1"
 CHECKPOINT_KIND = "checkpoint/1"
@@ -47,7 +46,7 @@ def finetune(
     A killed attempt goes on from its newest checkpoint when the same request comes again.
 
     Raises:
-        UserError: training failed; the message carries the worker's own.
+        UserError: a row is longer than ``max_row_tokens``.
     """
 
     def write(workspace: Workspace) -> Counts:
@@ -65,8 +64,13 @@ def finetune(
             zero_stage=workers.zero_stage,
             tally=tally,
         )
-        with line.follow(tally, request.steps, "step"):
+        with line.follow(tally, request.steps, "steps"):
             _fit(work, workers)
+        refused = workspace.inflight / REFUSED
+        if refused.exists():
+            message = refused.read_text()
+            shutil.rmtree(workspace.inflight)
+            raise UserError(message)
         shutil.move(workspace.inflight / "trained", workspace.data / "trained")
         shutil.move(workspace.inflight / "metrics.jsonl", workspace.data / "metrics.jsonl")
         return summary(read_metrics(workspace.data / "metrics.jsonl"))
@@ -84,8 +88,7 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
 def _fit(work: Work, workers: TrainWorkers) -> None:
     resources = {"CPU": workers.num_cpus, **({"GPU": workers.num_gpus} if workers.num_gpus else {})}
     trainer = TorchTrainer(
-        run_worker,
-        train_loop_config=work,  # pyright: ignore[reportArgumentType]  Ray passes any value through
+        lambda: run_worker(work),
         torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers.workers, use_gpu=bool(workers.num_gpus), resources_per_worker=resources),
         run_config=RunConfig(
@@ -96,8 +99,3 @@ def _fit(work: Work, workers: TrainWorkers) -> None:
         ),
     )
     trainer.fit()
-
-
-def wanted_tokens(token: str | None) -> Sequence[str]:
-    """The new tokens of a task."""
-    return () if token is None else (token,)

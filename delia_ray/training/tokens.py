@@ -40,10 +40,15 @@ def check_chat_template(tokenizer: Any, model: str) -> None:
     turn: list[Message] = [{"role": "user", "content": "Hi"}]
     prompt = prompt_text(tokenizer, turn)
     if prompt == tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False):
-        raise UserError(f"model: the chat template of {model} ignores add_generation_prompt; end it with the assistant's turn prefix when that is set")
+        raise UserError(
+            f"model: the chat template of {model} ignores add_generation_prompt; end it with the assistant's turn prefix when that is set"
+        )
     answered = tokenizer.apply_chat_template([*turn, {"role": "assistant", "content": "Hello"}], tokenize=False)
     if not answered.startswith(prompt):
-        raise UserError(f"model: the chat template of {model} renders an answered turn unlike its generation prompt; use a template whose prompt is a prefix")
+        raise UserError(
+            f"model: the chat template of {model} renders an answered turn unlike its generation prompt; "
+            "use a template whose prompt is a prefix"
+        )
 
 
 def tokenise(tokenizer: Any, example: Example, max_tokens: int) -> TokenisedRow:
@@ -63,6 +68,7 @@ def tokenise(tokenizer: Any, example: Example, max_tokens: int) -> TokenisedRow:
     ids, offsets = ids[: last + 1], offsets[: last + 1]
     if len(ids) > max_tokens:
         raise UserError(
-            f"row {example['example_id']} has {len(ids)} tokens, more than finetune.max_row_tokens={max_tokens}; raise it or shorten the row"
+            f"row {example['example_id']} has {len(ids)} tokens, more than finetune.max_row_tokens={max_tokens}; "
+            "raise it, or shorten the row"
         )
     return TokenisedRow(ids, [start >= len(prompt) for start, _ in offsets], example["group"])

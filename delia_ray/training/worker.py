@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from ray import train
 
+from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer, resolve_dtype
 from delia_ray.progress import Tally
 from delia_ray.records import keyed_int
@@ -23,6 +24,8 @@ from delia_ray.training.engine import StepResult, TrainEngine
 from delia_ray.training.model import build_trainable, save_trained
 from delia_ray.training.packing import Pack, pack, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow, tokenise
+
+REFUSED = "refused.txt"
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,21 @@ class Work:
 
 
 def run_worker(work: Work) -> None:
-    """Train for ``work.steps`` steps, going on from the newest checkpoint if there is one."""
+    """Train for ``work.steps`` steps, going on from the newest checkpoint if there is one.
+
+    What the user can fix is left in ``refused.txt`` instead of raised, since Ray would start the workers again.
+    """
+    try:
+        _train(work, read_rows(work))
+    except UserError as error:
+        (work.inflight / REFUSED).write_text(str(error))
+
+
+def _train(work: Work, rows: Sequence[tuple[str, TokenisedRow]]) -> None:
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     # Ray gives a worker as many threads as the CPUs it reserves, which are often only a claim; share what there is.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
-    rows = read_rows(work)
     dtype = resolve_dtype(work.config.precision)
     trainable = build_trainable(work.start, work.new_token_ids, work.config, dtype)
     engine = TrainEngine(trainable, work.config, work.zero_stage, bf16=dtype == torch.bfloat16)
@@ -56,7 +68,9 @@ def run_worker(work: Work) -> None:
     trainable.model.train()
     for step in range(done, work.steps):
         began = time.monotonic()
-        torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))  # so that dropout after a resume is what it would have been
+        torch.manual_seed(
+            keyed_int(work.config.seed, "dropout", f"{step}/{rank}")
+        )  # so that dropout after a resume is what it would have been
         chosen = [rows[index][1] for index in step_rows(step)]
         learnt = sum(sum(row.learnt[1:]) for row in chosen)
         result = engine.step(share(chosen, rank, world, work.micro_batch_tokens), learnt)
@@ -107,7 +121,9 @@ def _log(work: Work, step: int, result: StepResult, tokens: int, seconds: float)
 def _checkpoint(engine: TrainEngine, step: int, result: StepResult) -> None:
     folder = tempfile.mkdtemp()
     engine.save(Path(folder), step)
-    train.report({"step": step, "loss": result.loss}, checkpoint=train.Checkpoint.from_directory(folder), delete_local_checkpoint_after_upload=True)
+    train.report(
+        {"step": step, "loss": result.loss}, checkpoint=train.Checkpoint.from_directory(folder), delete_local_checkpoint_after_upload=True
+    )
 
 
 def _resume(engine: TrainEngine, work: Work) -> int:

@@ -1,0 +1,36 @@
+# The commands of a checkout. `make help` lists them; PYTHON=python3.12 chooses the interpreter that makes .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format chaos clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed  ## .venv with the pinned packages; the targets below do this first
+
+.venv/.installed: pyproject.toml requirements/cpu.txt requirements/dev.txt requirements/install.sh
+	@PYTHON="$(PYTHON)" bash requirements/install.sh
+
+demo: install  ## tune the built-in model with DELIA on this machine, score it, write a report
+	@$(BIN)/delia run --config jobs/configs/demo.yaml
+
+test: install  ## every test that needs neither a GPU nor killed processes
+	$(BIN)/python -m pytest -m "not gpu and not chaos" tests/unit tests/integration tests/e2e
+
+check: install  ## format, lint, types, import contracts, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit
+
+format: install  ## rewrite the code the way `check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+chaos: install  ## kill the driver in every stage and go on
+	$(BIN)/python -m pytest -m chaos tests
+
+clean:  ## remove .venv and what tools left; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Finished models behind one OpenAI-compatible endpoint."""

@@ -1,0 +1,22 @@
+"""Which finished models a run holds."""
+
+from pathlib import Path
+
+from delia_ray.artifacts import MANIFEST, MODEL_KIND, Artifact
+from delia_ray.errors import UserError
+
+BASE = "base"
+"""The name under which the start model, with the new tokens in its vocabulary but untrained, is served."""
+
+
+def finished_models(run: Path) -> dict[str, Artifact]:
+    """Arm -> model, for everything below ``run`` that is finished: the start model first, then the arms by name.
+
+    Raises:
+        UserError: there is none, or a folder in a model's place holds something else.
+    """
+    places = {BASE: run / "start", **{arm.name: arm / "model" for arm in sorted((run / "arms").glob("*"))}}
+    found = {name: Artifact.open(place, MODEL_KIND) for name, place in places.items() if (place / MANIFEST).exists()}
+    if not found:
+        raise UserError(f"{run} holds no finished model; build one first (`delia export`), or name another run")
+    return found

@@ -1,0 +1,52 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.models import adopt_model, load_tokenizer, save_whole
+from delia_ray.placement import Cluster, Engine
+from delia_ray.runtime import connect
+
+
+class Dice(Config):
+    seed: int
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return Engine(dtype="float32", max_num_seqs=8)
+
+
+@pytest.fixture(scope="session")
+def local_ray(engine: Engine) -> Iterator[None]:
+    connect(Cluster(), engine)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """Two finished models with different random weights, and with the built-in model's tokenizer and chat template."""
+    tokenizer = load_tokenizer(adopt_model("builtin:smollm2-135m-instruct").path)
+    root = tmp_path_factory.mktemp("tiny")
+    return {name: _roll(root / name, seed, tokenizer) for seed, name in enumerate(("one", "two"))}
+
+
+def _roll(place: Path, seed: int, tokenizer: object) -> Artifact:
+    def write(workspace: Workspace) -> Counts:
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            vocab_size=49152, max_position_embeddings=512, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        )  # fmt: skip
+        save_whole(LlamaForCausalLM(config), tokenizer, workspace.data)
+        return {}
+
+    return build_once(
+        place, stage="tiny/1", kind=MODEL_KIND, request=Dice(seed=seed), inputs={}, provenance=Provenance(None, ["pytest"]), write=write
+    )

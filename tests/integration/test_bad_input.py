@@ -1,0 +1,140 @@
+"""What a user can get wrong: one line that names it, exit code 2, nothing written."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from delia_ray.artifacts import Artifact
+
+GOOD = json.dumps({"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
+NO_ROLE = json.dumps({"messages": [{"content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
+
+
+def delia(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "delia_ray.cli", *argv], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *named: str) -> None:
+    shown = done.stdout + done.stderr
+    assert done.returncode == 2, shown
+    assert done.stderr.count("\n") == 1 and "Traceback" not in shown, shown
+    for text in named:
+        assert text in done.stderr, shown
+
+
+def finished(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("manifest.json"))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(GOOD + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("mix.ratoi=3", ["mix.ratoi", "unknown key"]),
+        ("mix.ratio=-1", ["mix.ratio", "greater than or equal to 0", "'-1'"]),
+        ("finetune.batch_rows=many", ["finetune.batch_rows", "'many'"]),
+        ("run.name=a b", ["run.name"]),
+        ("mix", ["'mix'", "KEY=VALUE"]),
+    ],
+)
+def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, override: str, named: list[str]):
+    assert_refused(delia("run", "run.name=r", override, cwd=tmp_path), *named)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (GOOD + "\n{broken\n", ["train.jsonl line 2", "not valid JSON"]),
+        (NO_ROLE, ["train.jsonl line 1", "role is None"]),
+        ("", ["train.jsonl is empty"]),
+    ],
+    ids=["malformed line", "missing role", "empty file"],
+)
+def test_a_bad_row_is_named_by_file_and_line(rows: Path, tiny_models: dict[str, Artifact], content: str, named: list[str]):
+    (rows / "train.jsonl").write_text(content)
+    task = "task={kind: messages, train: train.jsonl, test: test.jsonl}"
+    assert_refused(delia("run", "run.name=r", f"model={tiny_models['one'].data}", task, cwd=rows), *named)
+    assert finished(rows) == []
+
+
+def _without_tokenizer(model: Path) -> None:
+    for file in model.glob("*token*"):
+        file.unlink()
+
+
+def _without_generation_prompt(model: Path) -> None:
+    (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [(_without_tokenizer, "has no tokenizer"), (_without_generation_prompt, "add_generation_prompt")],
+    ids=["no tokenizer", "no generation prompt"],
+)
+def test_a_model_folder_that_cannot_be_tuned_is_refused(rows: Path, tiny_models: dict[str, Artifact], spoil: object, named: str):
+    model = rows / "model"
+    shutil.copytree(tiny_models["one"].data, model)
+    assert callable(spoil)
+    spoil(model)
+    assert_refused(delia("run", "run.name=r", "model=./model", cwd=rows), named)
+    assert finished(rows) == []
+
+
+def test_a_model_that_is_nowhere_is_refused(tmp_path: Path):
+    assert_refused(delia("run", "run.name=r", "model=./none", cwd=tmp_path), "there is no folder ./none")
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path):
+    assert_refused(delia("run", "run.name=r", "run.root=/proc/none", cwd=tmp_path), "run.root", "/proc/none")
+
+
+def test_a_run_folder_that_another_process_works_on_is_refused(tmp_path: Path):
+    (tmp_path / "runs/r").mkdir(parents=True)
+    with FileLock(tmp_path / "runs/r/.lock"):
+        assert_refused(delia("run", "run.name=r", cwd=tmp_path), "another process is working on runs/r")
+
+
+def test_an_occupied_port_is_refused_before_any_model_is_tuned(tmp_path: Path, tiny_models: dict[str, Artifact]):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = delia("run", "run.name=r", f"model={tiny_models['one'].data}", f"placement.serve.port={port}", cwd=tmp_path)
+    assert_refused(done, "placement.serve.port", str(port))
+    assert finished(tmp_path) == []
+
+
+def test_a_pool_that_is_too_small_says_how_many_rows_are_missing(tmp_path: Path, tiny_models: dict[str, Artifact]):
+    few = ["task.train=4", "synthesize.engine.kind=echo", "synthesize.queries.rows=3", "mix.ratio=2"]
+    done = delia("mix", "run.name=r", f"model={tiny_models['one'].data}", *few, cwd=tmp_path)
+    assert_refused(done, "mix.ratio=2 needs 8 diverse rows, but the pool holds 3: 5 are missing")
+    assert "arms/delia/mixed/manifest.json" not in finished(tmp_path / "runs/r")
+
+
+def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Path, tiny_models: dict[str, Artifact]):
+    given = ["run.name=r", f"model={tiny_models['one'].data}", "task.train=4", "task.dev=2", "task.test=4"]
+    assert delia("rewrite", *given, cwd=tmp_path).returncode == 0
+    assert_refused(delia("rewrite", *given, "task.seed=1", cwd=tmp_path), "request.seed: 0 -> 1", "run.name=")
+    assert delia("rewrite", *given, "task.seed=1", "run.name=other", cwd=tmp_path).returncode == 0
+
+
+def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "delia_ray.cli", "--help"], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert "mix.ratio" in done.stdout and "finetune.learning_rate" in done.stdout
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"ray", "torch", "transformers", "vllm", "deepspeed"}

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.mixing.config import MixConfig
+from delia_ray.mixing.stage import mix
+from delia_ray.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, EXCHANGE_KIND, EXCHANGE_SCHEMA
+
+PROVENANCE = Provenance(None, ["pytest"])
+TASK_ROWS, POOL_ROWS = 10, 64
+
+
+class Blocks(Config):
+    files: int
+
+
+def _given(out: Path, kind: str, counts: dict[str, int], tables: dict[str, pa.Table]) -> Artifact:
+    def write(workspace: Workspace) -> Counts:
+        for name, table in tables.items():
+            (workspace.data / name).parent.mkdir(exist_ok=True, parents=True)
+            pq.write_table(table, workspace.data / name)
+        return counts
+
+    return build_once(out, stage="given/1", kind=kind, request=Blocks(files=len(tables)), inputs={}, provenance=PROVENANCE, write=write)
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Artifact:
+    rows = [
+        {
+            "example_id": f"t{n}",
+            "group": "task",
+            "label": None,
+            "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+        }
+        for n in range(TASK_ROWS)
+    ]
+    table = pa.Table.from_pylist(rows, schema=EXAMPLE_SCHEMA)
+    return _given(tmp_path / "task", EXAMPLES_KIND, {"train": TASK_ROWS}, {"train.parquet": table})
+
+
+def pool(out: Path, files: int) -> Artifact:
+    rows = [
+        {"exchange_id": f"d{n}", "topic": "x", "query": f"q{n}", "answer": f"a{n}", "prompt_tokens": 1, "answer_tokens": 1}
+        for n in range(POOL_ROWS)
+    ]
+    parts = {f"kept/{n}.parquet": pa.Table.from_pylist(rows[n::files], schema=EXCHANGE_SCHEMA) for n in range(files)}
+    return _given(out, EXCHANGE_KIND, {"rows": POOL_ROWS}, parts)
+
+
+def ordered(mixed: Artifact) -> list[dict[str, object]]:
+    return pq.read_table(mixed.data).sort_by("order_key").to_pylist()
+
+
+def test_the_mixture_is_the_same_to_the_bit_at_any_number_of_blocks(local_ray: None, tmp_path: Path, task: Artifact):
+    config = MixConfig(ratio=3, seed=5)
+    mixtures = [
+        ordered(mix(config, task, pool(tmp_path / f"pool{files}", files), lambda: None, tmp_path / f"mixed{files}", PROVENANCE))
+        for files in (1, 2, 8)
+    ]
+    assert json.dumps(mixtures[0]) == json.dumps(mixtures[1]) == json.dumps(mixtures[2])
+    assert len(mixtures[0]) == TASK_ROWS * 4
+    groups = [row["group"] for row in mixtures[0]]
+    assert groups != sorted(groups) and groups != sorted(groups, reverse=True)
+
+
+def test_a_smaller_ratio_is_contained_in_a_larger_one(local_ray: None, tmp_path: Path, task: Artifact):
+    drawn = []
+    for ratio in (0, 1.5, 4):
+        mixed = mix(MixConfig(ratio=ratio), task, pool(tmp_path / f"pool{ratio}", 2), lambda: None, tmp_path / f"mixed{ratio}", PROVENANCE)
+        drawn.append({row["example_id"] for row in ordered(mixed)})
+        assert mixed.manifest.counts["diverse"] == int(ratio * TASK_ROWS)
+    assert drawn[0] < drawn[1] < drawn[2]
+
+
+def test_a_pool_that_is_too_small_is_an_error_that_says_how_many_rows_are_missing(tmp_path: Path, task: Artifact):
+    with pytest.raises(UserError, match=r"mix\.ratio=7 needs 70 diverse rows, but the pool holds 64: 6 are missing"):
+        mix(MixConfig(ratio=7), task, pool(tmp_path / "pool", 1), lambda: None, tmp_path / "mixed", PROVENANCE)
+    assert not (tmp_path / "mixed").exists()

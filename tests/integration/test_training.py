@@ -1,0 +1,228 @@
+"""The sums of training, against plain torch on a small model in float32."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.models import extend, load_model, load_tokenizer, resolve_dtype, token_ids
+from delia_ray.placement import TrainWorkers
+from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
+from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit
+from delia_ray.terminal import StageLine
+from delia_ray.training.config import FinetuneConfig, Full, Lora
+from delia_ray.training.model import merge_trained
+from delia_ray.training.stage import Request, finetune, read_metrics
+from delia_ray.training.start import prepare_start
+from delia_ray.training.tokens import check_chat_template, tokenise
+
+PROVENANCE = Provenance(None, ["pytest"])
+TOKEN = "<sep>"
+STEPS = 6
+CONFIG = FinetuneConfig(
+    parameters=Lora(rank=4, dropout=0.0),
+    learning_rate=1e-2,
+    warmup_steps=2,
+    batch_rows=4,
+    max_row_tokens=128,
+    checkpoint_every=2,
+    precision="float32",
+)
+
+
+class Nothing(Config):
+    pass
+
+
+@pytest.fixture(scope="module")
+def start(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    place = tmp_path_factory.mktemp("start") / "start"
+    return prepare_start(tiny_models["one"], (TOKEN,), NoiseInit(), place, PROVENANCE)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    def row(group: str, n: int) -> dict[str, Any]:
+        asked = f"Judge this with {TOKEN}: {n}." if group == "task" else f"Tell me a story that is {n} words long and has a fox in it."
+        answered = "yes " * (n % 5 + 1) if group == "task" else "once upon a time there was a fox " * (n % 4 + 1)
+        identifier = f"{group}-{n}"
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        return {
+            "example_id": identifier,
+            "group": group,
+            "messages": messages,
+            "label": None,
+            "order_key": keyed_int(0, "order", identifier),
+        }
+
+    def write(workspace: Workspace) -> Counts:
+        rows = [row(group, n) for group in ("task", "diverse") for n in range(8)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=MIXED_SCHEMA), workspace.data / "0.parquet")
+        return {"rows": len(rows)}
+
+    place = tmp_path_factory.mktemp("mixed") / "mixed"
+    return build_once(place, stage="given/1", kind=MIXED_KIND, request=Nothing(), inputs={}, provenance=PROVENANCE, write=write)
+
+
+def train(start: Artifact, mixed: Artifact, out: Path, config: FinetuneConfig = CONFIG, **workers: Any) -> Artifact:
+    request = Request(finetune=config, steps=STEPS, new_tokens=(TOKEN,))
+    return finetune(request, start, mixed, TrainWorkers(**workers), lambda: None, StageLine("test"), out, PROVENANCE)
+
+
+def losses(checkpoint: Artifact, name: str = "loss") -> list[float]:
+    return [line[name] for line in read_metrics(checkpoint.data / "metrics.jsonl")]
+
+
+def plain_losses(start: Artifact, mixed: Artifact) -> list[float]:
+    """The same training as a reader would write it: one row at a time, full logits, no packing, no DeepSpeed, no Ray."""
+    torch.manual_seed(CONFIG.seed)
+    tokenizer, model = load_tokenizer(start.data), load_model(start.data, torch.float32)
+    [token] = token_ids(tokenizer, [TOKEN])
+    lora = LoraConfig(
+        r=4, lora_alpha=16, target_modules="all-linear", trainable_token_indices={"embed_tokens": [token], "lm_head": [token]}
+    )
+    model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    weights = [p for n, p in model.named_parameters() if p.requires_grad and "lora" in n]
+    rows = [p for n, p in model.named_parameters() if p.requires_grad and "lora" not in n]
+    optimizer = torch.optim.AdamW(
+        [{"params": weights, "weight_decay": CONFIG.weight_decay}, {"params": rows, "weight_decay": 0.0}], lr=CONFIG.learning_rate
+    )
+    examples = pq.read_table(mixed.data).sort_by("order_key").to_pylist()
+    order = [tokenise(tokenizer, example, 128) for example in examples] * 2
+    seen: list[float] = []
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = CONFIG.learning_rate * min(1.0, (step + 1) / CONFIG.warmup_steps)
+        batch = order[step * 4 : step * 4 + 4] if step < 4 else None
+        if batch is None:
+            break
+        total, count = torch.zeros(()), 0
+        for row in batch:
+            logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1]
+            targets = torch.tensor([t if learnt else -100 for t, learnt in zip(row.ids[1:], row.learnt[1:], strict=True)])
+            total = total + torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+            count += int((targets != -100).sum())
+        (total / count).backward()
+        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], CONFIG.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        seen.append((total / count).item())
+    return seen
+
+
+@pytest.fixture(scope="module")
+def reference(local_ray: None, start: Artifact, mixed: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return train(start, mixed, tmp_path_factory.mktemp("reference") / "checkpoint")
+
+
+def test_the_loss_curve_is_that_of_a_plain_torch_loop(reference: Artifact, start: Artifact, mixed: Artifact):
+    plain = plain_losses(start, mixed)
+    assert len(plain) == 4
+    assert losses(reference)[:4] == pytest.approx(plain, abs=1e-4)
+    assert plain[-1] < plain[0]
+
+
+def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
+    task, diverse, both = (losses(reference, name) for name in ("task_loss", "diverse_loss", "loss"))
+    assert all(min(pair) - 1e-6 <= loss <= max(pair) + 1e-6 for loss, *pair in zip(both, task, diverse, strict=True))
+    assert task != diverse
+
+
+@pytest.mark.parametrize(
+    "workers", [{"workers": 2}, {"micro_batch_tokens": 64}, {"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 3}], ids=str
+)
+def test_where_it_runs_does_not_change_the_curve(
+    reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, workers: dict[str, int]
+):
+    assert losses(train(start, mixed, tmp_path / "checkpoint", **workers)) == pytest.approx(losses(reference), abs=1e-3)
+
+
+def test_only_the_new_row_of_the_vocabulary_moves(reference: Artifact, start: Artifact):
+    tokenizer, before = load_tokenizer(start.data), load_model(start.data, torch.float32)
+    [token] = token_ids(tokenizer, [TOKEN])
+    after = merge_trained(start.data, reference.data / "trained", [token], torch.float32)
+    for layer in ("get_input_embeddings", "get_output_embeddings"):
+        old, new = getattr(before, layer)().weight, getattr(after, layer)().weight
+        moved = (old != new).any(dim=1).nonzero().flatten().tolist()
+        assert moved == [token]
+
+
+def test_full_training_moves_every_layer_and_saves_a_whole_model(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
+    config = CONFIG.model_copy(update={"parameters": Full(kind="full"), "learning_rate": 1e-3})
+    checkpoint = train(start, mixed, tmp_path / "checkpoint", config)
+    before, after = load_file(start.data / "model.safetensors"), load_file(checkpoint.data / "trained/full/model.safetensors")
+    assert {name for name in after if "layers" in name and torch.equal(before[name], after[name])} == set()
+    assert losses(checkpoint)[-1] < losses(checkpoint)[0]
+
+
+def test_a_row_that_is_too_long_is_refused_by_its_id(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
+    with pytest.raises(UserError, match=r"row (task|diverse)-\d has \d+ tokens, more than finetune\.max_row_tokens=16"):
+        train(start, mixed, tmp_path / "checkpoint", CONFIG.model_copy(update={"max_row_tokens": 16}))
+    assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    "init", [MeanInit(), NoiseInit(seed=3), DescriptionInit(kind="description", text="a verdict")], ids=lambda init: init.kind
+)
+def test_a_new_token_starts_as_asked_and_leaves_every_other_row_alone(tiny_models: dict[str, Artifact], tmp_path: Path, init: Any):
+    extend(tiny_models["one"].data, [TOKEN], init, tmp_path / "out")
+    tokenizer = load_tokenizer(tmp_path / "out")
+    old, new = (load_model(folder, torch.float32).get_input_embeddings().weight for folder in (tiny_models["one"].data, tmp_path / "out"))
+    [token] = token_ids(tokenizer, [TOKEN])
+    assert tokenizer(f"x {TOKEN} y", add_special_tokens=False)["input_ids"].count(token) == 1
+    assert torch.equal(new[: len(old)], old) and token == len(old)
+    match init:
+        case MeanInit():
+            expected = old.mean(0)
+        case NoiseInit(seed=seed):
+            expected = old.mean(0) + torch.randn(1, old.shape[1], generator=torch.Generator().manual_seed(seed))[0] * old.std(0)
+        case _:
+            expected = old[tokenizer("a verdict", add_special_tokens=False)["input_ids"]].mean(0)
+    assert torch.allclose(new[token], expected, atol=1e-6)
+
+
+def test_a_token_that_the_model_knows_is_refused(tiny_models: dict[str, Artifact], tmp_path: Path):
+    with pytest.raises(UserError, match="already in the vocabulary"):
+        extend(tiny_models["one"].data, ["<|im_end|>"], MeanInit(), tmp_path / "out")
+
+
+def test_stopping_is_learnt_though_padding_is_the_same_token(start: Artifact):
+    tokenizer = load_tokenizer(start.data)
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    messages = [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello."}]
+    row = tokenise(tokenizer, {"example_id": "x", "group": "task", "messages": messages, "label": None}, 128)  # pyright: ignore[reportArgumentType]
+    learnt = [token for token, counts in zip(row.ids, row.learnt, strict=True) if counts]
+    assert tokenizer.decode(learnt) == "Hello.<|im_end|>"
+    assert row.ids.count(tokenizer.eos_token_id) == 3
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        (None, "has no chat template"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "ignores add_generation_prompt"),
+        (
+            "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}",
+            "unlike its generation prompt",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_trained_on_is_refused(start: Artifact, template: str | None, named: str):
+    tokenizer = load_tokenizer(start.data)
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=named):
+        check_chat_template(tokenizer, "m")
+
+
+def test_auto_precision_is_one_the_machine_multiplies_natively():
+    able = torch.cpu.get_capabilities()
+    native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    assert resolve_dtype("auto") == (torch.bfloat16 if native or torch.cuda.is_available() else torch.float32)

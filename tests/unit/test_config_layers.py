@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from delia_ray.config import Config, ConfigError, build_config
+from delia_ray.settings import Settings
+from delia_ray.synthesis.config import EchoEngine, MagpieQueries
+from delia_ray.training.config import Full
+
+
+class Sample(Config):
+    rev: str = "x"
+    rate: float = 1e-3
+    name: str | None = "n"
+    tags: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("rev=12e4567", "rev", "12e4567"),
+        ("rev=007", "rev", "007"),
+        ("rate=1e-5", "rate", 1e-5),
+        ("name=null", "name", None),
+        ("tags=[a, b]", "tags", ("a", "b")),
+    ],
+)
+def test_override_text_means_what_the_schema_says(override: str, field: str, value: object):
+    assert getattr(build_config(Sample, [], [override]), field) == value
+
+
+def test_a_later_layer_wins_and_keeps_its_neighbours(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("run: {name: a}\nmix: {ratio: 2, seed: 1}\n")
+    (tmp_path / "b.yaml").write_text("mix: {ratio: 3}\n")
+    settings = build_config(Settings, [tmp_path / "a.yaml", tmp_path / "b.yaml"], ["mix.seed=9"])
+    assert (settings.mix.ratio, settings.mix.seed, settings.run.name) == (3.0, 9, "a")
+
+
+def test_a_section_without_a_kind_means_the_kind_of_its_default():
+    settings = build_config(
+        Settings, [], ["run.name=a", "synthesize.queries.rows=7", "finetune.parameters.kind=full", "synthesize.engine.kind=echo"]
+    )
+    assert settings.synthesize.queries == MagpieQueries(rows=7)
+    assert settings.finetune.parameters == Full(kind="full")
+    assert settings.synthesize.engine == EchoEngine(kind="echo")
+
+
+def test_every_mistake_is_reported_at_once_by_its_path():
+    with pytest.raises(ConfigError) as caught:
+        build_config(Settings, [], ["run.name=a", "mix.ratoi=3", "mix.ratio=-1", "finetune.batch_rows=many"])
+    message = str(caught.value)
+    assert "mix.ratoi: unknown key" in message
+    assert "mix.ratio:" in message and "'-1'" in message
+    assert "finetune.batch_rows:" in message and "'many'" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("rewrite.kind=grammar", "rewrite.kind"),
+        ("arms={it: null, delia: null}", "arms: none is left"),
+        ("arms={base: {ratio: 1}}", "arms.base"),
+        ("run.name=../elsewhere", "run.name"),
+    ],
+)
+def test_settings_that_cannot_work_together_are_refused(override: str, named: str):
+    given = ["run.name=a", "task={kind: messages, train: a.jsonl, test: b.jsonl}", override]
+    with pytest.raises(ConfigError, match=named):
+        build_config(Settings, [], given)
+
+
+@pytest.mark.parametrize("text", ["- a list", "key: [unclosed", "\x00"])
+def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path: Path, text: str):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+        build_config(Settings, [tmp_path / "bad.yaml"], [])
+
+
+def test_a_missing_file_is_refused_with_a_way_out(tmp_path: Path):
+    with pytest.raises(ConfigError, match="delia init"):
+        build_config(Settings, [tmp_path / "none.yaml"], [])

@@ -1,0 +1,118 @@
+"""Every YAML that ships parses against what reads it, and every version that ships is the pinned one."""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from delia_ray.cli import VERBS
+from delia_ray.config import build_config
+from delia_ray.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+CLUSTER_FILES = sorted((ROOT / "cluster").rglob("*.yaml"))
+DOORS = sorted((ROOT / "jobs").glob("*.py"))
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def _named(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def _pins(name: str) -> dict[str, str]:
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(package): version for package, version in pairs}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "jobs").rglob("*.yaml")), ids=_named)
+def test_a_run_can_start_from_every_config_in_jobs(file: Path):
+    assert build_config(Settings, [file], []).run.name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "serve").glob("*.yaml")), ids=_named)
+def test_ray_serve_accepts_every_yaml_in_serve_and_its_application_takes_the_arguments(file: Path):
+    from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415  three seconds, for this test only
+
+    for application in ServeDeploySchema.model_validate(yaml.safe_load(file.read_text())).applications:
+        module, _, builder = application.import_path.partition(":")
+        spec = importlib.util.spec_from_file_location(module, ROOT / f"{module.replace('.', '/')}.py")
+        assert spec and spec.loader
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        inspect.signature(getattr(loaded, builder)).parameters["args"].annotation.model_validate(application.args)
+
+
+@pytest.mark.parametrize("file", CLUSTER_FILES, ids=_named)
+def test_every_yaml_in_cluster_is_a_ray_cluster_or_a_kuberay_job(file: Path):
+    content = yaml.safe_load(file.read_text())
+    if content.get("kind") == "RayJob":
+        schema = json.loads((Path(__file__).parent / "data" / "rayjob-crd-subset.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(content)
+    else:
+        from ray.autoscaler._private.util import prepare_config, validate_config  # noqa: PLC0415  a second, for this branch only
+
+        validate_config(prepare_config(content))
+
+
+@pytest.mark.parametrize("file", [ROOT / "cluster" / name for name in ("aws.yaml", "Dockerfile", "kuberay/rayjob.yaml")], ids=_named)
+def test_clusters_run_the_pinned_ray(file: Path):
+    named = re.findall(r'(?:rayproject/ray:|rayVersion: "|-ray)(\d+\.\d+\.\d+)', file.read_text())
+    assert set(named) == {_pins("cpu.txt")["ray"]}
+
+
+def test_job_configs_named_in_cluster_exist():
+    named = {found for file in CLUSTER_FILES for found in re.findall(r"jobs/[\w/]+\.(?:yaml|py)", file.read_text())}
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "pins"),
+    [
+        (PROJECT["dependencies"], ["cpu.txt"]),
+        (PROJECT["optional-dependencies"]["cpu"], ["cpu.txt"]),
+        (PROJECT["optional-dependencies"]["dev"], ["cpu.txt", "dev.txt"]),
+    ],
+    ids=["core", "cpu", "dev"],
+)
+def test_the_pinned_versions_satisfy_what_the_package_asks_for(requirements: list[str], pins: list[str]):
+    pinned = {name: version for file in pins for name, version in _pins(file).items()}
+    asked = [Requirement(text) for text in requirements]
+    unmet = [str(each) for each in asked if not each.specifier.contains(pinned.get(canonicalize_name(each.name), "0"), prereleases=True)]
+    assert not unmet
+
+
+def test_the_gpu_extra_takes_the_same_ray_as_the_core():
+    texts = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["gpu"]]
+    rays = {str(each.specifier) for each in map(Requirement, texts) if each.name == "ray"}
+    assert rays == {f"=={_pins('cpu.txt')['ray']}"}
+
+
+@pytest.mark.parametrize("name", ["cpu.txt", "dev.txt"])
+def test_requirements_pin_every_package_and_name_no_index(name: str):
+    lines = (ROOT / "requirements" / name).read_text().splitlines()
+    assert not [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)]
+
+
+@pytest.mark.parametrize("door", DOORS, ids=_named)
+def test_every_job_opens_a_verb_of_the_command_line(door: Path):
+    opened = re.findall(r'main\(\["(\w+)", \*sys\.argv\[1:\]\]\)', door.read_text())
+    assert len(opened) == 1
+    assert opened[0] in VERBS
+
+
+def test_no_job_hides_a_library():
+    libraries = sys.stdlib_module_names | importlib.metadata.packages_distributions().keys()
+    assert not [door.stem for door in DOORS if door.stem in libraries]

@@ -1,0 +1,36 @@
+import numpy as np
+
+from delia_ray.training.packing import pack, split_by_tokens
+from delia_ray.training.tokens import TokenisedRow
+
+
+def row(*ids: int, learnt: int, group: str = "task") -> TokenisedRow:
+    return TokenisedRow(list(ids), [place >= len(ids) - learnt for place in range(len(ids))], group)
+
+
+def test_positions_start_again_and_learnt_tokens_are_predicted_from_the_one_before():
+    packed = pack([row(1, 2, 3, 4, learnt=2), row(5, 6, 7, learnt=1, group="diverse")])
+    assert packed.ids_T.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert packed.positions_T.tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert packed.row_T.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert packed.targets_S.tolist() == [3, 4, 7]
+    assert (packed.ids_T[packed.predicts_S + 1] == packed.targets_S).all()
+    assert packed.groups_S.tolist() == [0, 0, 1]
+
+
+def test_a_rows_first_token_is_never_predicted_from_its_neighbour():
+    packed = pack([row(1, 2, learnt=2), row(3, 4, learnt=2)])
+    assert packed.targets_S.tolist() == [2, 4]
+
+
+def test_bins_hold_every_row_once_within_the_limit():
+    rng = np.random.default_rng(0)
+    rows = [row(*range(int(n)), learnt=1) for n in rng.integers(1, 60, 200)]
+    bins = split_by_tokens(rows, 64)
+    assert sorted(len(r.ids) for members in bins for r in members) == sorted(len(r.ids) for r in rows)
+    assert max(sum(len(r.ids) for r in members) for members in bins) <= 64
+    assert len(bins) <= 1.25 * sum(len(r.ids) for r in rows) / 64
+
+
+def test_a_row_longer_than_the_limit_stands_alone():
+    assert [len(members) for members in split_by_tokens([row(*range(9), learnt=1), row(1, learnt=1)], 4)] == [1, 1]
