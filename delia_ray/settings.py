@@ -16,7 +16,7 @@ from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.training.config import FinetuneConfig
 
-OVERSAMPLE = 2.4
+OVERSAMPLE = 2.0
 """Magpie queries for each diverse row that is needed: some are refused, and some of their answers."""
 
 

@@ -15,6 +15,7 @@ from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.runtime import Connect
 
 STAGE = "mixed/1"
+_ROWS_PER_PARTITION = 50_000
 
 
 def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connect: Connect, out: Path, provenance: Provenance) -> Artifact:
@@ -40,13 +41,22 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
         if wanted:
             assert diverse is not None
             rows = rows.union(_ordered(_drawn(diverse, wanted, config.seed), config.seed))
-        rows.sort("order_key").write_parquet(str(workspace.data))
+        rows.sort("order_key", boundaries=_boundaries(int(task_rows) + wanted)).write_parquet(str(workspace.data))
         written = sum(pq.read_metadata(file).num_rows for file in workspace.data.glob("*.parquet"))
         assert written == task_rows + wanted, f"{written} rows written of {task_rows} + {wanted}"
         return {"rows": written, "task": int(task_rows), "diverse": wanted, "effective_ratio": wanted / task_rows}
 
     inputs = {"rewritten": rewritten, **({"diverse": diverse} if diverse and config.ratio else {})}
     return build_once(out, stage=STAGE, kind=MIXED_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
+
+
+def _boundaries(rows: int) -> list[int]:
+    """Where to part a sort of ``rows`` uniform 63-bit keys, so that no partition is too small to be worth a task.
+
+    Left to itself, Ray Data parts every sort 200 ways.
+    """
+    partitions = max(2, rows // _ROWS_PER_PARTITION)
+    return [2**63 * place // partitions for place in range(1, partitions)]
 
 
 def check_pool_size(wanted: int, available: int, ratio: float) -> None:

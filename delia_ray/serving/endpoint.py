@@ -48,7 +48,7 @@ def open_endpoint(models: Mapping[str, Artifact], replicas: Replicas, engine: En
         from delia_ray.serving.app import build  # noqa: PLC0415  imports all of vLLM
 
         application = build(models, replicas, engine, max_model_len)
-        _wait(waiter.submit(serve.run, application, logging_config={"enable_access_log": False}))
+        _wait(serve, waiter.submit(serve.run, application, logging_config={"enable_access_log": False}))
         host = "127.0.0.1" if replicas.host == _ANY_INTERFACE else replicas.host
         yield f"http://{host}:{replicas.port}/v1"
     finally:
@@ -69,7 +69,7 @@ def _check_room(models: int, replicas: Replicas) -> None:
             )
 
 
-def _wait(running: Future[Any]) -> None:
+def _wait(serve: Any, running: Future[Any]) -> None:
     """Return when every model answers, by Serve's own watch over the start."""
     context = ray.get_runtime_context()
     logs = Path(context.get_temp_dir(), context.get_session_name(), "logs")
@@ -80,5 +80,13 @@ def _wait(running: Future[Any]) -> None:
             f"serve: not every model answers after {_READY_SECONDS:g} s; look into {logs}, or give the cluster more CPUs"
         ) from None
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"serve: a model cannot be started ({reason}); its log is in {logs}") from None
+        raise UserError(f"serve: {_complaint(serve) or error}; look into {logs}, or build that model again") from None
+
+
+def _complaint(serve: Any) -> str | None:
+    """Name of the first deployment that did not start, and the last line of what it says."""
+    for application in serve.status().applications.values():
+        for name, deployment in application.deployments.items():
+            if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+                return f"{name} cannot be started: {deployment.message.strip().splitlines()[-1].strip()}"
+    return None

@@ -27,7 +27,7 @@ class MagpieQueries(Config):
 
     kind: Literal["magpie"] = "magpie"
     rows: int | None = Field(default=None, ge=1)
-    """Queries to draw. null: 2.4 times what the mixture needs, since some are rejected."""
+    """Queries to draw. null: twice what the mixture needs, since some are rejected."""
     temperature: float = Field(default=1.0, ge=0)
     """Temperature of the queries."""
     top_k: int = Field(default=0, ge=0)

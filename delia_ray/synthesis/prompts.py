@@ -39,7 +39,8 @@ def answer_prompt(tokenizer: Any, query: Query, system: str | None, mode: str) -
     if system is not None:
         turns.append({"role": "system", "content": system})
     if mode == "reference" and query["reference"] is not None:
-        turns += [{"role": "user", "content": query["query"]}, {"role": "assistant", "content": query["reference"]}]
+        turns.append({"role": "user", "content": query["query"]})
+        turns.append({"role": "assistant", "content": query["reference"]})
     turns.append({"role": "user", "content": query["query"]})
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 

@@ -121,8 +121,13 @@ def _draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, w
         for row in query_rows(magpie.rows)
     ]
     judge = _judge(refuse_query, control_tokens(tokenizer))
-    _run(config, ray.data.from_items(rows), lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
+    _run(config, ray.data.from_items(rows, override_num_blocks=_blocks(magpie.rows, site.pool)), lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
     return set_aside(workspace.inflight / "judged", workspace.data, "query", QUERY_SCHEMA, _query)
+
+
+def _blocks(rows: int, pool: ActorPool) -> int:
+    """Blocks of ``rows``: one a batch keeps actors busy, and more would only be more tasks to start."""
+    return max(1, rows // pool.batch_rows)
 
 
 def _trimmed(drawn: Drawn) -> Drawn:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import deepspeed
 import torch
@@ -39,11 +39,11 @@ class TrainEngine:
         if trainable.rows is not None:
             module["rows"] = trainable.rows
         optimizer = torch.optim.AdamW(trainable.parameter_groups(config))
-        self._objective = module["objective"]
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps)))
         self._engine: Any = deepspeed.initialize(
             model=_Root(module),
             optimizer=optimizer,
-            lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps))),
+            lr_scheduler=cast(Any, schedule),  # DeepSpeed's annotation names a private base class of torch's
             config=_deepspeed_config(config, zero_stage, bf16),
         )[0]
 

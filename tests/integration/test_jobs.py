@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from delia_ray.artifacts import Artifact
+from delia_ray.records import MIXED_KIND
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -46,16 +50,18 @@ def cluster() -> Iterator[Running]:
             yield Running(f"http://127.0.0.1:{dashboard}", Path(folder), environment)
         finally:
             head.terminate()
-            head.communicate(timeout=60)
+            head.communicate(timeout=120)
 
 
 def test_a_submitted_job_finds_its_config_and_leaves_its_artifact_where_it_is_told(cluster: Running, tmp_path: Path):
-    done = cluster.submit("jobs/mix.py", "--config", "jobs/configs/tiny.yaml", f"run.root={tmp_path}", "mix.ratio=1.5")
+    done = cluster.submit(
+        "jobs/mix.py", "--config", "jobs/configs/tiny.yaml", f"run.root={tmp_path}", "mix.ratio=1.5", "arms={it: null, delia: {}}"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     mixed = Artifact.open(tmp_path / "tiny" / "arms" / "delia" / "mixed", MIXED_KIND)
     groups = pq.read_table(mixed.data)["group"].to_pylist()
     assert (groups.count("task"), groups.count("diverse")) == (4, 6)
-    assert (tmp_path / "tiny" / "arms" / "it" / "mixed" / "manifest.json").exists()
+    assert not (tmp_path / "tiny" / "arms" / "it").exists()
 
 
 def test_a_job_that_its_config_refuses_fails_and_says_why(cluster: Running, tmp_path: Path):

@@ -1,0 +1,100 @@
+"""The README's walk-through, as a user would do it: 30 rows of their own, a model folder, two commands; then the same again."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from delia_ray.models import adopt_model
+from delia_ray.serving.catalogue import finished_models
+
+EXAMPLES = Path(__file__).parents[2] / "examples/units"
+SMALL = {
+    "run": {"name": "units"},
+    "task": {"kind": "messages", "train": str(EXAMPLES / "train.jsonl"), "test": str(EXAMPLES / "test.jsonl"), "metric": "exact_match"},
+    "synthesize": {
+        "queries": {"kind": "magpie", "rows": 24, "top_k": 50, "max_tokens": 24},
+        "answers": {"temperature": 0.7, "top_p": 1.0, "top_k": 50, "max_tokens": 64},
+    },
+    "mix": {"ratio": 0.2},
+    "finetune": {"epochs": 1, "batch_rows": 6, "learning_rate": 1e-3, "warmup_steps": 1},
+    "arms": {"it": None},
+    "score": {"ordinary": 8, "ordinary_tokens": 16, "max_tokens": 24},
+}
+
+
+def delia(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "delia_ray.cli", *argv], cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    template = delia("init", cwd=folder)
+    assert template.returncode == 0
+    edited = {**yaml.safe_load(template.stdout), **SMALL, "model": str(adopt_model("builtin:smollm2-135m-instruct").path)}
+    (folder / "my.yaml").write_text(yaml.safe_dump(edited))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path) -> Path:
+    done = delia("run", "--config", "my.yaml", cwd=work)
+    log = work / "runs/units/logs/run.log"
+    assert done.returncode == 0, done.stdout + done.stderr + (log.read_text()[-4000:] if log.exists() else "")
+    assert "report: runs/units/report/data/index.html" in done.stdout
+    return work / "runs/units"
+
+
+def test_the_report_holds_the_users_metric_with_its_interval(finished: Path):
+    report = json.loads((finished / "report/data/report.json").read_text())
+    assert set(report["arms"]) == {"base", "delia"}
+    for scores in report["arms"].values():
+        exact = scores["exact_match"]
+        assert exact["n"] == 15 and 0 <= exact["low"] <= exact["value"] <= exact["high"] <= 1
+    assert report["arms"]["delia"]["retention_kl"]["value"] > report["arms"]["base"]["retention_kl"]["value"]
+    assert "delia-base" in report["paired"]
+
+
+def test_training_brought_the_loss_of_the_users_rows_down(finished: Path):
+    lines = [json.loads(line) for line in (finished / "arms/delia/checkpoint/data/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["task_loss"] < 0.7 * lines[0]["task_loss"]
+
+
+def test_every_number_leads_back_to_the_rows_it_came_from(finished: Path, work: Path):
+    chain = delia("show", "--config", "my.yaml", cwd=work)
+    assert chain.returncode == 0
+    shown = {line.split()[0] for line in chain.stdout.splitlines()}
+    arm = {f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")}
+    assert shown == {"task", "rewritten", "start", "queries", "diverse", "report", "arms/base/scores"} | arm
+    assert set(finished_models(finished)) == {"base", "delia"}
+
+
+def test_the_exported_model_wrote_the_same_in_both_stacks(finished: Path):
+    counts = json.loads((finished / "arms/delia/model/manifest.json").read_text())["counts"]
+    assert counts["parity_equal"] + counts["parity_ties"] == 16
+    assert counts["parity_equal"] >= 14
+
+
+def test_the_same_command_again_builds_nothing_and_starts_nothing(finished: Path, work: Path):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("manifest.json")}
+    sessions = set(Path("/tmp/ray").glob("session_*")) if Path("/tmp/ray").exists() else set()
+    began = time.monotonic()
+    again = delia("run", "--config", "my.yaml", cwd=work)
+    assert again.returncode == 0, again.stderr
+    assert time.monotonic() - began < 120
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("manifest.json")} == before
+    if "RAY_ADDRESS" not in os.environ:
+        assert set(Path("/tmp/ray").glob("session_*")) <= sessions
+
+
+def test_one_changed_key_under_the_same_name_is_refused(finished: Path, work: Path):
+    changed = delia("run", "--config", "my.yaml", "finetune.learning_rate=5e-4", cwd=work)
+    assert changed.returncode == 2
+    assert "learning_rate: 0.001 -> 0.0005" in changed.stderr and "run.name" in changed.stderr
