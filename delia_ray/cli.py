@@ -126,7 +126,10 @@ def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
 
 def provenance() -> Provenance:
     """The commit of the working folder, if it is a checkout, and this process's argv."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git is not installed, as in many images
+        return Provenance(None, sys.argv)
     return Provenance(git.stdout.strip() or None, sys.argv)
 
 

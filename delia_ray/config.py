@@ -89,7 +89,7 @@ def _explain(error: Any) -> str:
     path = ".".join(map(str, error["loc"])) or "<root>"
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown key (`delia --help` lists the keys)"
-    shown = "" if error["type"] == "missing" else f", found {error['input']!r}"
+    shown = "" if error["type"] == "missing" or not error["loc"] else f", found {error['input']!r}"
     return f"{path}: {error['msg']}{shown}"
 
 

@@ -24,7 +24,6 @@ Connect = Callable[[], None]
 def worker_environment(engine: Engine) -> dict[str, str]:
     """Environment of every process that Ray starts for us."""
     return {
-        "DS_ACCELERATOR": "cpu",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib))),

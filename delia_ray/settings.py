@@ -1,10 +1,11 @@
 """The whole YAML of a run: one section a stage, and where each runs."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from delia_ray.config import Config
 from delia_ray.errors import UserError
@@ -58,6 +59,12 @@ class Settings(Config):
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
     placement: Placement = Placement()
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _default_arms(cls, given: Any) -> Any:
+        """Arms that are not named stay as they are: maps merge, and ``null`` is the way to leave one out."""
+        return {"it": {"ratio": 0.0}, "delia": {}, **cast(Mapping[str, Any], given)} if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

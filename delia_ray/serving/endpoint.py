@@ -76,11 +76,9 @@ def _wait(serve: Any, running: Future[Any]) -> None:
     try:
         running.result(timeout=_READY_SECONDS)
     except TimeoutError:
-        raise UserError(
-            f"serve: not every model answers after {_READY_SECONDS:g} s; look into {logs}, or give the cluster more CPUs"
-        ) from None
+        raise UserError(f"serve: not every model answers after {_READY_SECONDS:g} s; see {logs}, or give the cluster more CPUs") from None
     except RuntimeError as error:
-        raise UserError(f"serve: {_complaint(serve) or error}; look into {logs}, or build that model again") from None
+        raise UserError(f"serve: {_complaint(serve) or error}; see {logs}, or build that model again") from None
 
 
 def _complaint(serve: Any) -> str | None:

@@ -121,13 +121,10 @@ def _draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, w
         for row in query_rows(magpie.rows)
     ]
     judge = _judge(refuse_query, control_tokens(tokenizer))
-    _run(config, ray.data.from_items(rows, override_num_blocks=_blocks(magpie.rows, site.pool)), lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
+    # A block a batch keeps the actors busy; more would only be more tasks to start.
+    draws = ray.data.from_items(rows, override_num_blocks=max(1, magpie.rows // site.pool.batch_rows))
+    _run(config, draws, lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
     return set_aside(workspace.inflight / "judged", workspace.data, "query", QUERY_SCHEMA, _query)
-
-
-def _blocks(rows: int, pool: ActorPool) -> int:
-    """Blocks of ``rows``: one a batch keeps actors busy, and more would only be more tasks to start."""
-    return max(1, rows // pool.batch_rows)
 
 
 def _trimmed(drawn: Drawn) -> Drawn:

@@ -96,6 +96,7 @@ def _fit(work: Work, workers: TrainWorkers) -> None:
             storage_path=str(work.inflight),
             failure_config=FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={} if workers.num_gpus else {"env_vars": {"DS_ACCELERATOR": "cpu"}},
         ),
     )
     trainer.fit()

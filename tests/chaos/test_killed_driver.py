@@ -15,7 +15,8 @@ pytestmark = pytest.mark.chaos
 
 CONFIG = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
 WORDS = ["finetune.checkpoint_every=1", "finetune.epochs=3", "arms={it: null}"]
-STAGES = ["task", "rewritten", "start", "queries", "diverse", "arms/delia/mixed", "arms/delia/checkpoint", "arms/delia/model", "arms/delia/scores"]
+ARM = [f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")]
+STAGES = ["task", "rewritten", "start", "queries", "diverse", *ARM]
 START_SECONDS = 600
 
 

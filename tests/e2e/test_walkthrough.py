@@ -29,7 +29,8 @@ SMALL = {
 
 
 def delia(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "delia_ray.cli", *argv], cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
+    command = [sys.executable, "-m", "delia_ray.cli", *argv]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
 
 
 @pytest.fixture(scope="module")

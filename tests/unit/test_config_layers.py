@@ -60,7 +60,7 @@ def test_every_mistake_is_reported_at_once_by_its_path():
     [
         ("rewrite.kind=grammar", "rewrite.kind"),
         ("arms={it: null, delia: null}", "arms: none is left"),
-        ("arms={base: {ratio: 1}}", "arms.base"),
+        ("arms={base: {ratio: 1}}", r"arms\.base"),
         ("run.name=../elsewhere", "run.name"),
     ],
 )
@@ -80,3 +80,9 @@ def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path: Path, text: 
 def test_a_missing_file_is_refused_with_a_way_out(tmp_path: Path):
     with pytest.raises(ConfigError, match="delia init"):
         build_config(Settings, [tmp_path / "none.yaml"], [])
+
+
+def test_an_arm_that_is_not_named_stays_and_null_leaves_one_out():
+    settings = build_config(Settings, [], ["run.name=a", "arms.it=null", "arms.half.ratio=0.5"])
+    assert {name: arm and arm.ratio for name, arm in settings.arms.items()} == {"it": None, "delia": None, "half": 0.5}
+    assert settings.arms["it"] is None and settings.arms["delia"] is not None
