@@ -154,23 +154,19 @@ def build_once(
     workspace = _prepare(path, wanted)
     started = time.monotonic()
     counts = dict(write(workspace))
-    manifest = Manifest.model_validate(
-        {
-            **identity,
-            "fingerprint": wanted,
-            "kind": kind,
-            "counts": counts,
-            "seconds": round(time.monotonic() - started, 1),
-            "created_at": datetime.now(UTC),
-            "git_commit": provenance.git_commit,
-            "command": provenance.command,
-        }
-    )
+    record = {"fingerprint": wanted, "kind": kind, "counts": counts, "seconds": round(time.monotonic() - started, 1)}
+    return _finish(path, workspace, {**identity, **record}, provenance)
+
+
+def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provenance: Provenance) -> Artifact:
+    """Write the manifest, then move the whole into place."""
+    origin = {"created_at": datetime.now(UTC), "git_commit": provenance.git_commit, "command": provenance.command}
+    manifest = Manifest.model_validate({**record, **origin})
     scratch = workspace.data.parent
     (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     os.replace(scratch, path)
     shutil.rmtree(workspace.inflight, ignore_errors=True)
-    logger.info("built %s %s (%s) %s", stage, path, wanted, counts)
+    logger.info("built %s %s (%s) %s", manifest.stage, path, manifest.fingerprint, manifest.counts)
     return Artifact(path, manifest)
 
 

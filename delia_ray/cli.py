@@ -121,7 +121,7 @@ def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
     from delia_ray.reporting.table import results_table  # noqa: PLC0415
 
     terminal.console.print(results_table(report))
-    stream.write(f"report: {report.data / 'index.html'}\n")
+    stream.write(f"report: {os.path.relpath(report.data / 'index.html')}\n")
 
 
 def provenance() -> Provenance:

@@ -1,13 +1,14 @@
 """The whole chain in order. Reads like the recipe it is: each step takes finished artifacts and gives one."""
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
-from delia_ray.evaluation.stage import compare_scores, majority, read_scores, score
+from delia_ray.evaluation.comparison import compare_all
+from delia_ray.evaluation.stage import score
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
@@ -212,24 +213,12 @@ class Pipeline:
         """The page and ``report.json``."""
         scores = self.scores()
         with self.progress.stage("report"):
-            return report(self.settings, scores, self._compared(scores), self._path(), self._path("report"), self.provenance)
-
-    def _compared(self, scores: dict[str, Artifact]) -> Comparison:
-        """What the scores say, and what they say about each other: every arm against plain tuning and against the base."""
-        rivals = [(arm, other) for other in (PLAIN, BASE) for arm in self.arms if arm != other and other in scores]
-        return Comparison(
-            arms={arm: {name: asdict(value) for name, value in read_scores(found).items()} for arm, found in scores.items()},
-            paired={
-                f"{left}-{right}": {
-                    name: asdict(value) for name, value in compare_scores(scores[left], scores[right], self.settings.score).items()
-                }
-                for left, right in rivals
-            },
-            majority=majority(scores[BASE]),
-        )
+            comparison = Comparison.model_validate(compare_all(scores, (PLAIN, BASE), self.settings.score))
+            return report(self.settings, scores, comparison, self._path(), self._path("report"), self.provenance)
 
     def _path(self, *role: str) -> Path:
-        return self.settings.run.path.joinpath(*role)
+        """Absolute, since workers have working folders of their own."""
+        return self.settings.run.path.resolve().joinpath(*role)
 
     def _connect(self) -> None:
         connect(self.placement.cluster, self.placement.engine)

@@ -64,7 +64,10 @@ def connect(cluster: Cluster, engine: Engine) -> None:
             include_dashboard=False,
             runtime_env={"env_vars": variables},
         )
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # The newer Parquet reader starts a pool of actors for each read, only to look at the files' footers.
+    context.use_datasource_v2 = False
 
 
 def check_pool(pool: ActorPool, key: str) -> None:

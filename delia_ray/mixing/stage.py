@@ -50,7 +50,7 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
     return build_once(out, stage=STAGE, kind=MIXED_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
 
 
-def _boundaries(rows: int) -> list[int]:
+def _boundaries(rows: int) -> list[int | float]:
     """Where to part a sort of ``rows`` uniform 63-bit keys, so that no partition is too small to be worth a task.
 
     Left to itself, Ray Data parts every sort 200 ways.

@@ -15,7 +15,8 @@ def finished_models(run: Path) -> dict[str, Artifact]:
     Raises:
         UserError: there is none, or a folder in a model's place holds something else.
     """
-    places = {BASE: run / "start", **{arm.name: arm / "model" for arm in sorted((run / "arms").glob("*"))}}
+    arms = sorted(arm for arm in (run / "arms").glob("*") if arm.name != BASE)  # arms/base holds scores, and no model of its own
+    places = {BASE: run / "start", **{arm.name: arm / "model" for arm in arms}}
     found = {name: Artifact.open(place, MODEL_KIND) for name, place in places.items() if (place / MANIFEST).exists()}
     if not found:
         raise UserError(f"{run} holds no finished model; build one first (`delia export`), or name another run")

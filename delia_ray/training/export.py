@@ -57,9 +57,8 @@ def export(
     def write(workspace: Workspace) -> Counts:
         connect()
         task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus)(_merge_and_check)
-        parity: Parity = ray.get(
-            task.remote(request, start.data, checkpoint.data, rewritten.data, workspace.data.resolve(), engine, replicas.num_gpus)
-        )
+        folders = (start.data, checkpoint.data, rewritten.data, workspace.data)
+        parity: Parity = ray.get(task.remote(request, *folders, engine, replicas.num_gpus))
         if parity.different:
             raise ParityError(f"{len(parity.different)} of {request.parity_prompts} prompts: {parity.different[0]}")
         (workspace.data / "README.md").write_text(card)

@@ -51,20 +51,8 @@ def finetune(
 
     def write(workspace: Workspace) -> Counts:
         connect()
-        tokenizer = load_tokenizer(start.data)
-        tally = RayTally()
-        work = Work(
-            config=request.finetune,
-            steps=request.steps,
-            start=start.data.resolve(),
-            mixed=mixed.data.resolve(),
-            new_token_ids=tuple(token_ids(tokenizer, request.new_tokens)),
-            inflight=workspace.inflight.resolve(),
-            micro_batch_tokens=workers.micro_batch_tokens,
-            zero_stage=workers.zero_stage,
-            tally=tally,
-        )
-        with line.follow(tally, request.steps, "steps"):
+        work = _work(request, start, mixed, workers, workspace)
+        with line.follow(work.tally, request.steps, "steps"):
             _fit(work, workers)
         refused = workspace.inflight / REFUSED
         if refused.exists():
@@ -77,6 +65,20 @@ def finetune(
 
     return build_once(
         out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs={"start": start, "mixed": mixed}, provenance=provenance, write=write
+    )
+
+
+def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWorkers, workspace: Workspace) -> Work:
+    return Work(
+        config=request.finetune,
+        steps=request.steps,
+        start=start.data,
+        mixed=mixed.data,
+        new_token_ids=tuple(token_ids(load_tokenizer(start.data), request.new_tokens)),
+        inflight=workspace.inflight,
+        micro_batch_tokens=workers.micro_batch_tokens,
+        zero_stage=workers.zero_stage,
+        tally=RayTally(),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
-from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.models import extend, load_model, load_tokenizer, resolve_dtype, token_ids
@@ -45,7 +45,8 @@ class Nothing(Config):
 @pytest.fixture(scope="module")
 def start(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     place = tmp_path_factory.mktemp("start") / "start"
-    return prepare_start(tiny_models["one"], (TOKEN,), NoiseInit(), place, PROVENANCE)  # pyright: ignore[reportArgumentType]
+    model = Adopted(tiny_models["one"].data, tiny_models["one"].fingerprint)
+    return prepare_start(model, (TOKEN,), NoiseInit(), place, PROVENANCE)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ def finish(place: Path, kind: str = MODEL_KIND) -> Artifact:
 
 def test_the_start_model_is_called_base_and_comes_first(tmp_path: Path):
     it, delia, start = (finish(tmp_path / place) for place in ("arms/it/model", "arms/delia/model", "start"))
+    finish(tmp_path / "arms/base/scores", "scores/1")
     found = finished_models(tmp_path)
     assert list(found) == ["base", "delia", "it"]
     assert [model.fingerprint for model in found.values()] == [start.fingerprint, delia.fingerprint, it.fingerprint]
