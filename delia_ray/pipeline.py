@@ -50,7 +50,8 @@ class Pipeline:
     progress: Progress
     provenance: Provenance
     _stack: ExitStack = field(default_factory=ExitStack)
-    _url: str | None = None
+    _url: str = ""
+    _served: tuple[str, ...] = ()
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -230,11 +231,12 @@ class Pipeline:
         return Site(model, self.placement.engine, self.placement.synthesize, self._connect, line, self.provenance)
 
     def endpoint(self, models: dict[str, Artifact]) -> str:
-        """The URL of an endpoint over ``models``, opened once and closed with the run."""
-        if self._url is None:
+        """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""
+        if self._served != tuple(models):
+            self._stack.close()
             self._connect()
             endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
-            self._url = self._stack.enter_context(endpoint)
+            self._url, self._served = self._stack.enter_context(endpoint), tuple(models)
         return self._url
 
     def _completer(self) -> Complete:

@@ -1,8 +1,8 @@
 """The vLLM engine behind each replica, started with as few processes as vLLM allows. The only importer of vLLM.
 
 Every process that imports vLLM costs some fifteen CPU seconds and half a gigabyte before it does any work, so on a small
-machine their number decides how long an endpoint takes to answer. Measured for three 135M models on two cores: four such
-processes a model and one for all as Ray Serve LLM starts them, two a model this way.
+machine their number decides how long an endpoint takes to answer. On a CPU Ray Serve LLM starts four such processes a model
+and one for all; this way there are two a model.
 """
 
 import os

@@ -72,9 +72,11 @@ def test_a_job_that_its_config_refuses_fails_and_says_why(cluster: Running, tmp_
 
 
 def test_only_source_is_uploaded_with_a_job(cluster: Running):
-    [uploaded] = cluster.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
-    assert (uploaded / "jobs" / "mix.py").exists()
-    assert not {path.name for path in uploaded.iterdir()} & {".git", ".venv", "runs", ".ruff_cache"}
+    uploads = list(cluster.folder.glob("session_2*/runtime_resources/working_dir_files/_ray_pkg_*/"))
+    assert uploads
+    for uploaded in uploads:
+        assert (uploaded / "jobs" / "mix.py").exists()
+        assert not {path.name for path in uploaded.iterdir()} & {".git", ".venv", "runs", ".ruff_cache"}
 
 
 def _free_ports(count: int) -> list[int]:
