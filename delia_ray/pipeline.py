@@ -20,6 +20,7 @@ from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.gate import SHAPE_WORDS
 from delia_ray.rewriting.stage import Complete, rewrite
 from delia_ray.runtime import check_port, connect
+from delia_ray.serving.catalogue import BASE
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
 from delia_ray.synthesis.config import FileQueries
@@ -34,7 +35,6 @@ from delia_ray.training.stage import Request, finetune
 from delia_ray.training.start import prepare_start
 from delia_ray.training.tokens import check_chat_template
 
-BASE = "base"
 PLAIN = "it"
 
 

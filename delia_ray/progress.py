@@ -1,6 +1,5 @@
 """Counts that stages report while they work, and the interface that shows them."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -35,6 +34,3 @@ class Progress(Protocol):
     def stage(self, name: str) -> AbstractContextManager[Line]:
         """The line of stage ``name``, finished when the block ends."""
         ...
-
-
-Lines = Iterator[Line]
