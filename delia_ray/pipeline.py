@@ -222,7 +222,7 @@ class Pipeline:
         return self.settings.run.path.resolve().joinpath(*role)
 
     def _connect(self) -> None:
-        connect(self.placement.cluster, self.placement.engine)
+        connect(self.placement.cluster)
 
     def _ratio(self, arm: Arm) -> float:
         return self.settings.mix.ratio if arm.ratio is None else arm.ratio

@@ -21,12 +21,11 @@ Connect = Callable[[], None]
 """Joins the cluster when a stage first needs one; a run whose artifacts are all finished starts nothing."""
 
 
-def worker_environment(engine: Engine) -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Environment of every process that Ray starts for us."""
     return {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib))),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
         # vLLM's CPU platform turns the one-process executor back into two processes unless this is off.
@@ -36,7 +35,7 @@ def worker_environment(engine: Engine) -> dict[str, str]:
     }
 
 
-def connect(cluster: Cluster, engine: Engine) -> None:
+def connect(cluster: Cluster) -> None:
     """Join the configured cluster, or start a local one. Connecting twice is harmless.
 
     Raises:
@@ -44,7 +43,7 @@ def connect(cluster: Cluster, engine: Engine) -> None:
     """
     if ray.is_initialized():
         return
-    variables = worker_environment(engine)
+    variables = worker_environment()
     if cluster.address or "RAY_ADDRESS" in os.environ:
         try:
             ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=True)
@@ -104,7 +103,13 @@ def engine_kwargs(engine: Engine, dtype: str, max_model_len: int, num_gpus: int)
     # One process fewer to start than vLLM's default. Whole prompts only: a seeded request whose prompt is read in chunks
     # makes vLLM rewind its random generator, which a CPU generator cannot ("CPU Generator does not use offset").
     batched_tokens = max(max_model_len, 4096)
-    return {**shared, "distributed_executor_backend": "uni", "enable_chunked_prefill": False, "max_num_batched_tokens": batched_tokens}
+    return {
+        **shared,
+        "distributed_executor_backend": "uni",
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": batched_tokens,
+        "kv_cache_memory_bytes": int(engine.kv_cache_gib * _GIB),
+    }
 
 
 def check_port(replicas: Replicas) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Conversation: TypeAlias = tuple[Sequence[Message], str]
 """The turns up to the assistant's, and the start model's raw greedy answer."""
 
-_CELLS_AT_ONCE = 2**26  # logits of a batch and a model: 256 MiB in single precision, whatever the vocabulary
+_CELLS_AT_ONCE = 2**24  # logits of a batch and a model: 64 MiB in single precision, whatever the vocabulary
 
 
 @dataclass(frozen=True)

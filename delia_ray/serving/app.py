@@ -69,7 +69,7 @@ def _model_config(name: str, model: Artifact, replicas: Replicas, engine: Engine
                 "enable_prefix_caching": True,
                 "block_size": _BLOCK_TOKENS,
             },
-            "runtime_env": {"env_vars": worker_environment(engine)},
+            "runtime_env": {"env_vars": worker_environment()},
             "server_cls": LeanServer,
         }
     )

@@ -84,8 +84,10 @@ def _merge_and_check(
     save_whole(merged.to(dtype), tokenizer, out)
     del merged
     prompts = _prompts(tokenizer, rewritten, request.parity_prompts)
-    kwargs = engine_kwargs(engine, str(dtype).removeprefix("torch."), max_model_len=1024, num_gpus=num_gpus)
-    return compare(out, prompts, request.parity_tokens, dtype, kwargs)
+    # Two stacks that round alike nowhere may part ways in bfloat16 without a mistake in either; in float32 they may not.
+    compared = dtype if num_gpus else resolve_dtype("float32")
+    kwargs = engine_kwargs(engine, str(compared).removeprefix("torch."), max_model_len=1024, num_gpus=num_gpus)
+    return compare(out, prompts, request.parity_tokens, compared, kwargs)
 
 
 def _prompts(tokenizer: object, rewritten: Path, count: int) -> Sequence[str]:

@@ -18,11 +18,11 @@ GROUPS = ("task", "diverse")
 class Pack:
     """One forward pass."""
 
+    row_lengths: tuple[int, ...]
+    """Tokens of each row; attention stays inside a row."""
     ids_T: NDArray[np.int64]
     positions_T: NDArray[np.int64]
     """Counts from 0 again at each row."""
-    row_T: NDArray[np.int64]
-    """Which row a token belongs to; attention stays inside a row."""
     predicts_S: NDArray[np.int64]
     """Positions whose *next* token is learnt."""
     targets_S: NDArray[np.int64]
@@ -33,19 +33,19 @@ class Pack:
 
 def pack(rows: Sequence[TokenisedRow]) -> Pack:
     """``rows`` end to end."""
-    ids, positions, row, predicts, targets, groups = [], [], [], [], [], []
+    ids, positions, predicts, targets, groups = [], [], [], [], []
     start = 0
-    for index, tokenised in enumerate(rows):
+    for tokenised in rows:
         length = len(tokenised.ids)
         learnt = [t for t in range(1, length) if tokenised.learnt[t]]
         ids += tokenised.ids
         positions += range(length)
-        row += [index] * length
         predicts += [start + t - 1 for t in learnt]
         targets += [tokenised.ids[t] for t in learnt]
         groups += [GROUPS.index(tokenised.group)] * len(learnt)
         start += length
-    return Pack(*(np.asarray(column, dtype=np.int64) for column in (ids, positions, row, predicts, targets, groups)))
+    columns = (np.asarray(column, dtype=np.int64) for column in (ids, positions, predicts, targets, groups))
+    return Pack(tuple(len(row.ids) for row in rows), *columns)
 
 
 def split_by_tokens(rows: Sequence[TokenisedRow], max_tokens: int) -> list[list[TokenisedRow]]:

@@ -23,8 +23,8 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def local_ray(engine: Engine) -> Iterator[None]:
-    connect(Cluster(), engine)
+def local_ray() -> Iterator[None]:
+    connect(Cluster())
     yield
     ray.shutdown()
 

@@ -12,7 +12,7 @@ def test_positions_start_again_and_learnt_tokens_are_predicted_from_the_one_befo
     packed = pack([row(1, 2, 3, 4, learnt=2), row(5, 6, 7, learnt=1, group="diverse")])
     assert packed.ids_T.tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert packed.positions_T.tolist() == [0, 1, 2, 3, 0, 1, 2]
-    assert packed.row_T.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert packed.row_lengths == (4, 3)
     assert packed.targets_S.tolist() == [3, 4, 7]
     assert (packed.ids_T[packed.predicts_S + 1] == packed.targets_S).all()
     assert packed.groups_S.tolist() == [0, 0, 1]

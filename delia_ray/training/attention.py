@@ -1,0 +1,95 @@
+"""Attention of packed rows: each token sees what came before it in its own row, and nothing of the other rows.
+
+No mask over the whole pack is needed, so the cost grows with the rows' lengths and not with the pack's.
+Legend: H query heads, K key heads, T tokens of a pack, D head size.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED = "delia_packed_rows"
+"""The name under which transformers finds ``attend_rows``."""
+
+_SHORT_TOKENS = 256
+"""Up to here torch's plain kernel beats its fused one on a CPU, by about two at 64 tokens (docs/training.md)."""
+
+
+def use_packed_attention(model: Any) -> bool:
+    """Let ``model`` attend row by row, if its architecture can; otherwise it needs ``block_diagonal_mask``.
+
+    Some architectures do more than scale and mask their scores (soft-capping, attention sinks), and keep their own attention.
+    """
+    config = model.config.get_text_config()
+    if not model._can_set_attn_implementation() or getattr(config, "attn_logit_softcapping", None) or not model._supports_sdpa:
+        return False
+    model.set_attn_implementation(PACKED)
+    return True
+
+
+def attend_rows(
+    module: nn.Module,
+    query_1HTD: Tensor,
+    key_1KTD: Tensor,
+    value_1KTD: Tensor,
+    attention_mask: None,
+    *,
+    row_lengths: Sequence[int],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """[1, T, H, D] attention output, causal within each row (an implementation of transformers' ``AttentionInterface``).
+
+    Args:
+        row_lengths: tokens of each row of the pack, T together.
+        sliding_window: how many tokens back a token sees, itself included; None is without limit.
+    """
+    if query_1HTD.is_cuda and dropout == 0 and query_1HTD.dtype in (torch.float16, torch.bfloat16):
+        return _flash(query_1HTD, key_1KTD, value_1KTD, row_lengths, scaling, sliding_window), None
+    rows = zip(*(states.split(list(row_lengths), dim=2) for states in (query_1HTD, key_1KTD, value_1KTD)), strict=True)
+    attended = [_one_row(*states, scaling, dropout, sliding_window) for states in rows]
+    return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register(PACKED, attend_rows)  # pyright: ignore[reportArgumentType]  keyword-only row_lengths
+
+
+def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, sliding_window: int | None) -> Tensor:
+    length = query.shape[2]
+    window = None
+    if sliding_window is not None and length > sliding_window:
+        seen_TT = torch.ones(length, length, dtype=torch.bool, device=query.device)
+        window = seen_TT.tril() & seen_TT.triu(1 - sliding_window)
+    plain = query.device.type == "cpu" and length <= _SHORT_TOKENS
+    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling, enable_gqa=True
+        )
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float | None, window: int | None) -> Tensor:
+    """The same in one kernel, which takes all rows at once."""
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
+    longest, back = max(lengths), -1 if window is None else window - 1
+    states_THD = [states[0].transpose(0, 1) for states in (query, key, value)]
+    attended = varlen_attn(*states_THD, ends, ends, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=True)
+    assert isinstance(attended, Tensor)
+    return attended[None]
+
+
+def block_diagonal_mask(row_lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[1, 1, T, T] additive mask that says the same as ``attend_rows``, for architectures with an attention of their own."""
+    row_T = torch.repeat_interleave(torch.arange(len(row_lengths), device=device), torch.tensor(list(row_lengths), device=device))
+    causal_TT = torch.ones(len(row_T), len(row_T), dtype=torch.bool, device=device).tril()
+    visible_TT = causal_TT & (row_T[:, None] == row_T[None, :])
+    return torch.zeros_like(visible_TT, dtype=dtype).masked_fill(~visible_TT, torch.finfo(dtype).min)[None, None]
