@@ -11,7 +11,7 @@ from delia_ray import builtin
 from delia_ray.artifacts import Adopted
 from delia_ray.errors import UserError
 from delia_ray.fingerprint import fingerprint, hash_file
-from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit, TokenInit
+from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit, TokenInit
 
 _WEIGHTS = "*.safetensors"
 _WANTED = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
@@ -102,14 +102,15 @@ def token_ids(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
     return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
 
 
-def extend(folder: Path, tokens: Sequence[str], init: TokenInit, out: Path) -> None:
+def extend(folder: Path, tokens: Sequence[str], init: TokenInit, multiple: int, out: Path) -> None:
     """Save the model of ``folder`` to ``out`` with ``tokens`` as new special tokens.
 
     Only the new rows are written: of the input embedding, and of the output embedding where it is not tied. Rows that pad the
-    vocabulary already are used before the table grows.
+    vocabulary already are used before the table grows. It grows to a multiple of ``multiple`` rows; rows that only pad it are
+    the mean of the known ones, where no model looks for a meaning.
 
     Raises:
-        UserError: a token is in the vocabulary already.
+        UserError: a token is in the vocabulary already, or the one to copy is not.
     """
     import torch  # noqa: PLC0415  seconds to import
 
@@ -117,15 +118,19 @@ def extend(folder: Path, tokens: Sequence[str], init: TokenInit, out: Path) -> N
     for token in tokens:
         if token in tokenizer.get_vocab():
             raise UserError(f"task.token: {token!r} is already in the vocabulary of {folder}; choose a new one")
+    if isinstance(init, CopyInit) and init.token not in tokenizer.get_vocab():
+        raise UserError(f"task.token_init.token: {init.token!r} is not in the vocabulary of {folder}; name one of its tokens whole")
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     ids = token_ids(tokenizer, tokens)
     old_rows: int = model.get_input_embeddings().num_embeddings
     known = min(old_rows, len(tokenizer) - len(tokens))
-    if len(tokenizer) > old_rows:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    rows = -(-max(len(tokenizer), old_rows) // multiple) * multiple
+    if rows > old_rows:
+        model.resize_token_embeddings(rows, mean_resizing=False)
     tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
     with torch.no_grad():
         for table in tables.values():
+            table[old_rows:] = table[:known].mean(0)
             table[ids] = _first_rows(table[:known], len(ids), init, tokenizer)
     save_whole(model, tokenizer, out)
 
@@ -142,6 +147,8 @@ def _first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> A
             return known_VD.mean(0) + noise_ND * known_VD.std(0)
         case DescriptionInit(text=text):
             return known_VD[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0).expand(count, -1)
+        case CopyInit(token=token):
+            return known_VD[tokenizer.convert_tokens_to_ids(token)].expand(count, -1)
         case _:
             assert_never(init)
 

@@ -110,7 +110,8 @@ class Pipeline:
         """The model with the new tokens, untrained."""
         model = self.model
         with self.progress.stage("start"):
-            return prepare_start(model, self.tokens, self.settings.task.token_init, self._path("start"), self.provenance)
+            task = self.settings.task
+            return prepare_start(model, self.tokens, task.token_init, task.vocabulary_multiple, self._path("start"), self.provenance)
 
     @cached_property
     def rewritten(self) -> Artifact:

@@ -1,10 +1,13 @@
 """Where work runs. Nothing in this module may change what a stage is asked to produce."""
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from delia_ray.config import Config
+from delia_ray.errors import UserError
 
 
 class Cluster(Config):
@@ -46,11 +49,16 @@ class ActorPool(Config):
     """Batches in flight to one actor."""
 
 
+_OWN_KEYS = ("bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "managed_gradient_accumulation", "optimizer",
+             "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu")  # fmt: skip
+"""Keys of a DeepSpeed dictionary that would change what is learnt, or that the training loop decides."""
+
+
 class TrainWorkers(Config):
     """The workers of one training run."""
 
-    workers: int = Field(default=1, ge=1)
-    """Data-parallel workers."""
+    workers: int | tuple[int, int] = 1
+    """Data-parallel workers, or the fewest and the most of them: a run then goes on with as many as there is room for."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs reserved for each worker."""
     num_gpus: int = Field(default=0, ge=0, le=1)
@@ -59,8 +67,33 @@ class TrainWorkers(Config):
     """Tokens a worker puts through the model at once; more need more memory and change no gradient."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO stage."""
+    offload: Literal["none", "cpu", "nvme"] = "none"
+    """Where ZeRO keeps the optimiser's state, and at stage 3 the weights too, when they do not fit on the GPU."""
+    nvme_path: Path | None = None
+    """Folder on a fast local disk, for ``offload: nvme``."""
+    recompute: Literal["nothing", "layers"] = "nothing"
+    """layers: keep no activations inside a layer and compute them again in the backward pass (gradient checkpointing)."""
+    kernels: Literal["plain", "liger"] = "plain"
+    """liger: fused Triton kernels for norms, rotary embedding and MLPs. Needs GPUs and ``liger-kernel``."""
+    deepspeed: Mapping[str, Any] = Field(default_factory=dict)
+    """Any other keys of DeepSpeed's own configuration, laid over what the keys above make."""
     max_failures: int = Field(default=2, ge=0)
     """Worker losses to survive before the run fails."""
+    trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where the metrics of each step go besides ``metrics.jsonl``; each client's own environment variables say how."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        few, many = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        if not 1 <= few <= many:
+            raise UserError(f"workers: {self.workers} is no count of at least 1, nor [fewest, most]")
+        if self.offload != "none" and self.zero_stage == 0:
+            raise UserError(f"offload: {self.offload} needs ZeRO, found zero_stage=0; use 1, 2 or 3")
+        if self.offload == "nvme" and (self.nvme_path is None or self.zero_stage != 3):
+            raise UserError(f"offload: nvme needs nvme_path and zero_stage=3, found {self.nvme_path} and {self.zero_stage}")
+        if taken := sorted(set(self.deepspeed) & set(_OWN_KEYS)):
+            raise UserError(f"deepspeed: {', '.join(taken)} cannot be set here; `finetune` says what is learnt, and the loop sets the rest")
+        return self
 
 
 class Replicas(Config):

@@ -28,7 +28,15 @@ class DescriptionInit(Config):
     """The text."""
 
 
-TokenInit = Annotated[MeanInit | NoiseInit | DescriptionInit, Field(discriminator="kind")]
+class CopyInit(Config):
+    """The row of a token that the model knows."""
+
+    kind: Literal["copy"] = "copy"
+    token: str = Field(min_length=1)
+    """That token, as the vocabulary spells it."""
+
+
+TokenInit = Annotated[MeanInit | NoiseInit | DescriptionInit | CopyInit, Field(discriminator="kind")]
 
 
 class FormatTask(Config):
@@ -45,6 +53,8 @@ class FormatTask(Config):
     """The new special token."""
     token_init: TokenInit = MeanInit()
     """How its embedding row starts."""
+    vocabulary_multiple: int = Field(default=1, ge=1)
+    """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     metric: Literal["format"] = "format"
     """FormatAcc, LabelAcc and their kin (METHOD 4)."""
     seed: int = 0
@@ -63,6 +73,8 @@ class MessagesTask(Config):
     """A new special token that the rows use, if any."""
     token_init: TokenInit = MeanInit()
     """How its embedding row starts."""
+    vocabulary_multiple: int = Field(default=1, ge=1)
+    """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     instruction: str | None = Field(default=None, min_length=1)
     """The sentence of each last user turn that ``rewrite`` may word anew; null leaves the rows as they are."""
     metric: Literal["exact_match", "contains", "json_valid", "json_match"] = "exact_match"

@@ -56,8 +56,8 @@ def attend_rows(
     """
     if query_1HTD.is_cuda and dropout == 0 and query_1HTD.dtype in (torch.float16, torch.bfloat16):
         return _flash(query_1HTD, key_1KTD, value_1KTD, row_lengths, scaling, sliding_window), None
-    rows = zip(*(states.split(list(row_lengths), dim=2) for states in (query_1HTD, key_1KTD, value_1KTD)), strict=True)
-    attended = [_one_row(*states, scaling, dropout, sliding_window) for states in rows]
+    query, key, value = (states.split(list(row_lengths), dim=2) for states in (query_1HTD, key_1KTD, value_1KTD))
+    attended = [_one_row(*row, scaling, dropout, sliding_window) for row in zip(query, key, value, strict=True)]
     return torch.cat(attended, dim=2).transpose(1, 2), None
 
 
@@ -81,8 +81,8 @@ def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], sc
     """The same in one kernel, which takes all rows at once."""
     ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
     longest, back = max(lengths), -1 if window is None else window - 1
-    states_THD = [states[0].transpose(0, 1) for states in (query, key, value)]
-    attended = varlen_attn(*states_THD, ends, ends, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=True)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # [T, H, D]
+    attended = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=True)
     assert isinstance(attended, Tensor)
     return attended[None]
 

@@ -56,7 +56,8 @@ def export(
 
     def write(workspace: Workspace) -> Counts:
         connect()
-        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus)(_merge_and_check)
+        # A process of its own, which ends with the check: two models and an engine must not stay in memory beside what follows.
+        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus, max_calls=1)(_merge_and_check)
         folders = (start.data, checkpoint.data, rewritten.data, workspace.data)
         parity: Parity = ray.get(task.remote(request, *folders, engine, replicas.num_gpus))
         if parity.different:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from delia_ray.errors import UserError
 from delia_ray.models import load_model
-from delia_ray.training.config import FinetuneConfig, Full, Lora
+from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.new_rows import NewRows
 
 _ROWS_FILE = "new_rows.safetensors"
@@ -27,6 +28,9 @@ class Trainable:
     rows: NewRows | None
     """The new tokens' rows, if the task has any."""
 
+    part: Literal["adapter", "full", "rows"]
+    """What of it is saved, besides the new rows."""
+
     def parameter_groups(self, config: FinetuneConfig) -> list[dict[str, Any]]:
         """AdamW's groups: weights with decay, new rows without and with their own learning rate."""
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -34,41 +38,73 @@ class Trainable:
         if self.rows is not None:
             rate = config.token_learning_rate or config.learning_rate
             groups.append({"params": list(self.rows.parameters()), "lr": rate, "weight_decay": 0.0})
-        return groups
+        return [group for group in groups if group["params"]]
 
 
 def build_trainable(start: Path, new_token_ids: Sequence[int], config: FinetuneConfig, dtype: torch.dtype) -> Trainable:
-    """Load ``start`` and make the configured parameters trainable. The adapter's start depends on ``config.seed`` alone."""
+    """Load ``start`` and make the configured parameters trainable. The adapter's start depends on ``config.seed`` alone.
+
+    Raises:
+        UserError: 4-bit weights are asked for where there is no GPU, or an adapter names layers that the model does not have.
+    """
     torch.manual_seed(config.seed)
-    model = load_model(start, dtype)
+    quantised = isinstance(config.parameters, Lora) and config.parameters.quantised
+    model = _load_in_four_bits(start, dtype) if quantised else load_model(start, dtype)
     rows = NewRows(model, new_token_ids) if new_token_ids else None
     match config.parameters:
         case Lora() as lora:
-            model = _with_lora(model, lora)
+            return Trainable(_with_lora(model, lora), rows, "adapter")
         case Full():
             model.requires_grad_(True)
-            if rows is not None:  # the rows learn outside the table, at their own rate
-                rows.requires_grad_(True)
+            return Trainable(model, rows, "full")
+        case TokenOnly():
+            model.requires_grad_(False)
+            return Trainable(model, rows, "rows")
         case _:
             assert_never(config.parameters)
-    return Trainable(model, rows)
+
+
+def _load_in_four_bits(start: Path, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig  # noqa: PLC0415  seconds to import
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "finetune.parameters.quantised: 4-bit weights need a GPU, and this worker has none; set placement.finetune.num_gpus=1, "
+            "or finetune.parameters.quantised=false"
+        )
+    bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(
+        start, dtype=dtype, quantization_config=bits, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
+    )
 
 
 def _with_lora(model: Any, lora: Lora) -> Any:
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415  seconds to import
 
     targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    return get_peft_model(
-        model,
-        LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"),  # pyright: ignore[reportArgumentType]  alpha may be fractional
-        autocast_adapter_dtype=False,
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  alpha may be fractional
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+        use_rslora=lora.variant == "rslora",
+        use_dora=lora.variant == "dora",
+        task_type="CAUSAL_LM",
     )
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
+    except ValueError as error:
+        layers = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)})
+        raise UserError(
+            f"finetune.parameters.targets: {targets} ({str(error).splitlines()[0]}); the model has {', '.join(layers)}"
+        ) from None
 
 
 def save_trained(trained: Trainable, folder: Path) -> None:
     """Write what was learnt: the adapter or the full weights, and the new rows."""
-    name = _ADAPTER if hasattr(trained.model, "peft_config") else _FULL
-    trained.model.save_pretrained(folder / name, safe_serialization=True)
+    folder.mkdir(parents=True)
+    if trained.part != "rows":
+        trained.model.save_pretrained(folder / trained.part, safe_serialization=True)
     if trained.rows is not None:
         rows = {key: value.detach().contiguous().clone() for key, value in trained.rows.state_dict().items()}
         save_file(rows, folder / _ROWS_FILE)
@@ -82,7 +118,8 @@ def merge_trained(start: Path, trained: Path, new_token_ids: Sequence[int], dtyp
         adapted: Any = PeftModel.from_pretrained(load_model(start, dtype), trained / _ADAPTER)
         model: nn.Module = adapted.merge_and_unload(safe_merge=True)
     else:
-        model = load_model(trained / _FULL, dtype)
+        full = trained / _FULL
+        model = load_model(full if full.exists() else start, dtype)
     if (trained / _ROWS_FILE).exists():
         rows = NewRows(model, new_token_ids)
         rows.load_state_dict(load_file(trained / _ROWS_FILE))

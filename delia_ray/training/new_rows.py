@@ -17,10 +17,12 @@ class NewRows(nn.Module):
     Attributes:
         input_ND: [N, D] rows of the input embedding.
         output_ND: [N, D] rows of the output embedding; the same parameter when the model ties them.
+        active: whether the trained rows answer; the table's own do otherwise.
     """
 
     def __init__(self, model: Any, token_ids: Sequence[int]):
         super().__init__()
+        self.active = True
         table: Tensor = model.get_input_embeddings().weight
         head: Tensor = model.get_output_embeddings().weight
         self._ids = list(token_ids)
@@ -37,10 +39,12 @@ class NewRows(nn.Module):
             model.get_output_embeddings().weight[self._ids] = self.output_ND.to(model.dtype)
 
     def _look_up(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
-        for row, token in enumerate(self._ids):
+        for row, token in enumerate(self._ids if self.active else ()):
             embedded = torch.where((args[0] == token).unsqueeze(-1), self.input_ND[row].to(embedded.dtype), embedded)
         return embedded
 
     def _score(self, module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+        if not self.active:
+            return logits
         scores = nn.functional.linear(args[0], self.output_ND.to(args[0].dtype))
         return logits.index_copy(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))

@@ -1,29 +1,74 @@
-"""Token losses of a pack: plain supervised fine-tuning on the answer's tokens."""
+"""What a pack's learnt tokens cost: supervised fine-tuning, and the objectives it is compared with (METHOD 6).
 
-from typing import Any
+Legend: T tokens of a pack, S learnt tokens of a pack, V vocabulary, D hidden size.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from delia_ray.training.attention import block_diagonal_mask, use_packed_attention
-from delia_ray.training.packing import Pack
+from delia_ray.training.config import Kl, Neftune, Objective
+from delia_ray.training.model import Trainable
+from delia_ray.training.packing import GROUPS, Pack
 
 
-class AnswerLoss(nn.Module):
-    """Cross-entropy of each learnt token, with logits computed at those positions only."""
+class TokenLoss(nn.Module):
+    """The cost of each learnt token, with logits computed at those positions only."""
 
-    def __init__(self, model: Any):
+    def __init__(self, trainable: Trainable, objective: Objective):
         super().__init__()
-        self.model = model
-        self._attends_rows = use_packed_attention(model)
-        self._predicts_S: Tensor | None = None
+        self.model = trainable.model
+        self.rows = trainable.rows
+        self._objective = objective
+        self._attends_rows = use_packed_attention(self.model)
+        self._pack: Pack | None = None
         # Selecting before the head, by a hook, keeps whatever the architecture does to its logits afterwards.
-        model.get_output_embeddings().register_forward_pre_hook(self._select)
+        self.model.get_output_embeddings().register_forward_pre_hook(self._select)
+        if isinstance(objective, Neftune):
+            self.model.get_input_embeddings().register_forward_hook(self._add_noise)
 
     def forward(self, pack: Pack) -> Tensor:
-        """[S] losses in nats, float32, in the order of ``pack.targets_S``."""
+        """[S] costs in nats, float32, in the order of ``pack.targets_S``."""
+        logits_SV = self._logits(pack)
+        targets_S = torch.from_numpy(pack.targets_S).to(logits_SV.device)
+        costs_S = nn.functional.cross_entropy(logits_SV, targets_S, reduction="none")
+        match self._objective:
+            case Kl(beta=beta):
+                return self._with_divergence(costs_S, logits_SV, pack, beta)
+            case _:
+                return costs_S
+
+    def _with_divergence(self, costs_S: Tensor, logits_SV: Tensor, pack: Pack, beta: float) -> Tensor:
+        """``costs_S`` with beta * KL(theta0 || theta) in place of the diverse tokens' cross-entropy."""
+        diverse_S = torch.from_numpy(pack.groups_S == GROUPS.index("diverse")).to(logits_SV.device)
+        if not diverse_S.any():
+            return costs_S
+        with torch.no_grad(), self._as_at_the_start():
+            start_SV = self._logits(pack)[diverse_S].log_softmax(-1)
+        tuned_SV = logits_SV[diverse_S].log_softmax(-1)
+        kl_S = nn.functional.kl_div(tuned_SV, start_SV, log_target=True, reduction="none").sum(-1)
+        return costs_S.masked_scatter(diverse_S, beta * kl_S)
+
+    @contextmanager
+    def _as_at_the_start(self) -> Generator[None]:
+        """The model before training: its adapter and its new rows are switched off."""
+        rows = self.rows
+        with self.model.disable_adapter():
+            try:
+                if rows is not None:
+                    rows.active = False
+                yield
+            finally:
+                if rows is not None:
+                    rows.active = True
+
+    def _logits(self, pack: Pack) -> Tensor:
+        """[S, V] float32."""
         device = self.model.device
-        self._predicts_S = torch.from_numpy(pack.predicts_S).to(device)
+        self._pack = pack
         separation = (
             {"row_lengths": pack.row_lengths}
             if self._attends_rows
@@ -35,9 +80,15 @@ class AnswerLoss(nn.Module):
             use_cache=False,
             **separation,
         )
-        return nn.functional.cross_entropy(output.logits[0].float(), torch.from_numpy(pack.targets_S).to(device), reduction="none")
+        return output.logits[0].float()
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert self._predicts_S is not None, "the head ran outside AnswerLoss.forward"
-        return (args[0][:, self._predicts_S], *args[1:])
+        assert self._pack is not None, "the head ran outside TokenLoss.forward"
+        return (args[0][:, torch.from_numpy(self._pack.predicts_S).to(args[0].device)], *args[1:])
 
+    def _add_noise(self, module: nn.Module, args: tuple[Tensor, ...], embedded_1TD: Tensor) -> Tensor:
+        assert isinstance(self._objective, Neftune) and self._pack is not None
+        lengths = torch.tensor(self._pack.row_lengths, device=embedded_1TD.device)
+        reach_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
+        noise_1TD = torch.rand_like(embedded_1TD, dtype=torch.float32) * 2 - 1
+        return embedded_1TD + (noise_1TD * reach_T[:, None]).to(embedded_1TD.dtype)

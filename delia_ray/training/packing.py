@@ -29,23 +29,19 @@ class Pack:
     """Those next tokens."""
     groups_S: NDArray[np.int64]
     """Index into ``GROUPS``."""
+    kinds_S: NDArray[np.int64]
+    """Index into ``tokens.KINDS``."""
 
 
 def pack(rows: Sequence[TokenisedRow]) -> Pack:
     """``rows`` end to end."""
-    ids, positions, predicts, targets, groups = [], [], [], [], []
-    start = 0
-    for tokenised in rows:
-        length = len(tokenised.ids)
-        learnt = [t for t in range(1, length) if tokenised.learnt[t]]
-        ids += tokenised.ids
-        positions += range(length)
-        predicts += [start + t - 1 for t in learnt]
-        targets += [tokenised.ids[t] for t in learnt]
-        groups += [GROUPS.index(tokenised.group)] * len(learnt)
-        start += length
-    columns = (np.asarray(column, dtype=np.int64) for column in (ids, positions, predicts, targets, groups))
-    return Pack(tuple(len(row.ids) for row in rows), *columns)
+    lengths = [len(row.ids) for row in rows]
+    ids_T = np.concatenate([np.asarray(row.ids, dtype=np.int64) for row in rows])
+    kinds_T = np.concatenate([np.asarray(row.kinds, dtype=np.int64) for row in rows])
+    groups_T = np.repeat([GROUPS.index(row.group) for row in rows], lengths)
+    positions_T = np.concatenate([np.arange(length) for length in lengths])
+    learnt_S = np.flatnonzero((kinds_T > 0) & (positions_T > 0))
+    return Pack(tuple(lengths), ids_T, positions_T, learnt_S - 1, ids_T[learnt_S], groups_T[learnt_S], kinds_T[learnt_S])
 
 
 def split_by_tokens(rows: Sequence[TokenisedRow], max_tokens: int) -> list[list[TokenisedRow]]:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -15,10 +18,14 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.training.config import FinetuneConfig
+from delia_ray.training.flight import METRICS, STOP
+from delia_ray.training.prepare import prepare_corpus
 from delia_ray.training.worker import REFUSED, Work, run_worker, summary
 
-STAGE = "checkpoint/1"
+STAGE = "checkpoint/2"
 CHECKPOINT_KIND = "checkpoint/1"
+_STOPPED = 143
+"""Exit code of a process that SIGTERM ended: what is finished stays, and the same command goes on."""
 
 
 class Request(Config):
@@ -46,40 +53,55 @@ def finetune(
     A killed attempt goes on from its newest checkpoint when the same request comes again.
 
     Raises:
-        UserError: a row is longer than ``max_row_tokens``.
+        UserError: a row is longer than ``max_row_tokens``, the loss is no number, or a checkpoint cannot be read or written.
+        SystemExit: SIGTERM came; the workers have written a checkpoint.
     """
 
     def write(workspace: Workspace) -> Counts:
         connect()
-        work = _work(request, start, mixed, workers, workspace)
-        with line.follow(work.tally, request.steps, "steps"):
-            _fit(work, workers)
-        refused = workspace.inflight / REFUSED
-        if refused.exists():
-            message = refused.read_text()
-            shutil.rmtree(workspace.inflight)
-            raise UserError(message)
-        shutil.move(workspace.inflight / "trained", workspace.data / "trained")
-        shutil.move(workspace.inflight / "metrics.jsonl", workspace.data / "metrics.jsonl")
-        return summary(read_metrics(workspace.data / "metrics.jsonl"))
+        inflight = workspace.inflight
+        for leftover in (REFUSED, STOP):
+            (inflight / leftover).unlink(missing_ok=True)
+        line.say("tokenising")
+        work = _work(request, start, mixed, workers, inflight)
+        prepared = prepare_corpus(mixed.data, start.data, work.new_token_ids, request.finetune, work.corpus)
+        with line.follow(work.tally, request.steps, "steps"), _asked_to_stop(inflight):
+            _fit(work)
+        if (inflight / REFUSED).exists():
+            raise UserError((inflight / REFUSED).read_text())
+        if (inflight / STOP).exists():
+            raise SystemExit(_STOPPED)
+        for result in ("trained", METRICS):
+            shutil.move(inflight / result, workspace.data / result)
+        counts = summary(read_metrics(workspace.data / METRICS))
+        return {**counts, **prepared, "dropped": int(mixed.manifest.counts["rows"]) - prepared["rows"]}
 
     return build_once(
         out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs={"start": start, "mixed": mixed}, provenance=provenance, write=write
     )
 
 
-def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWorkers, workspace: Workspace) -> Work:
+def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWorkers, inflight: Path) -> Work:
     return Work(
         config=request.finetune,
+        workers=workers,
         steps=request.steps,
         start=start.data,
-        mixed=mixed.data,
+        corpus=inflight / "corpus",
         new_token_ids=tuple(token_ids(load_tokenizer(start.data), request.new_tokens)),
-        inflight=workspace.inflight,
-        micro_batch_tokens=workers.micro_batch_tokens,
-        zero_stage=workers.zero_stage,
+        inflight=inflight,
         tally=RayTally(),
     )
+
+
+@contextmanager
+def _asked_to_stop(inflight: Path) -> Generator[None]:
+    """While the block runs, SIGTERM asks the workers for a checkpoint instead of ending this process."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: (inflight / STOP).touch())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
@@ -87,7 +109,8 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
     return [json.loads(text) for text in file.read_text().splitlines()]
 
 
-def _fit(work: Work, workers: TrainWorkers) -> None:
+def _fit(work: Work) -> None:
+    workers = work.workers
     resources = {"CPU": workers.num_cpus, **({"GPU": workers.num_gpus} if workers.num_gpus else {})}
     trainer = TorchTrainer(
         lambda: run_worker(work),

@@ -8,7 +8,7 @@ from delia_ray.config import Config
 from delia_ray.models import extend
 from delia_ray.tasks.config import TokenInit
 
-STAGE = "start/1"
+STAGE = "start/2"
 
 
 class StartRequest(Config):
@@ -16,9 +16,12 @@ class StartRequest(Config):
 
     tokens: tuple[str, ...]
     token_init: TokenInit
+    vocabulary_multiple: int
 
 
-def prepare_start(model: Adopted, tokens: Sequence[str], token_init: TokenInit, out: Path, provenance: Provenance) -> Artifact:
+def prepare_start(
+    model: Adopted, tokens: Sequence[str], token_init: TokenInit, vocabulary_multiple: int, out: Path, provenance: Provenance
+) -> Artifact:
     """Store the model that every arm starts from, and that is scored as ``base``.
 
     Raises:
@@ -26,8 +29,8 @@ def prepare_start(model: Adopted, tokens: Sequence[str], token_init: TokenInit, 
     """
 
     def write(workspace: Workspace) -> Counts:
-        extend(model.path, tokens, token_init, workspace.data)
+        extend(model.path, tokens, token_init, vocabulary_multiple, workspace.data)
         return {"new_tokens": len(tokens)}
 
-    request = StartRequest(tokens=tuple(tokens), token_init=token_init)
+    request = StartRequest(tokens=tuple(tokens), token_init=token_init, vocabulary_multiple=vocabulary_multiple)
     return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs={"model": model}, provenance=provenance, write=write)

@@ -1,27 +1,42 @@
-"""From a conversation to token ids and the positions that are learnt.
+"""From a conversation to token ids, and what each token is to the loss.
 
 Positions are masked by character offsets of the rendered chat template, never by token id or by searching for a
 marker: with a tokenizer whose padding token is its end-of-turn token, masking by id would mean that stopping is never learnt.
+
+Legend: T tokens of a row.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from delia_ray.errors import UserError
 from delia_ray.records import Example, Message
+
+KINDS = ("unlearnt", "text", "format", "new_token", "end")
+"""What a token is to the loss: not learnt; free text; the braces, quotes and keys of a JSON answer; a new token; the end of the turn."""
+_TEXT, _FORMAT, _NEW, _END = range(1, len(KINDS))
+_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?')
+"""A JSON string, and the colon behind it if it is a key. Right on text that parses as JSON, and used on no other."""
 
 
 @dataclass(frozen=True)
 class TokenisedRow:
     """One conversation as the model sees it."""
 
-    ids: list[int]
+    ids: Sequence[int]
     """[T] token ids."""
-    learnt: list[bool]
-    """[T] true where the token is predicted and counts: the answer and its end-of-turn token."""
+    kinds: Sequence[int]
+    """[T] index into ``KINDS``; 0 where the token does not count."""
     group: str
     """``task`` or ``diverse``."""
+
+    @property
+    def learnt_tokens(self) -> int:
+        """Tokens that are predicted and count. A row's first token has nothing to be predicted from."""
+        return sum(1 for kind in self.kinds[1:] if kind)
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
@@ -51,24 +66,42 @@ def check_chat_template(tokenizer: Any, model: str) -> None:
         )
 
 
-def tokenise(tokenizer: Any, example: Example, max_tokens: int) -> TokenisedRow:
-    """Token ids of ``example`` and which of them are learnt.
+def tokenise(tokenizer: Any, example: Example, learn: Literal["answer", "conversation"], new_tokens: Collection[int] = ()) -> TokenisedRow:
+    """Token ids of ``example`` and what each is to the loss.
 
-    Raises:
-        UserError: the conversation has more than ``max_tokens`` tokens.
+    Args:
+        learn: whether the prompt's tokens count too.
+        new_tokens: ids of the task's new tokens.
     """
     messages = example["messages"]
-    prompt = prompt_text(tokenizer, messages[:-1])
+    prompt, answer = prompt_text(tokenizer, messages[:-1]), messages[-1]["content"]
     text = cast(str, tokenizer.apply_chat_template(list(messages), tokenize=False))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids: list[int] = encoded["input_ids"]
-    offsets: list[tuple[int, int]] = encoded["offset_mapping"]
-    answer_end = len(prompt) + len(messages[-1]["content"])
-    last = next((i for i, (start, _) in enumerate(offsets) if start >= answer_end and ids[i] == tokenizer.eos_token_id), len(ids) - 1)
-    ids, offsets = ids[: last + 1], offsets[: last + 1]
-    if len(ids) > max_tokens:
-        raise UserError(
-            f"row {example['example_id']} has {len(ids)} tokens, more than finetune.max_row_tokens={max_tokens}; "
-            "raise it, or shorten the row"
-        )
-    return TokenisedRow(ids, [start >= len(prompt) for start, _ in offsets], example["group"])
+    starts: list[int] = [start for start, _ in encoded["offset_mapping"]]
+    answer_end = len(prompt) + len(answer)
+    last = next((i for i, start in enumerate(starts) if start >= answer_end and ids[i] == tokenizer.eos_token_id), len(ids) - 1)
+    structural = format_places(answer)
+
+    def kind(place: int) -> int:
+        offset = starts[place] - len(prompt)
+        if offset < 0 and learn == "answer":
+            return 0
+        if ids[place] in new_tokens:
+            return _NEW
+        if offset >= len(answer):
+            return _END
+        return _FORMAT if offset in structural else _TEXT
+
+    return TokenisedRow(ids[: last + 1], [kind(place) for place in range(last + 1)], example["group"])
+
+
+def format_places(answer: str) -> set[int]:
+    """Places of the characters of a JSON object that are its form: all but what stands inside string values; none of other text."""
+    try:
+        if not isinstance(json.loads(answer), dict):
+            return set()
+    except (ValueError, RecursionError):
+        return set()
+    inside = {place for text in _STRING.finditer(answer) if text[2] is None for place in range(*text.span(1))}
+    return {place for place in range(len(answer)) if place not in inside}

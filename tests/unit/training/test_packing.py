@@ -5,7 +5,7 @@ from delia_ray.training.tokens import TokenisedRow
 
 
 def row(*ids: int, learnt: int, group: str = "task") -> TokenisedRow:
-    return TokenisedRow(list(ids), [place >= len(ids) - learnt for place in range(len(ids))], group)
+    return TokenisedRow(list(ids), [int(place >= len(ids) - learnt) for place in range(len(ids))], group)
 
 
 def test_positions_start_again_and_learnt_tokens_are_predicted_from_the_one_before():
@@ -21,6 +21,11 @@ def test_positions_start_again_and_learnt_tokens_are_predicted_from_the_one_befo
 def test_a_rows_first_token_is_never_predicted_from_its_neighbour():
     packed = pack([row(1, 2, learnt=2), row(3, 4, learnt=2)])
     assert packed.targets_S.tolist() == [2, 4]
+    assert row(1, 2, learnt=2).learnt_tokens == 1
+
+
+def test_a_token_keeps_its_kind():
+    assert pack([TokenisedRow([7, 8, 9, 2], [0, 1, 2, 4], "task")]).kinds_S.tolist() == [1, 2, 4]
 
 
 def test_bins_hold_every_row_once_within_the_limit():

@@ -1,0 +1,118 @@
+"""A run while it is in the air: what each step is logged as, and the checkpoints that it can go on from."""
+
+import json
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray import train
+
+from delia_ray.errors import UserError
+from delia_ray.progress import Tally
+from delia_ray.training.engine import TrainEngine
+from delia_ray.training.ledger import StepResult
+from delia_ray.training.packing import Pack
+from delia_ray.training.state import load_state, save_state
+from delia_ray.training.tokens import TokenisedRow
+from delia_ray.training.tracking import Tracker, open_trackers
+
+STOP = "stop"
+"""A file of this name in the folder in flight asks the workers to write a checkpoint and return."""
+METRICS = "metrics.jsonl"
+
+
+class Flight:
+    """Log and checkpoints of one worker. All workers call the same methods; the first one writes the log."""
+
+    def __init__(self, inflight: Path, tally: Tally, trackers: Sequence[str], peak: float):
+        self._inflight = inflight
+        self._tally = tally
+        self._peak = peak
+        self._first = train.get_context().get_world_rank() == 0
+        self._trackers: list[Tracker] = open_trackers(trackers, inflight) if self._first else []
+        self._step, self._tokens, self._seconds = 0, 0, 0.0
+
+    def resume(self, engine: TrainEngine, filler: Pack) -> int:
+        """Go on from the newest checkpoint: the number of steps that are done.
+
+        Raises:
+            UserError: the checkpoint cannot be used.
+        """
+        checkpoint = train.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                self._step = load_state(engine, Path(folder), filler)
+        if self._first:
+            _forget_after(self._inflight, self._step)
+            self._tally.add(rows=self._step)
+        return self._step
+
+    @contextmanager
+    def timed(self, step: int, rows: Sequence[TokenisedRow]) -> Generator[None]:
+        """Time ``step`` (from 1), which takes ``rows``."""
+        began = time.monotonic()
+        yield
+        self._step, self._tokens, self._seconds = step, sum(len(row.ids) for row in rows), time.monotonic() - began
+
+    def check(self, result: StepResult, example_ids: Callable[[], Sequence[str]]) -> None:
+        """Log the step that was timed.
+
+        Raises:
+            UserError: its loss is no number.
+        """
+        if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
+            raise UserError(
+                f"step {self._step}: the loss is {result.loss} and the gradient's norm {result.gradient_norm}, on rows "
+                f"{', '.join(example_ids())}; lower finetune.learning_rate, or look at those rows"
+            )
+        if not self._first:
+            return
+        line = self._line(result)
+        with (self._inflight / METRICS).open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        for tracker in self._trackers:
+            tracker.log(self._step, {name: value for name, value in line.items() if value is not None})
+        self._tally.add(rows=1, tokens=self._tokens)
+
+    def _line(self, result: StepResult) -> dict[str, Any]:
+        return {
+            "step": self._step,
+            "loss": result.loss,
+            **{f"{group}_loss": loss for group, loss in result.group_losses.items()},
+            **{f"{kind}_loss": loss for kind, loss in result.kind_losses.items()},
+            "learning_rate": result.learning_rate,
+            "grad_norm": result.gradient_norm,
+            "update_norm": result.update_norm,
+            "tokens": self._tokens,
+            "learnt_tokens": result.learnt_tokens,
+            "tokens_per_second": round(self._tokens / self._seconds, 1),
+            "learnt_tokens_per_second": round(result.learnt_tokens / self._seconds, 1),
+            "matmul_peak_share": round(result.flops / self._seconds / self._peak, 4),
+        }
+
+    def checkpoint(self, engine: TrainEngine) -> None:
+        """Write the state after the step that was timed last. Ray keeps it only once every worker has written its part."""
+        folder = tempfile.mkdtemp(dir=self._inflight, prefix=".writing-")
+        try:
+            save_state(engine, Path(folder), self._step)
+            train.report({"step": self._step}, checkpoint=train.Checkpoint.from_directory(folder))
+        except OSError as error:
+            raise UserError(
+                f"run.root: the checkpoint of step {self._step} cannot be written below {self._inflight} ({error.strerror}); "
+                "free some space and run the same command again"
+            ) from None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget_after(inflight: Path, done: int) -> None:
+    """Drop what an interrupted attempt logged beyond the checkpoint it left."""
+    shutil.rmtree(inflight / "trained", ignore_errors=True)
+    metrics = inflight / METRICS
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    metrics.write_text("".join(line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= done))

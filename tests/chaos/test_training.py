@@ -1,0 +1,103 @@
+"""Ten kills each of the driver, of a training worker and of a node: the loss curve goes on as if nothing had happened."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.chaos
+DRIVER = Path(__file__).with_name("training_driver.py")
+KILLS = random.Random(0).sample(range(1, 37), 10)
+PATIENCE_SECONDS = 400
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, str(DRIVER), *map(str, words)]
+
+
+def finish(driver: subprocess.Popen[bytes], out: Path) -> np.ndarray:
+    """[steps, 3]: step, loss and gradient norm of the finished run."""
+    assert driver.wait(timeout=PATIENCE_SECONDS) == 0
+    lines = (out / "data" / "metrics.jsonl").read_text().splitlines()
+    return np.array([(line["step"], line["loss"], line["grad_norm"]) for line in map(json.loads, lines)])
+
+
+def start(*words: object, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as stream:
+        return subprocess.Popen(command(*words), stdout=stream, stderr=stream)
+
+
+def wait_for_step(driver: subprocess.Popen[bytes], folder: Path, step: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _steps(folder) < step and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert driver.poll() is None and _steps(folder) >= step, "training was over before anything could be killed"
+
+
+def _steps(folder: Path) -> int:
+    return max((len(file.read_text().splitlines()) for file in folder.glob(".checkpoint.inflight-*/metrics.jsonl")), default=0)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    subprocess.run(command("make", folder), check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    folder = tmp_path_factory.mktemp("unbroken")
+    return finish(start("train", inputs, folder / "checkpoint", log=folder / "log"), folder / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with room for one worker; a test may add a node with room for another."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
+    ray.init(address=cluster.address)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.parametrize("step", KILLS)
+def test_a_killed_driver_goes_on(inputs: Path, unbroken: np.ndarray, tmp_path: Path, step: int):
+    words = ("train", inputs, tmp_path / "checkpoint")
+    driver = start(*words, log=tmp_path / "log")
+    wait_for_step(driver, tmp_path, step)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert finish(start(*words, log=tmp_path / "log"), tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
+
+
+@pytest.mark.parametrize("step", KILLS)
+def test_a_killed_worker_is_replaced(cluster: Cluster, inputs: Path, unbroken: np.ndarray, tmp_path: Path, step: int):
+    driver = start("train", inputs, tmp_path / "checkpoint", "--address", cluster.address, log=tmp_path / "log")
+    wait_for_step(driver, tmp_path, step)
+    workers = [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])]
+    assert len(workers) == 1
+    workers[0].send_signal(signal.SIGKILL)
+    assert finish(driver, tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
+
+
+@pytest.mark.parametrize("step", KILLS)
+def test_training_goes_on_without_a_node_that_died(cluster: Cluster, inputs: Path, unbroken: np.ndarray, tmp_path: Path, step: int):
+    """A worker on each of two nodes; when one dies, the other goes on alone with the whole batch."""
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    where = ("--address", cluster.address, "--fewest", 1, "--most", 2, "--num-cpus", 2)
+    driver = start("train", inputs, tmp_path / "checkpoint", *where, log=tmp_path / "log")
+    wait_for_step(driver, tmp_path, step)
+    cluster.remove_node(node, allow_graceful=False)
+    assert finish(driver, tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
