@@ -63,8 +63,15 @@ class Settings(Config):
     @field_validator("arms", mode="before")
     @classmethod
     def _default_arms(cls, given: Any) -> Any:
-        """Arms that are not named stay as they are: maps merge, and ``null`` is the way to leave one out."""
-        return {"it": {"ratio": 0.0}, "delia": {}, **cast(Mapping[str, Any], given)} if isinstance(given, Mapping) else given
+        """Arms that are not named, and what is not said of the usual ones, stay as they are; ``null`` leaves one out."""
+        if not isinstance(given, Mapping):
+            return given
+        usual: dict[str, Mapping[str, Any]] = {"it": {"ratio": 0.0}, "delia": {}}
+        named = cast(Mapping[str, Any], given)
+        return usual | {
+            name: {**usual.get(name, {}), **cast(Mapping[str, Any], arm)} if isinstance(arm, Mapping) else arm
+            for name, arm in named.items()
+        }
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -86,3 +86,8 @@ def test_an_arm_that_is_not_named_stays_and_null_leaves_one_out():
     settings = build_config(Settings, [], ["run.name=a", "arms.it=null", "arms.half.ratio=0.5"])
     assert {name: arm and arm.ratio for name, arm in settings.arms.items()} == {"it": None, "delia": None, "half": 0.5}
     assert settings.arms["it"] is None and settings.arms["delia"] is not None
+
+
+def test_an_arm_that_gets_a_learning_rate_keeps_its_ratio():
+    arms = build_config(Settings, [], ["run.name=a", "arms.it.learning_rate=2e-4"]).arms
+    assert arms["it"] is not None and (arms["it"].ratio, arms["it"].learning_rate) == (0.0, 2e-4)
