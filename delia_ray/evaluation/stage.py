@@ -170,7 +170,7 @@ def _divergences(
     # The endpoint idles meanwhile, but keeps its CPUs. Where it has taken all, this borrows them instead of waiting for ever.
     free = cast(Mapping[str, float], ray.available_resources())  # pyright: ignore[reportUnknownMemberType]
     num_cpus = 1 if free.get("CPU", 0.0) >= 1 else 0
-    task = ray.remote(num_cpus=num_cpus)(token_divergences)
+    task = ray.remote(num_cpus=num_cpus, max_calls=1)(token_divergences)  # its process ends, and with it two models
     conversations = [(prompt.messages, base_answers[prompt.prompt_id]) for prompt in ordinary]
     tally = RayTally()
     with line.follow(tally, len(ordinary), "comparisons"):
