@@ -106,13 +106,11 @@ def test_requirements_pin_every_package_and_name_no_index(name: str):
     assert not [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)]
 
 
-@pytest.mark.parametrize("door", DOORS, ids=_named)
-def test_every_job_opens_a_verb_of_the_command_line(door: Path):
-    opened = re.findall(r'main\(\["(\w+)", \*sys\.argv\[1:\]\]\)', door.read_text())
-    assert len(opened) == 1
-    assert opened[0] in VERBS
+def test_every_verb_that_works_on_a_cluster_has_one_job():
+    opened = [found for door in DOORS for found in re.findall(r'main\(\["(\w+)", \*sys\.argv\[1:\]\]\)', door.read_text())]
+    assert sorted(opened) == sorted(set(VERBS) - {"init"})
 
 
 def test_no_job_hides_a_library():
-    libraries = sys.stdlib_module_names | importlib.metadata.packages_distributions().keys()
+    libraries = sys.stdlib_module_names | importlib.metadata.packages_distributions().keys() | {"serve", "tests", "delia_ray"}
     assert not [door.stem for door in DOORS if door.stem in libraries]
