@@ -152,7 +152,7 @@ def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
 
 @pytest.mark.parametrize(
     "workers",
-    [{"workers": 2}, {"micro_batch_tokens": 16}, {"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 3}, {"recompute": "layers"}],
+    [{"workers": 2}, {"zero_stage": 0, "micro_batch_tokens": 16}, {"zero_stage": 1, "recompute": "layers"}, {"zero_stage": 3}],
     ids=str,
 )
 def test_where_it_runs_does_not_change_the_curve(
@@ -164,7 +164,7 @@ def test_where_it_runs_does_not_change_the_curve(
     assert losses(elsewhere, "update_norm") == pytest.approx(losses(reference, "update_norm"), rel=1e-3)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1)])
 def test_a_run_that_was_asked_to_stop_goes_on_with_any_number_of_workers(
     reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, before: int, after: int
 ):
