@@ -97,17 +97,9 @@ class Flight:
 
     def checkpoint(self, engine: TrainEngine) -> None:
         """Write the state after the step that was timed last. Ray keeps it only once every worker has written its part."""
-        folder = tempfile.mkdtemp(dir=self._inflight, prefix=".writing-")
-        try:
+        with tempfile.TemporaryDirectory(dir=self._inflight, prefix=".writing-") as folder:
             save_state(engine, Path(folder), self._step)
             train.report({"step": self._step}, checkpoint=train.Checkpoint.from_directory(folder))
-        except OSError as error:
-            raise UserError(
-                f"run.root: the checkpoint of step {self._step} cannot be written below {self._inflight} ({error.strerror}); "
-                "free some space and run the same command again"
-            ) from None
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget_after(inflight: Path, done: int) -> None:

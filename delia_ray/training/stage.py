@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
@@ -26,6 +27,7 @@ STAGE = "checkpoint/2"
 CHECKPOINT_KIND = "checkpoint/1"
 _STOPPED = 143
 """Exit code of a process that SIGTERM ended: what is finished stays, and the same command goes on."""
+_FULL_DISK_BYTES = 2**20
 
 
 class Request(Config):
@@ -53,7 +55,7 @@ def finetune(
     A killed attempt goes on from its newest checkpoint when the same request comes again.
 
     Raises:
-        UserError: a row is longer than ``max_row_tokens``, the loss is no number, or a checkpoint cannot be read or written.
+        UserError: a row is longer than ``max_row_tokens``, the loss is no number, a checkpoint cannot be used, or the disk is full.
         SystemExit: SIGTERM came; the workers have written a checkpoint.
     """
 
@@ -124,4 +126,13 @@ def _fit(work: Work) -> None:
             worker_runtime_env={} if workers.num_gpus else {"env_vars": {"DS_ACCELERATOR": "cpu"}},
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except TrainingFailedError:
+        free = shutil.disk_usage(work.inflight).free
+        if free < _FULL_DISK_BYTES:  # whichever process found no room, and could not write down why
+            raise UserError(
+                f"run.root: the disk below {work.inflight} is full ({free // 1024} KiB are free); free some and run the same command "
+                "again, which goes on from the newest checkpoint"
+            ) from None
+        raise

@@ -79,7 +79,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / _STATE).read_text())
     except (OSError, ValueError):
-        raise UserError(f"checkpoint {folder}: {_STATE} is missing or cut short; remove that folder to go on from the one before") from None
+        raise UserError(f"checkpoint {folder}: {_STATE} is missing or cut short; {_way_out(folder)}") from None
 
 
 def _read_tensors(engine: TrainEngine, folder: Path, shards: int) -> dict[str, Tensor]:
@@ -90,15 +90,21 @@ def _read_tensors(engine: TrainEngine, folder: Path, shards: int) -> dict[str, T
             with safe_open(file, framework="pt") as opened:
                 tensors |= {name: opened.get_tensor(name) for name in opened.keys()}
         except (OSError, SafetensorError) as error:
-            raise UserError(f"checkpoint {file}: cut short or missing ({error}); remove {folder} to go on from the one before") from None
+            raise UserError(f"checkpoint {file}: missing or cut short ({error}); {_way_out(folder)}") from None
     for name, parameter in engine.named.items():
         shape = tuple(getattr(parameter, "ds_shape", parameter.shape))
         for key in (_WEIGHT, *_MOMENTS):
             found = tensors.get(f"{name}/{key}")
             if found is None or tuple(found.shape) != shape:
                 kept = "nothing" if found is None else f"shape {tuple(found.shape)}"
-                raise UserError(f"checkpoint {folder}: {name} has {kept} for {key}, the model wants {shape}; it belongs to another request")
+                raise UserError(f"checkpoint {folder}: {key} of {name} has {kept}, and {shape} is wanted; {_way_out(folder)}")
     return tensors
+
+
+def _way_out(folder: Path) -> str:
+    older = [other for other in sorted(folder.parent.glob(folder.name.rstrip("0123456789") + "*")) if other.name < folder.name]
+    start_again = f"remove {folder.parent.parent} to start the stage again"
+    return f"replace {folder} by a copy of {older[-1]}, the one before it, or {start_again}" if older else start_again
 
 
 def _link(engine: TrainEngine) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit
 from delia_ray.terminal import StageLine
-from delia_ray.training.config import FinetuneConfig, Full, Lora
+from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.model import merge_trained
 from delia_ray.training.stage import Request, finetune, read_metrics
 from delia_ray.training.start import prepare_start
@@ -177,8 +179,12 @@ def test_a_run_that_was_asked_to_stop_goes_on_with_any_number_of_workers(
     assert_same_curve(losses(train(start, mixed, out, workers=after, zero_stage=1)), losses(reference))
 
 
+def _steps_in(folder: Path) -> int:
+    return sum(len(file.read_text().splitlines()) for file in folder.glob(".checkpoint.inflight-*/metrics.jsonl"))
+
+
 def _terminate_after(folder: Path, steps: int) -> None:
-    while sum(len(file.read_text().splitlines()) for file in folder.glob(".checkpoint.inflight-*/metrics.jsonl")) < steps:
+    while _steps_in(folder) < steps:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -205,6 +211,57 @@ def test_a_row_that_is_too_long_is_refused_by_its_id(local_ray: None, start: Art
     with pytest.raises(UserError, match=r"row (task|diverse)-\d has \d+ tokens, more than finetune\.max_row_tokens=16"):
         train(start, mixed, tmp_path / "checkpoint", CONFIG.model_copy(update={"max_row_tokens": 16}))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_only_the_new_row_moves_when_only_it_is_trained(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
+    config = CONFIG.model_copy(update={"parameters": TokenOnly(kind="token_only"), "token_learning_rate": 1e-2})
+    trained = train(start, mixed, tmp_path / "checkpoint", config, steps=6).data / "trained"
+    assert [file.name for file in trained.iterdir()] == ["new_rows.safetensors"]
+    tokenizer, before = load_tokenizer(start.data), load_model(start.data, torch.float32)
+    [token] = token_ids(tokenizer, [TOKEN])
+    after = merge_trained(start.data, trained, [token], torch.float32).state_dict()
+    moved = {name: (old != after[name]) for name, old in before.state_dict().items() if not torch.equal(old, after[name])}
+    assert set(moved) == {"model.embed_tokens.weight", "lm_head.weight"}
+    assert all(rows.any(dim=1).nonzero().flatten().tolist() == [token] for rows in moved.values())
+
+
+def test_a_loss_that_is_no_number_names_its_step_and_rows(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
+    config = CONFIG.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(UserError, match=r"step \d+: the loss is (nan|inf).* on rows (task|diverse)-\d+, .*learning_rate"):
+        train(start, mixed, tmp_path / "checkpoint", config)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_full_disk_is_told_and_its_last_checkpoint_goes_on(
+    reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, small_disk: Path
+):
+    out = small_disk / "checkpoint"
+    threading.Thread(target=_fill_after, args=(small_disk, 25), daemon=True).start()
+    with pytest.raises(UserError, match=r"run\.root: the disk below .* is full"):
+        train(start, mixed, out, max_failures=0)
+    kept = list(small_disk.glob(".checkpoint.inflight-*/train/checkpoint_*"))
+    assert kept and not out.exists()
+    (small_disk / "filler").unlink()
+    assert_same_curve(losses(train(start, mixed, out)), losses(reference))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
+        pytest.skip("a small disk is a tmpfs, which this user may not mount")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _fill_after(folder: Path, steps: int) -> None:
+    while _steps_in(folder) < steps:
+        time.sleep(0.01)
+    try:
+        (folder / "filler").write_bytes(bytes(32 * 2**20))
+    except OSError:
+        return
 
 
 @pytest.mark.parametrize(

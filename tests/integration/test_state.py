@@ -1,0 +1,181 @@
+"""Checkpoints in flight: what comes back is what was written, and what is broken is named and left alone."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+
+from delia_ray.artifacts import Artifact
+from delia_ray.errors import UserError
+from delia_ray.placement import TrainWorkers
+from delia_ray.training.config import FinetuneConfig, Kl, Lora, Neftune, Objective
+from delia_ray.training.engine import TrainEngine
+from delia_ray.training.model import Trainable, build_trainable
+from delia_ray.training.objective import TokenLoss
+from delia_ray.training.packing import Pack, pack
+from delia_ray.training.state import load_state, save_state
+from delia_ray.training.tokens import TokenisedRow
+
+CONFIG = FinetuneConfig(parameters=Lora(rank=4, dropout=0.0), learning_rate=1e-3, warmup_steps=2, precision="float32")
+TOKEN = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    """A process group of one, in this process."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    store = dist.TCPStore("127.0.0.1", 0, 1, True)
+    os.environ["MASTER_PORT"] = str(store.port)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        del os.environ[name]
+
+
+@pytest.fixture
+def trainable(tiny_models: dict[str, Artifact]) -> Trainable:
+    return build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32)
+
+
+def rows(count: int = 3) -> list[TokenisedRow]:
+    numbers = np.random.default_rng(0)
+    lengths = [int(n) for n in numbers.integers(6, 20, count)]
+    groups = ["task" if n % 2 == 0 else "diverse" for n in range(count)]
+    ids = [[TOKEN, *numbers.integers(10, 4000, length).tolist()] for length in lengths]
+    return [TokenisedRow(row, [0] * 3 + [1] * (len(row) - 3), group) for row, group in zip(ids, groups, strict=True)]
+
+
+def engine(trainable: Trainable, stage: int = 2) -> TrainEngine:
+    return TrainEngine(trainable, CONFIG, TrainWorkers(zero_stage=stage), torch.float32)  # pyright: ignore[reportArgumentType]
+
+
+def step(trained: TrainEngine, packs: list[Pack]) -> float:
+    return trained.step(packs, sum(len(each.targets_S) for each in packs)).loss
+
+
+@pytest.fixture
+def written(tiny_models: dict[str, Artifact], tmp_path: Path) -> Path:
+    """Two checkpoints of a run, after one step and after two."""
+    trained = engine(build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32))
+    for number in (1, 2):
+        step(trained, [pack(rows())])
+        folder = tmp_path / "train" / f"checkpoint_{number}"
+        folder.mkdir(parents=True)
+        save_state(trained, folder, number)
+    return tmp_path / "train"
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
+    written: Path, tiny_models: dict[str, Artifact], trainable: Trainable, stage: int
+):
+    unbroken, other = engine(trainable), build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32)
+    losses = [step(unbroken, [pack(rows())]) for _ in range(6)]
+    resumed = engine(other, stage)
+    assert load_state(resumed, written / "checkpoint_1", pack(rows(1))) == 1
+    assert [step(resumed, [pack(rows())]) for _ in range(5)] == pytest.approx(losses[1:], abs=1e-6)
+
+
+def _cut(folder: Path) -> None:
+    file = next(folder.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _reshape(folder: Path) -> None:
+    file = next(folder.glob("*.safetensors"))
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("exp_avg"))
+    save_file({**tensors, name: torch.zeros(3, 3)}, file)
+
+
+def _half_a_state(folder: Path) -> None:
+    (folder / "state.json").write_text('{"step": 2, "sha')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (_cut, "missing or cut short"),
+        (_half_a_state, "state.json is missing or cut short"),
+        (_reshape, r"exp_avg of .* has shape \(3, 3\), and \(\d+, \d+\) is wanted"),
+    ],
+)
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_still_works(
+    written: Path, tiny_models: dict[str, Artifact], spoil: object, named: str
+):
+    spoil(written / "checkpoint_2")  # pyright: ignore[reportCallIssue]
+    fresh = engine(build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32))
+    with pytest.raises(UserError, match=named) as refused:
+        load_state(fresh, written / "checkpoint_2", pack(rows(1)))
+    assert f"a copy of {written / 'checkpoint_1'}" in str(refused.value)
+    shutil.rmtree(written / "checkpoint_2")
+    shutil.copytree(written / "checkpoint_1", written / "checkpoint_2")
+    assert load_state(fresh, written / "checkpoint_2", pack(rows(1))) == 1
+
+
+def test_a_checkpoint_holds_no_pickle(written: Path):
+    names = {file.suffix for file in (written / "checkpoint_1").iterdir()}
+    assert names == {".safetensors", ".json"}
+    assert json.loads((written / "checkpoint_1/state.json").read_text())["step"] == 1
+
+
+def costs(trainable: Trainable, objective: Objective, packed: Pack) -> torch.Tensor:
+    return TokenLoss(trainable, objective)(packed)
+
+
+def test_kl_costs_nothing_before_training_and_the_divergence_afterwards(trainable: Trainable):
+    packed = pack(rows())
+    diverse = torch.from_numpy(packed.groups_S == 1)
+    loss = TokenLoss(trainable, Kl(kind="kl", beta=2.0))
+    assert loss(packed)[diverse].abs().max() < 1e-6 < loss(packed)[~diverse].min()
+    start = loss._logits(packed).detach().log_softmax(-1)  # pyright: ignore[reportPrivateUsage]
+    with torch.no_grad():
+        for weight in trainable.parameter_groups(CONFIG)[0]["params"]:
+            weight += 0.05 * torch.randn_like(weight)
+        trainable.rows.input_ND += 0.1  # pyright: ignore[reportOptionalMemberAccess]
+    tuned = loss._logits(packed).detach().log_softmax(-1)  # pyright: ignore[reportPrivateUsage]
+    by_hand = 2.0 * (start.exp() * (start - tuned)).sum(-1)
+    found = loss(packed)
+    assert by_hand[diverse].min() > 1e-4
+    assert torch.allclose(found[diverse], by_hand[diverse], rtol=1e-4, atol=1e-6)
+    targets = torch.from_numpy(packed.targets_S)
+    assert torch.allclose(found[~diverse], -tuned.gather(1, targets[:, None])[~diverse, 0], rtol=1e-5)
+    found.sum().backward()
+    assert all(weight.grad is not None for weight in trainable.parameter_groups(CONFIG)[0]["params"])
+
+
+def test_neftune_adds_noise_of_the_size_the_paper_says(trainable: Trainable):
+    packed = pack(rows())
+    seen: list[torch.Tensor] = []
+    table = trainable.model.get_input_embeddings()
+    table.register_forward_hook(lambda module, args, embedded: seen.append(embedded.detach().clone()))
+    loss = TokenLoss(trainable, Neftune(kind="neftune", alpha=5.0))
+    table.register_forward_hook(lambda module, args, embedded: seen.append(embedded.detach().clone()))
+    loss(packed)
+    noise = (seen[1] - seen[0])[0].split(list(packed.row_lengths))
+    for row in noise:
+        reach = 5.0 / (row.numel()) ** 0.5
+        assert row.abs().max() <= reach * (1 + 1e-5)
+        assert row.std().item() == pytest.approx(reach / 3**0.5, rel=0.1)
+
+
+def test_rows_of_a_pack_cost_what_they_cost_alone(trainable: Trainable):
+    loss = TokenLoss(trainable, CONFIG.objective)
+    packed, several = loss(pack(rows(4))), torch.cat([loss(pack([row])) for row in rows(4)])
+    assert torch.allclose(packed, several, atol=1e-5)
+
+
+def test_an_attention_of_the_models_own_gets_a_mask_that_says_the_same(trainable: Trainable, tiny_models: dict[str, Artifact]):
+    own = build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32)
+    own.model._can_set_attn_implementation = lambda: False
+    masked = TokenLoss(own, CONFIG.objective)
+    assert own.model.config._attn_implementation == "sdpa"
+    assert torch.allclose(masked(pack(rows(4))), costs(trainable, CONFIG.objective, pack(rows(4))), atol=1e-5)
