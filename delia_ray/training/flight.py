@@ -2,14 +2,15 @@
 
 import json
 import math
+import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from ray import train
 
 from delia_ray.errors import UserError
@@ -24,6 +25,7 @@ from delia_ray.training.tracking import Tracker, open_trackers
 STOP = "stop"
 """A file of this name in the folder in flight asks the workers to write a checkpoint and return."""
 METRICS = "metrics.jsonl"
+_KEPT = 2
 
 
 class Flight:
@@ -31,6 +33,7 @@ class Flight:
 
     def __init__(self, inflight: Path, tally: Tally, trackers: Sequence[str], peak: float):
         self._inflight = inflight
+        self._checkpoints = inflight / "checkpoints"
         self._tally = tally
         self._peak = peak
         self._first = train.get_context().get_world_rank() == 0
@@ -43,10 +46,8 @@ class Flight:
         Raises:
             UserError: the checkpoint cannot be used.
         """
-        checkpoint = train.get_checkpoint()
-        if checkpoint is not None:
-            with checkpoint.as_directory() as folder:
-                self._step = load_state(engine, Path(folder), filler)
+        if finished := self._finished():
+            self._step = load_state(engine, finished[-1], filler)
         if self._first:
             _forget_after(self._inflight, self._step)
             self._tally.add(rows=self._step)
@@ -96,10 +97,23 @@ class Flight:
         }
 
     def checkpoint(self, engine: TrainEngine) -> None:
-        """Write the state after the step that was timed last. Ray keeps it only once every worker has written its part."""
-        with tempfile.TemporaryDirectory(dir=self._inflight, prefix=".writing-") as folder:
-            save_state(engine, Path(folder), self._step)
-            train.report({"step": self._step}, checkpoint=train.Checkpoint.from_directory(folder))
+        """Write the state after the step that was timed last, whole or not at all, and forget all but the newest two."""
+        folder = self._checkpoints / f"step-{self._step:08d}"
+        scratch = folder.with_name(f".{folder.name}")
+        if self._first:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+        dist.barrier()
+        save_state(engine, scratch, self._step)
+        dist.barrier()
+        if self._first:
+            os.replace(scratch, folder)
+            for older in self._finished()[:-_KEPT]:
+                shutil.rmtree(older)
+
+    def _finished(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
+        return sorted(self._checkpoints.glob("step-*"))
 
 
 def _forget_after(inflight: Path, done: int) -> None:

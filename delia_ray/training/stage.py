@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -119,10 +119,8 @@ def _fit(work: Work) -> None:
         torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers.workers, use_gpu=bool(workers.num_gpus), resources_per_worker=resources),
         run_config=RunConfig(
-            name="train",  # the same name finds the checkpoints of a killed attempt
-            storage_path=str(work.inflight),
+            storage_path=str(work.inflight / "ray"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
             worker_runtime_env={} if workers.num_gpus else {"env_vars": {"DS_ACCELERATOR": "cpu"}},
         ),
     )

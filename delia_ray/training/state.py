@@ -32,7 +32,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_state(engine: TrainEngine, folder: Path, step: int) -> None:
-    """Write what is needed to go on after ``step`` steps. All workers call it, each with a folder of its own or a shared one."""
+    """Write what is needed to go on after ``step`` steps. All workers call it, with the same folder."""
     rank, world = dist.get_rank(), dist.get_world_size()
     _link(engine)
     own: dict[str, Tensor] = {}
@@ -102,9 +102,7 @@ def _read_tensors(engine: TrainEngine, folder: Path, shards: int) -> dict[str, T
 
 
 def _way_out(folder: Path) -> str:
-    older = [other for other in sorted(folder.parent.glob(folder.name.rstrip("0123456789") + "*")) if other.name < folder.name]
-    start_again = f"remove {folder.parent.parent} to start the stage again"
-    return f"replace {folder} by a copy of {older[-1]}, the one before it, or {start_again}" if older else start_again
+    return f"remove {folder} to go on from the checkpoint before it, or from the start if there is none"
 
 
 def _link(engine: TrainEngine) -> None:

@@ -82,7 +82,6 @@ def _train(work: Work) -> None:
     with engine.gathered(list(engine.named.values())):
         if rank == 0:
             save_trained(trainable, work.inflight / "trained")
-    train.report({"step": work.steps})
 
 
 def _prepared(trainable: Trainable, workers: TrainWorkers) -> Trainable:

@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_and_its_last_checkpoint_goes_on(
     threading.Thread(target=_fill_after, args=(small_disk, 25), daemon=True).start()
     with pytest.raises(UserError, match=r"run\.root: the disk below .* is full"):
         train(start, mixed, out, max_failures=0)
-    kept = list(small_disk.glob(".checkpoint.inflight-*/train/checkpoint_*"))
+    kept = list(small_disk.glob(".checkpoint.inflight-*/checkpoints/step-*"))
     assert kept and not out.exists()
     (small_disk / "filler").unlink()
     assert_same_curve(losses(train(start, mixed, out)), losses(reference))
