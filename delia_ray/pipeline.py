@@ -108,9 +108,8 @@ class Pipeline:
     @cached_property
     def start(self) -> Artifact:
         """The model with the new tokens, untrained."""
-        model = self.model
+        model, task = self.model, self.settings.task
         with self.progress.stage("start"):
-            task = self.settings.task
             return prepare_start(model, self.tokens, task.token_init, task.vocabulary_multiple, self._path("start"), self.provenance)
 
     @cached_property

@@ -56,12 +56,11 @@ def export(
 
     def write(workspace: Workspace) -> Counts:
         connect()
-        # A process of its own, which ends with the check: two models and an engine must not stay in memory beside what follows.
+        # Its process ends with it (max_calls): two models and an engine must not stay in memory beside what follows.
         task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus, max_calls=1)(_merge_and_check)
-        folders = (start.data, checkpoint.data, rewritten.data, workspace.data)
-        parity: Parity = ray.get(task.remote(request, *folders, engine, replicas.num_gpus))
-        if parity.different:
-            raise ParityError(f"{len(parity.different)} of {request.parity_prompts} prompts: {parity.different[0]}")
+        places = (start.data, checkpoint.data, rewritten.data, workspace.data)
+        parity: Parity = ray.get(task.remote(request, *places, engine, replicas.num_gpus))
+        _check(parity, request)
         (workspace.data / "README.md").write_text(card)
         return {"parity_equal": parity.equal, "parity_ties": parity.ties}
 
@@ -74,6 +73,11 @@ def export(
         provenance=provenance,
         write=write,
     )
+
+
+def _check(parity: Parity, request: ExportRequest) -> None:
+    if parity.different:
+        raise ParityError(f"{len(parity.different)} of {request.parity_prompts} prompts: {parity.different[0]}")
 
 
 def _merge_and_check(

@@ -69,10 +69,7 @@ def finetune(
         prepared = prepare_corpus(mixed.data, start.data, work.new_token_ids, request.finetune, work.corpus)
         with line.follow(work.tally, request.steps, "steps"), _asked_to_stop(inflight):
             _fit(work)
-        if (inflight / REFUSED).exists():
-            raise UserError((inflight / REFUSED).read_text())
-        if (inflight / STOP).exists():
-            raise SystemExit(_STOPPED)
+        _check_finished(inflight)
         for result in ("trained", METRICS):
             shutil.move(inflight / result, workspace.data / result)
         counts = summary(read_metrics(workspace.data / METRICS))
@@ -94,6 +91,14 @@ def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWork
         inflight=inflight,
         tally=RayTally(),
     )
+
+
+def _check_finished(inflight: Path) -> None:
+    """Raise what the workers could only leave in a file."""
+    if (inflight / REFUSED).exists():
+        raise UserError((inflight / REFUSED).read_text())
+    if (inflight / STOP).exists():
+        raise SystemExit(_STOPPED)
 
 
 @contextmanager
