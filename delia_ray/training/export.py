@@ -8,6 +8,7 @@ import ray
 
 from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer, resolve_dtype, save_whole, token_ids
 from delia_ray.placement import Engine, Replicas
 from delia_ray.records import Example
@@ -51,8 +52,14 @@ def export(
         card: the model card's text.
 
     Raises:
+        UserError: the checkpoint was trained from another model.
         ParityError: the two stacks disagree on a prompt by more than rounding.
     """
+    if checkpoint.manifest.inputs["start"] != start.fingerprint:
+        raise UserError(
+            f"{checkpoint.path} was trained from another model than {start.path}; export it with the one it was trained from, "
+            f"or remove {checkpoint.path} to train again"
+        )
 
     def write(workspace: Workspace) -> Counts:
         connect()

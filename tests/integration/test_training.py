@@ -21,11 +21,12 @@ from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, Workspace
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.models import extend, load_model, load_tokenizer, resolve_dtype, token_ids
-from delia_ray.placement import TrainWorkers
+from delia_ray.placement import Engine, Replicas, TrainWorkers
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit
 from delia_ray.terminal import StageLine
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
+from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.model import merge_trained
 from delia_ray.training.stage import Request, finetune, read_metrics
 from delia_ray.training.start import prepare_start
@@ -225,6 +226,15 @@ def test_only_the_new_row_moves_when_only_it_is_trained(local_ray: None, start: 
     assert all(rows.any(dim=1).nonzero().flatten().tolist() == [token] for rows in moved.values())
 
 
+def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: Artifact, tiny_models: dict[str, Artifact], tmp_path: Path):
+    other = Adopted(tiny_models["two"].data, tiny_models["two"].fingerprint)
+    start = prepare_start(other, (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
+    request, place = ExportRequest(new_tokens=(TOKEN,)), tmp_path / "model"
+    with pytest.raises(UserError, match=r"checkpoint was trained from another model than .*start; .*remove"):
+        export(request, start, reference, mixed, Engine(), Replicas(), lambda: None, "card", place, PROVENANCE)
+    assert not place.exists()
+
+
 def test_a_loss_that_is_no_number_names_its_step_and_rows(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
     config = CONFIG.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
     with pytest.raises(UserError, match=r"step \d+: the loss is (nan|inf).* on rows (task|diverse)-\d+, .*learning_rate"):
@@ -293,7 +303,7 @@ def test_stopping_is_learnt_though_padding_is_the_same_token(start: Artifact):
     tokenizer = load_tokenizer(start.data)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     messages = [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello."}]
-    row = tokenise(tokenizer, {"example_id": "x", "group": "task", "messages": messages, "label": None}, "answer")  # pyright: ignore[reportArgumentType]
+    [row] = tokenise(tokenizer, [{"example_id": "x", "group": "task", "messages": messages, "label": None}], "answer")  # pyright: ignore[reportArgumentType]
     learnt = [token for token, kind in zip(row.ids, row.kinds, strict=True) if kind]
     assert tokenizer.decode(learnt) == "Hello.<|im_end|>"
     assert row.ids.count(tokenizer.eos_token_id) == 3
