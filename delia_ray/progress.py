@@ -4,23 +4,27 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
-class Tally(Protocol):
+class Reading(Protocol):
+    """What a stage has done so far."""
+
+    def read(self) -> tuple[int, int]:
+        """Rows (or steps) and tokens so far."""
+        ...
+
+
+class Tally(Reading, Protocol):
     """A counter that any process of the cluster may add to."""
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
-        """Count finished rows (or steps) and tokens."""
-        ...
-
-    def read(self) -> tuple[int, int]:
-        """Rows and tokens so far."""
+        """Count finished rows and tokens."""
         ...
 
 
 class Line(Protocol):
     """One stage's line on the terminal."""
 
-    def follow(self, tally: Tally, total: int, unit: str) -> AbstractContextManager[None]:
-        """Show ``tally`` against ``total`` while the block runs."""
+    def follow(self, done: Reading, total: int, unit: str) -> AbstractContextManager[None]:
+        """Show ``done`` against ``total`` while the block runs."""
         ...
 
     def say(self, text: str) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+import uuid
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -17,6 +19,7 @@ class PlacementError(UserError):
 
 
 _GIB = 2**30
+_CORE = "core"
 Connect = Callable[[], None]
 """Joins the cluster when a stage first needs one; a run whose artifacts are all finished starts nothing."""
 
@@ -59,14 +62,23 @@ def connect(cluster: Cluster) -> None:
         ray.init(
             address="local",
             num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),
+            resources={_CORE: os.cpu_count() or 1},
             object_store_memory=int(cluster.object_store_gib * _GIB),
             include_dashboard=False,
             runtime_env={"env_vars": variables},
+            # Every idle process wakes a hundred times a second, and on two cores a dozen of them cost training a fifth.
+            _system_config={"num_workers_soft_limit": 0, "prestart_worker_first_driver": False},
         )
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # The newer Parquet reader starts a pool of actors for each read, only to look at the files' footers.
     context.use_datasource_v2 = False
+
+
+def one_core() -> dict[str, Any]:
+    """Ray's arguments for a task that keeps a processor busy: no more of them at a time than there are processors."""
+    return {"resources": {_CORE: 1}} if _CORE in ray.cluster_resources() else {}
 
 
 def check_pool(pool: ActorPool, key: str) -> None:
@@ -132,24 +144,27 @@ def check_port(replicas: Replicas) -> None:
 @ray.remote(num_cpus=0)
 class _TallyActor:
     def __init__(self) -> None:
-        self._counts = {"rows": 0, "tokens": 0}
+        self._rows: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
 
-    def add(self, counts: Mapping[str, int]) -> None:
-        for name, count in counts.items():
-            self._counts[name] += count
+    def add(self, name: str, rows: int, tokens: int) -> None:
+        self._rows[name] += rows
+        self._tokens[name] += tokens
 
-    def read(self) -> tuple[int, int]:
-        return self._counts["rows"], self._counts["tokens"]
+    def read(self, name: str) -> tuple[int, int]:
+        return self._rows[name], self._tokens[name]
 
 
 class RayTally:
-    """A ``Tally`` that lives in a small actor, so that any worker can add to it."""
+    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor."""
 
     def __init__(self) -> None:
-        self._actor: Any = _TallyActor.remote()  # pyright: ignore[reportAttributeAccessIssue]
+        self._name = uuid.uuid4().hex
+        actor: Any = _TallyActor
+        self._actor = actor.options(name="delia-tally", get_if_exists=True).remote()
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
-        self._actor.add.remote({"rows": rows, "tokens": tokens})
+        self._actor.add.remote(self._name, rows, tokens)
 
     def read(self) -> tuple[int, int]:
-        return ray.get(self._actor.read.remote())
+        return ray.get(self._actor.read.remote(self._name))

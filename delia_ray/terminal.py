@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from delia_ray.errors import UserError
-from delia_ray.progress import Tally
+from delia_ray.progress import Reading
 
 _REFRESH_SECONDS = 0.5
 _NOISE = re.compile(r"\bINFO\b|\bDEBUG\b|^\s*$")
@@ -61,14 +61,14 @@ class StageLine:
         self._said = text
 
     @contextmanager
-    def follow(self, tally: Tally, total: int, unit: str) -> Generator[None]:
-        """Show ``tally`` against ``total`` while the block runs."""
+    def follow(self, done: Reading, total: int, unit: str) -> Generator[None]:
+        """Show ``done`` against ``total`` while the block runs."""
         self._total, self._unit = total, unit
         stop = threading.Event()
 
         def watch() -> None:
             while not stop.wait(_REFRESH_SECONDS):
-                self._take(tally)
+                self._take(done)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -77,7 +77,7 @@ class StageLine:
         finally:
             stop.set()
             watcher.join()
-        self._take(tally)
+        self._take(done)
 
     def finished(self) -> Text:
         """The line that stays."""
@@ -100,8 +100,8 @@ class StageLine:
             no_wrap=True,
         )
 
-    def _take(self, tally: Tally) -> None:
-        self._counts = tally.read()
+    def _take(self, done: Reading) -> None:
+        self._counts = done.read()
         if self._counts[0] and self._first_at is None:
             self._first_at = time.monotonic()
 

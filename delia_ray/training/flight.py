@@ -5,8 +5,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch.distributed as dist
 from ray import train
 
 from delia_ray.errors import UserError
-from delia_ray.progress import Tally
 from delia_ray.training.engine import TrainEngine
 from delia_ray.training.ledger import StepResult
 from delia_ray.training.packing import Pack
@@ -28,17 +26,44 @@ METRICS = "metrics.jsonl"
 _KEPT = 2
 
 
+class Logged:
+    """Steps and tokens of a metrics log that is being written, for the terminal; tokens from now on."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._at, self._rows, self._tokens = 0, 0, 0
+        self.read()
+        self._tokens = 0
+
+    def read(self) -> tuple[int, int]:
+        """Steps that are logged, and tokens since this object was made."""
+        if not self._file.exists():
+            return 0, 0
+        cut = self._file.stat().st_size < self._at  # a resumed run forgets what came after its checkpoint
+        if cut:
+            self._at, self._rows = 0, 0
+        with self._file.open("rb") as stream:
+            stream.seek(self._at)
+            new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        lines = [json.loads(text) for text in whole.splitlines()]
+        self._at += len(whole)
+        self._rows += len(lines)
+        self._tokens += 0 if cut else sum(line["tokens"] for line in lines)
+        return self._rows, self._tokens
+
+
 class Flight:
     """Log and checkpoints of one worker. All workers call the same methods; the first one writes the log."""
 
-    def __init__(self, inflight: Path, tally: Tally, trackers: Sequence[str], peak: float):
+    def __init__(self, inflight: Path, trackers: Sequence[str], peak: float):
         self._inflight = inflight
         self._checkpoints = inflight / "checkpoints"
-        self._tally = tally
         self._peak = peak
         self._first = train.get_context().get_world_rank() == 0
         self._trackers: list[Tracker] = open_trackers(trackers, inflight) if self._first else []
         self._step, self._tokens, self._seconds = 0, 0, 0.0
+        self._began = time.monotonic()
 
     def resume(self, engine: TrainEngine, filler: Pack) -> int:
         """Go on from the newest checkpoint: the number of steps that are done.
@@ -50,22 +75,17 @@ class Flight:
             self._step = load_state(engine, finished[-1], filler)
         if self._first:
             _forget_after(self._inflight, self._step)
-            self._tally.add(rows=self._step)
+        self._began = time.monotonic()
         return self._step
 
-    @contextmanager
-    def timed(self, step: int, rows: Sequence[TokenisedRow]) -> Generator[None]:
-        """Time ``step`` (from 1), which takes ``rows``."""
-        began = time.monotonic()
-        yield
-        self._step, self._tokens, self._seconds = step, sum(len(row.ids) for row in rows), time.monotonic() - began
-
-    def check(self, result: StepResult, example_ids: Callable[[], Sequence[str]]) -> None:
-        """Log the step that was timed.
+    def land(self, step: int, rows: Sequence[TokenisedRow], result: StepResult, example_ids: Callable[[], Sequence[str]]) -> None:
+        """Log ``step`` (from 1), which took ``rows``, and all the time since the one before; a checkpoint's is not counted.
 
         Raises:
             UserError: its loss is no number.
         """
+        now = time.monotonic()
+        self._step, self._tokens, self._seconds, self._began = step, sum(len(row.ids) for row in rows), now - self._began, now
         if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
             raise UserError(
                 f"step {self._step}: the loss is {result.loss} and the gradient's norm {result.gradient_norm}, on rows "
@@ -78,7 +98,6 @@ class Flight:
             stream.write(json.dumps(line) + "\n")
         for tracker in self._trackers:
             tracker.log(self._step, {name: value for name, value in line.items() if value is not None})
-        self._tally.add(rows=1, tokens=self._tokens)
 
     def _line(self, result: StepResult) -> dict[str, Any]:
         return {
@@ -97,7 +116,7 @@ class Flight:
         }
 
     def checkpoint(self, engine: TrainEngine) -> None:
-        """Write the state after the step that was timed last, whole or not at all, and forget all but the newest two."""
+        """Write the state after the step that landed last, whole or not at all, and forget all but the newest two."""
         folder = self._checkpoints / f"step-{self._step:08d}"
         scratch = folder.with_name(f".{folder.name}")
         if self._first:
@@ -110,6 +129,7 @@ class Flight:
             os.replace(scratch, folder)
             for older in self._finished()[:-_KEPT]:
                 shutil.rmtree(older)
+        self._began = time.monotonic()
 
     def _finished(self) -> list[Path]:
         """Whole checkpoints, oldest first."""

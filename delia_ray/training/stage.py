@@ -17,9 +17,9 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
 from delia_ray.progress import Line
-from delia_ray.runtime import Connect, RayTally
+from delia_ray.runtime import Connect
 from delia_ray.training.config import FinetuneConfig
-from delia_ray.training.flight import METRICS, STOP
+from delia_ray.training.flight import METRICS, STOP, Logged
 from delia_ray.training.prepare import prepare_corpus
 from delia_ray.training.worker import REFUSED, Work, run_worker, summary
 
@@ -28,6 +28,14 @@ CHECKPOINT_KIND = "checkpoint/1"
 _STOPPED = 143
 """Exit code of a process that SIGTERM ended: what is finished stays, and the same command goes on."""
 _FULL_DISK_BYTES = 2**20
+_ON_CPU = {
+    "DS_ACCELERATOR": "cpu",
+    # glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**31),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
 
 
 class Request(Config):
@@ -67,7 +75,7 @@ def finetune(
         line.say("tokenising")
         work = _work(request, start, mixed, workers, inflight)
         prepared = prepare_corpus(mixed.data, start.data, work.new_token_ids, request.finetune, work.corpus)
-        with line.follow(work.tally, request.steps, "steps"), _asked_to_stop(inflight):
+        with line.follow(Logged(inflight / METRICS), request.steps, "steps"), _asked_to_stop(inflight):
             _fit(work)
         _check_finished(inflight)
         for result in ("trained", METRICS):
@@ -89,7 +97,6 @@ def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWork
         corpus=inflight / "corpus",
         new_token_ids=tuple(token_ids(load_tokenizer(start.data), request.new_tokens)),
         inflight=inflight,
-        tally=RayTally(),
     )
 
 
@@ -105,10 +112,13 @@ def _check_finished(inflight: Path) -> None:
 def _asked_to_stop(inflight: Path) -> Generator[None]:
     """While the block runs, SIGTERM asks the workers for a checkpoint instead of ending this process."""
     before = signal.signal(signal.SIGTERM, lambda number, frame: (inflight / STOP).touch())
+    # Ray Train puts its own handler here and leaves it, and with it the process that led the run.
+    interrupt = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:
@@ -126,7 +136,7 @@ def _fit(work: Work) -> None:
         run_config=RunConfig(
             storage_path=str(work.inflight / "ray"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            worker_runtime_env={} if workers.num_gpus else {"env_vars": {"DS_ACCELERATOR": "cpu"}},
+            worker_runtime_env={} if workers.num_gpus else {"env_vars": _ON_CPU},
         ),
     )
     try:

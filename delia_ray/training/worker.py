@@ -13,7 +13,6 @@ from ray import train
 from delia_ray.errors import UserError
 from delia_ray.models import resolve_dtype
 from delia_ray.placement import TrainWorkers
-from delia_ray.progress import Tally
 from delia_ray.records import keyed_int
 from delia_ray.training.batches import StepRows
 from delia_ray.training.config import FinetuneConfig
@@ -40,7 +39,6 @@ class Work:
     new_token_ids: tuple[int, ...]
     inflight: Path
     """Folder on storage that all nodes share; receives ``metrics.jsonl`` and ``trained/``."""
-    tally: Tally
 
 
 def run_worker(work: Work) -> None:
@@ -64,16 +62,15 @@ def _train(work: Work) -> None:
     engine = TrainEngine(trainable, work.config, work.workers, dtype)
     corpus = Corpus(work.corpus)
     step_rows = StepRows(corpus.groups, corpus.example_ids, work.config.batch_rows, work.config.seed, work.config.order)
-    flight = Flight(work.inflight, work.tally, work.workers.trackers, matmul_peak(dtype, engine.device) * world)
+    flight = Flight(work.inflight, work.workers.trackers, matmul_peak(dtype, engine.device) * world)
     trainable.model.train()
     for step in range(flight.resume(engine, _filler(corpus)), work.steps):
         # Seeded by step, so that dropout after a resume is what it would have been.
         torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
         rows = [corpus[index] for index in step_rows(step)]
         packs = share(rows, rank, world, work.workers.micro_batch_tokens)
-        with flight.timed(step + 1, rows):
-            result = engine.step(packs, sum(row.learnt_tokens for row in rows))
-        flight.check(result, lambda step=step: step_rows.ids(step))
+        result = engine.step(packs, sum(row.learnt_tokens for row in rows))
+        flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
         if _must_stop(work.inflight):
             flight.checkpoint(engine)
             return
