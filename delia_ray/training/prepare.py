@@ -2,15 +2,18 @@
 
 import os
 import shutil
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
 from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
+from delia_ray.runtime import one_core
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.corpus import CORPUS_SCHEMA, Corpus, CorpusSink
 from delia_ray.training.tokens import tokenise
@@ -33,8 +36,10 @@ def prepare_corpus(mixed: Path, start: Path, new_token_ids: tuple[int, ...], con
         scratch.mkdir(parents=True)
         count = sum(pq.read_metadata(file).num_rows for file in mixed.glob("*.parquet"))
         # Every block may cost a process that imports transformers, so a block must be worth it.
-        rows = ray.data.read_parquet(str(mixed), override_num_blocks=max(1, count // _ROWS_PER_BLOCK))
-        rows.map_batches(_Tokenise(start, new_token_ids, config), batch_format="pyarrow").write_datasink(CorpusSink(scratch))
+        where, blocks = one_core(), max(1, count // _ROWS_PER_BLOCK)
+        rows = ray.data.read_parquet(str(mixed), override_num_blocks=blocks, ray_remote_args=where)
+        tokenised = rows.map_batches(partial(_tokenised, start, new_token_ids, config), batch_format="pyarrow", **where)
+        tokenised.write_datasink(CorpusSink(scratch), ray_remote_args=where)
         os.replace(scratch, out)
     corpus = Corpus(out)
     over = corpus.rows_over(config.max_row_tokens)
@@ -48,23 +53,20 @@ def prepare_corpus(mixed: Path, start: Path, new_token_ids: tuple[int, ...], con
     return {"rows": len(corpus), "truncated": len(over) if config.long_rows == "truncate" else 0}
 
 
-class _Tokenise:
-    """Tokenises a batch. The tokenizer is loaded where it runs, once a worker."""
+def _tokenised(start: Path, new_token_ids: tuple[int, ...], config: FinetuneConfig, table: pa.Table) -> pa.Table:
+    rows = tokenise(_tokenizer(start), table.to_pylist(), config.learn, new_token_ids)
+    kept = config.max_row_tokens
+    columns = {
+        **{name: table[name] for name in ("example_id", "group", "order_key")},
+        "ids": [row.ids[:kept] for row in rows],
+        "kinds": [row.kinds[:kept] for row in rows],
+        "full_tokens": [len(row.ids) for row in rows],
+    }
+    whole = pa.table(columns, schema=CORPUS_SCHEMA)
+    return whole.filter(pc.field("full_tokens") <= kept) if config.long_rows == "drop" else whole
 
-    def __init__(self, start: Path, new_token_ids: tuple[int, ...], config: FinetuneConfig):
-        self._start = start
-        self._new_token_ids = new_token_ids
-        self._config = config
-        self._tokenizer: Any = None
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        self._tokenizer = self._tokenizer or load_tokenizer(self._start)
-        rows: list[dict[str, Any]] = []
-        for example in table.to_pylist():
-            row = tokenise(self._tokenizer, example, self._config.learn, self._new_token_ids)
-            kept = self._config.max_row_tokens
-            if len(row.ids) > kept and self._config.long_rows == "drop":
-                continue
-            named = {name: example[name] for name in ("example_id", "group", "order_key")}
-            rows.append({**named, "ids": row.ids[:kept], "kinds": row.kinds[:kept], "full_tokens": len(row.ids)})
-        return pa.Table.from_pylist(rows, schema=CORPUS_SCHEMA)
+@lru_cache(maxsize=1)
+def _tokenizer(start: Path) -> Any:
+    """Once a process, whatever the number of blocks."""
+    return load_tokenizer(start)

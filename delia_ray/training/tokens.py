@@ -12,12 +12,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from delia_ray.errors import UserError
 from delia_ray.records import Example, Message
 
 KINDS = ("unlearnt", "text", "format", "new_token", "end")
 """What a token is to the loss: not learnt; free text; the braces, quotes and keys of a JSON answer; a new token; the end of the turn."""
-_TEXT, _FORMAT, _NEW, _END = range(1, len(KINDS))
+_UNLEARNT, _TEXT, _FORMAT, _NEW, _END = range(len(KINDS))
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?')
 """A JSON string, and the colon behind it if it is a key. Right on text that parses as JSON, and used on no other."""
 
@@ -66,34 +69,46 @@ def check_chat_template(tokenizer: Any, model: str) -> None:
         )
 
 
-def tokenise(tokenizer: Any, example: Example, learn: Literal["answer", "conversation"], new_tokens: Collection[int] = ()) -> TokenisedRow:
-    """Token ids of ``example`` and what each is to the loss.
+def tokenise(
+    tokenizer: Any, examples: Sequence[Example], learn: Literal["answer", "conversation"], new_tokens: Collection[int] = ()
+) -> list[TokenisedRow]:
+    """Token ids of each of ``examples`` and what each token is to the loss.
 
     Args:
         learn: whether the prompt's tokens count too.
         new_tokens: ids of the task's new tokens.
     """
-    messages = example["messages"]
-    prompt, answer = prompt_text(tokenizer, messages[:-1]), messages[-1]["content"]
-    text = cast(str, tokenizer.apply_chat_template(list(messages), tokenize=False))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[int] = encoded["input_ids"]
-    starts: list[int] = [start for start, _ in encoded["offset_mapping"]]
-    answer_end = len(prompt) + len(answer)
-    last = next((i for i, start in enumerate(starts) if start >= answer_end and ids[i] == tokenizer.eos_token_id), len(ids) - 1)
-    structural = format_places(answer)
+    prompts = [prompt_text(tokenizer, example["messages"][:-1]) for example in examples]
+    texts = [tokenizer.apply_chat_template(list(example["messages"]), tokenize=False) for example in examples]
+    # Not through the tokenizer's own call, which spends as long again on masks that are not needed here.
+    encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    rows: list[TokenisedRow] = []
+    for example, prompt, encoding in zip(examples, prompts, encodings, strict=True):
+        ids_T, starts_T = np.array(encoding.ids), np.array([start for start, _ in encoding.offsets])
+        kinds_T = _kinds(ids_T, starts_T - len(prompt), example["messages"][-1]["content"], learn, new_tokens)
+        ends = np.flatnonzero((kinds_T == _END) & (ids_T == tokenizer.eos_token_id))
+        end = int(ends[0]) + 1 if len(ends) else len(ids_T)
+        rows.append(TokenisedRow(ids_T[:end].tolist(), kinds_T[:end].tolist(), example["group"]))
+    return rows
 
-    def kind(place: int) -> int:
-        offset = starts[place] - len(prompt)
-        if offset < 0 and learn == "answer":
-            return 0
-        if ids[place] in new_tokens:
-            return _NEW
-        if offset >= len(answer):
-            return _END
-        return _FORMAT if offset in structural else _TEXT
 
-    return TokenisedRow(ids[: last + 1], [kind(place) for place in range(last + 1)], example["group"])
+def _kinds(
+    ids_T: NDArray[np.int64],
+    places_T: NDArray[np.int64],
+    answer: str,
+    learn: Literal["answer", "conversation"],
+    new_tokens: Collection[int],
+) -> NDArray[np.int64]:
+    """[T] index into ``KINDS``; ``places_T`` are the tokens' first characters, counted from the answer's."""
+    kinds_T = np.full(len(ids_T), _TEXT)
+    if structural := format_places(answer):
+        kinds_T[np.isin(places_T, list(structural))] = _FORMAT
+    kinds_T[places_T >= len(answer)] = _END
+    for token in new_tokens:
+        kinds_T[ids_T == token] = _NEW
+    if learn == "answer":
+        kinds_T[places_T < 0] = _UNLEARNT
+    return kinds_T
 
 
 def format_places(answer: str) -> set[int]:
