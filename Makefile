@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format chaos clean
+.PHONY: help install demo test check format chaos bench-training clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed  ## .venv with the pinned packages; the targets below do this first
 
@@ -31,6 +31,14 @@ format: install  ## rewrite the code the way `check` wants it
 
 chaos: install  ## kill the driver in every stage and go on
 	$(BIN)/python -m pytest -m chaos tests
+
+bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; about 40 minutes
+	@$(BIN)/delia mix --config jobs/configs/demo.yaml
+	@$(BIN)/python -m benchmarks.training
+
+.venv/.benched: .venv/.installed requirements/bench.txt
+	$(BIN)/python -m pip install --no-deps --quiet --requirement requirements/bench.txt
+	@touch $@
 
 clean:  ## remove .venv and what tools left; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -1,0 +1,54 @@
+"""What the training benchmarks work on: the demo's start model, its mixture and its settings."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from delia_ray.artifacts import Artifact, Provenance
+from delia_ray.config import build_config
+from delia_ray.models import load_tokenizer
+from delia_ray.pipeline import Pipeline
+from delia_ray.settings import Settings
+from delia_ray.terminal import Terminal
+from delia_ray.training.batches import StepRows
+from delia_ray.training.config import FinetuneConfig, Full
+from delia_ray.training.tokens import tokenise
+
+WARM_STEPS, STEPS, FULL_STEPS = 3, 14, 8
+TOKEN = "<sep>"
+PROVENANCE = Provenance(None, ["benchmarks"])
+_DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A start model, a mixture, and how to train."""
+
+    start: Artifact
+    mixed: Artifact
+    config: FinetuneConfig
+    steps: int
+    """Steps that are timed, after ``WARM_STEPS`` that are not."""
+
+    def examples(self) -> list[dict[str, Any]]:
+        """The mixture's rows in order."""
+        return pq.read_table(self.mixed.data).sort_by("order_key").to_pylist()
+
+    def batches(self) -> list[list[Any]]:
+        """The tokenised rows of each step, the same as the training stage takes."""
+        tokenizer, examples = load_tokenizer(self.start.data), self.examples()
+        rows = tokenise(tokenizer, examples, self.config.learn)  # pyright: ignore[reportArgumentType]
+        step_rows = StepRows([row.group for row in rows], lambda: [row["example_id"] for row in examples], self.config.batch_rows, 0)
+        return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
+
+
+def demo(*, full: bool = False) -> Inputs:
+    """The demo's, built if they are not there yet."""
+    settings = build_config(Settings, [_DEMO], [])
+    with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
+        start, mixed = pipeline.start, pipeline.mixed("delia")
+    config = settings.finetune.model_copy(update={"parameters": Full(kind="full")}) if full else settings.finetune
+    return Inputs(start, mixed, config, FULL_STEPS if full else STEPS)

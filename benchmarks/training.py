@@ -1,0 +1,113 @@
+"""Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
+
+    python -m benchmarks.training [--rounds 5] [--only trainers preparing full ledger]
+
+Writes ``results/training.json``. Each ratio is ours / theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.inputs import FULL_STEPS, STEPS, WARM_STEPS, demo
+from benchmarks.paired import Way, in_turns, median, ratio, report
+from benchmarks.preparing import FEW, MANY, write_mixture
+from delia_ray.models import resolve_dtype
+
+Found = tuple[dict[str, dict[str, Any]], list[Way]]
+
+
+def trainer(arm: str, *flags: str) -> Way:
+    return Way("_".join([arm, *(flag.strip("-") for flag in flags)]), [sys.executable, "-m", "benchmarks.trainers", arm, *flags])
+
+
+def trainers(rounds: int, log: Path) -> Found:
+    """Ours with one worker and with two, a plain loop (twice, to see how quiet the machine is), accelerate, TRL, torchrun.
+
+    Ours and TRL are compared at whichever of two settings is faster on this machine; the others like with like.
+    """
+    settings = [trainer("trl_autocast"), trainer("trl_pure")]
+    in_turns(settings, 1, log)
+    trl = trainer(max(settings, key=lambda way: way.rates[0]).name)
+    us, plain, again, accelerate, us_2 = map(trainer, ("ours", "plain", "plain", "accelerate", "ours_2"))
+    again.name = "plain_again"
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "benchmarks.trainers", "plain"]
+    torchrun = Way("torchrun_2", [sys.executable, *launch])
+    ways = [us, plain, accelerate, trl, us_2, torchrun, again]
+    in_turns(ways, rounds, log)
+    best = max(us, us_2, key=lambda way: sum(way.rates))
+    found = {
+        "trl": ratio(best.rates, trl.rates),
+        "plain": ratio(us.rates, plain.rates),
+        "accelerate": ratio(us.rates, accelerate.rates),
+        "torchrun_2": ratio(us_2.rates, torchrun.rates),
+        "plain_against_itself": ratio(plain.rates, again.rates),
+        "matmul_peak_share": median([turn["matmul_peak_share"] for turn in us.said]),
+        "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us_2.said]),
+    }
+    return found, ways
+
+
+def preparing(rounds: int, log: Path) -> Found:
+    """Tokenising."""
+    many, few = log.parent / "many", log.parent / "few"
+    write_mixture(demo(), MANY, many)
+    write_mixture(demo(), FEW, few)
+    command = [sys.executable, "-m", "benchmarks.preparing"]
+    us, theirs = (Way(f"prepare_{arm}", [*command, arm, str(many), str(few)]) for arm in ("ours", "datasets"))
+    in_turns([us, theirs], rounds, log)
+    return {"prepare": ratio(us.rates, theirs.rates)}, [us, theirs]
+
+
+def full(rounds: int, log: Path) -> Found:
+    """Every weight trained."""
+    us = trainer("ours", "--full")
+    in_turns([us], min(rounds, 3), log)
+    return {"matmul_peak_share_full": median([turn["matmul_peak_share"] for turn in us.said])}, [us]
+
+
+def ledger(rounds: int, log: Path) -> Found:
+    """What the ledger takes of a step."""
+    adapter, every = trainer("ledger"), trainer("ledger", "--full")
+    in_turns([adapter, every], 1, log)
+    return {"ledger_cost": median(adapter.said[0]["shares"]), "ledger_cost_full": median(every.said[0]["shares"])}, []
+
+
+PARTS: dict[str, Callable[[int, Path], Found]] = {
+    "trainers": trainers,
+    "preparing": preparing,
+    "full": full,
+    "ledger": ledger,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args()
+    given = demo()
+    log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
+    print(f"log: {log}", file=sys.stderr)
+    settings: dict[str, Any] = {
+        "finetune": given.config.model_dump(mode="json"),
+        "precision": str(resolve_dtype("auto")),
+        "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS},
+        "torch_threads": torch.get_num_threads(),
+        "peak_gib": {},
+        "rates": {},
+    }
+    for part in args.only:
+        ratios, ways = PARTS[part](args.rounds, log)
+        settings["peak_gib"] |= {way.name: round(way.peak_gib, 2) for way in ways}
+        settings["rates"] |= {way.name: [round(rate, 1) for rate in way.rates] for way in ways}
+        report("training", ratios, settings)
+
+
+if __name__ == "__main__":
+    main()
