@@ -31,7 +31,7 @@ class Logged:
 
     def __init__(self, file: Path):
         self._file = file
-        self._at, self._rows, self._tokens = 0, 0, 0
+        self._inode, self._at, self._rows, self._tokens = 0, 0, 0, 0
         self.read()
         self._tokens = 0
 
@@ -39,10 +39,11 @@ class Logged:
         """Steps that are logged, and tokens since this object was made."""
         if not self._file.exists():
             return 0, 0
-        cut = self._file.stat().st_size < self._at  # a resumed run forgets what came after its checkpoint
-        if cut:
-            self._at, self._rows = 0, 0
         with self._file.open("rb") as stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            cut = inode != self._inode  # a resumed run puts another file here, without what came after its checkpoint
+            if cut:
+                self._inode, self._at, self._rows = inode, 0, 0
             stream.seek(self._at)
             new = stream.read()
         whole = new[: new.rfind(b"\n") + 1]
@@ -141,4 +142,6 @@ def _forget_after(inflight: Path, done: int) -> None:
     shutil.rmtree(inflight / "trained", ignore_errors=True)
     metrics = inflight / METRICS
     lines = metrics.read_text().splitlines() if metrics.exists() else []
-    metrics.write_text("".join(line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= done))
+    scratch = metrics.with_suffix(".partial")
+    scratch.write_text("".join(line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= done))
+    os.replace(scratch, metrics)

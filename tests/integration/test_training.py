@@ -27,6 +27,7 @@ from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit
 from delia_ray.terminal import StageLine
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.export import ExportRequest, export
+from delia_ray.training.flight import Logged
 from delia_ray.training.model import merge_trained
 from delia_ray.training.stage import Request, finetune, read_metrics
 from delia_ray.training.start import prepare_start
@@ -224,6 +225,22 @@ def test_only_the_new_row_moves_when_only_it_is_trained(local_ray: None, start: 
     moved = {name: (old != after[name]) for name, old in before.state_dict().items() if not torch.equal(old, after[name])}
     assert set(moved) == {"model.embed_tokens.weight", "lm_head.weight"}
     assert all(rows.any(dim=1).nonzero().flatten().tolist() == [token] for rows in moved.values())
+
+
+def test_progress_follows_a_log_that_a_resumed_run_has_cut(tmp_path: Path):
+    log = tmp_path / "metrics.jsonl"
+    line = '{"step": 1, "tokens": 7}\n'
+    log.write_text(line * 3)
+    done = Logged(log)
+    assert done.read() == (3, 0)
+    log.open("a").write(line + '{"step": 5, "tok')
+    assert done.read() == (4, 7)
+    (tmp_path / "new").write_text(line * 2)
+    os.replace(tmp_path / "new", log)
+    log.open("a").write(line * 4)
+    assert done.read() == (6, 7)
+    log.open("a").write(line)
+    assert done.read() == (7, 14)
 
 
 def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: Artifact, tiny_models: dict[str, Artifact], tmp_path: Path):
