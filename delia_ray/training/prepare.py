@@ -37,7 +37,7 @@ def prepare_corpus(mixed: Path, start: Path, new_token_ids: tuple[int, ...], con
         count = sum(pq.read_metadata(file).num_rows for file in mixed.glob("*.parquet"))
         # Every block may cost a process that imports transformers, so a block must be worth it.
         where, blocks = one_core(), max(1, count // _ROWS_PER_BLOCK)
-        rows = ray.data.read_parquet(str(mixed), override_num_blocks=blocks, ray_remote_args=where)
+        rows = ray.data.read_parquet(str(mixed), override_num_blocks=blocks, **where)
         tokenised = rows.map_batches(partial(_tokenised, start, new_token_ids, config), batch_format="pyarrow", **where)
         tokenised.write_datasink(CorpusSink(scratch), ray_remote_args=where)
         os.replace(scratch, out)
