@@ -17,7 +17,7 @@ from delia_ray.training.batches import StepRows
 from delia_ray.training.config import FinetuneConfig, Full
 from delia_ray.training.tokens import tokenise
 
-WARM_STEPS, STEPS, FULL_STEPS = 3, 14, 8
+WARM_STEPS, STEPS, FULL_STEPS = 3, 10, 6
 TOKEN = "<sep>"
 PROVENANCE = Provenance(None, ["benchmarks"])
 _DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
