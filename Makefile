@@ -29,7 +29,7 @@ format: install  ## rewrite the code the way `check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-chaos: install  ## kill the driver in every stage and go on
+chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
 
 bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; about 40 minutes
