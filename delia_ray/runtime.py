@@ -66,8 +66,6 @@ def connect(cluster: Cluster) -> None:
             object_store_memory=int(cluster.object_store_gib * _GIB),
             include_dashboard=False,
             runtime_env={"env_vars": variables},
-            # Every idle process wakes a hundred times a second, and on two cores a dozen of them cost training a fifth.
-            _system_config={"num_workers_soft_limit": 0, "prestart_worker_first_driver": False},
         )
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
     context = ray.data.DataContext.get_current()
