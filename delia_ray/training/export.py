@@ -55,11 +55,7 @@ def export(
         UserError: the checkpoint was trained from another model.
         ParityError: the two stacks disagree on a prompt by more than rounding.
     """
-    if checkpoint.manifest.inputs["start"] != start.fingerprint:
-        raise UserError(
-            f"{checkpoint.path} was trained from another model than {start.path}; export it with the one it was trained from, "
-            f"or remove {checkpoint.path} to train again"
-        )
+    _check_base(start, checkpoint)
 
     def write(workspace: Workspace) -> Counts:
         connect()
@@ -80,6 +76,14 @@ def export(
         provenance=provenance,
         write=write,
     )
+
+
+def _check_base(start: Artifact, checkpoint: Artifact) -> None:
+    if checkpoint.manifest.inputs["start"] != start.fingerprint:
+        raise UserError(
+            f"{checkpoint.path} was trained from another model than {start.path}; export it with the one it was trained from, "
+            f"or remove {checkpoint.path} to train again"
+        )
 
 
 def _check(parity: Parity, request: ExportRequest) -> None:

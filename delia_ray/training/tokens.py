@@ -80,7 +80,7 @@ def tokenise(
     """
     prompts = [prompt_text(tokenizer, example["messages"][:-1]) for example in examples]
     texts = [tokenizer.apply_chat_template(list(example["messages"]), tokenize=False) for example in examples]
-    # Not through the tokenizer's own call, which spends as long again on masks that are not needed here.
+    # Not through the tokenizer's own call, which spends a quarter more on masks that are not needed here.
     encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
     rows: list[TokenisedRow] = []
     for example, prompt, encoding in zip(examples, prompts, encodings, strict=True):
