@@ -45,13 +45,13 @@ def ours(given: Inputs, workers: int = 1) -> dict[str, Any]:
 def plain(given: Inputs) -> dict[str, Any]:
     """A torch loop around the same loss, so that the difference is what the system around the sums costs.
 
-    Under ``torchrun`` it is DistributedDataParallel.
+    Under ``torchrun`` it is DistributedDataParallel, and rows are dealt out in turn as DistributedSampler does.
     """
     import torch.distributed as dist
 
     from delia_ray.training.model import build_trainable
     from delia_ray.training.objective import TokenLoss
-    from delia_ray.training.worker import share
+    from delia_ray.training.packing import pack, split_by_tokens
 
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
@@ -66,10 +66,10 @@ def plain(given: Inputs) -> dict[str, Any]:
 
     def step(rows: list[Any]) -> int:
         learnt = sum(row.learnt_tokens for row in rows)
-        packs = share(rows, rank, world, PACK_TOKENS)
-        for number, pack in enumerate(packs):
+        packs = [pack(part) for part in split_by_tokens(rows[rank::world], PACK_TOKENS)]
+        for number, each in enumerate(packs):
             with module.no_sync() if world > 1 and number + 1 < len(packs) else nullcontext():
-                (module(pack).sum() * (world / learnt)).backward()
+                (module(each).sum() * (world / learnt)).backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), given.config.gradient_clip)
         optimizer.step()
         optimizer.zero_grad()

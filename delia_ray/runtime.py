@@ -59,6 +59,8 @@ def connect(cluster: Cluster) -> None:
         # A local cluster has more logical CPUs than there are. Ray would hold each process to as many threads as the logical
         # CPUs it reserves, mostly one, and engines and workers would compute on a single core.
         variables["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
+        # Ray gives its own processes precedence over those that work, and each of their hundred wakes a second would stop one.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         ray.init(
             address="local",
             num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),

@@ -11,6 +11,7 @@ from torch import nn
 
 from delia_ray.errors import UserError
 from delia_ray.models import load_model
+from delia_ray.training.adapter import scale_at_the_rank
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.new_rows import NewRows
 
@@ -92,12 +93,14 @@ def _with_lora(model: Any, lora: Lora) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         layers = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)})
         raise UserError(
             f"finetune.parameters.targets: {targets} ({str(error).splitlines()[0]}); the model has {', '.join(layers)}"
         ) from None
+    scale_at_the_rank(adapted)
+    return adapted
 
 
 def save_trained(trained: Trainable, folder: Path) -> None:

@@ -21,7 +21,7 @@ from delia_ray.training.engine import TrainEngine
 from delia_ray.training.flight import STOP, Flight
 from delia_ray.training.flops import matmul_peak
 from delia_ray.training.model import Trainable, build_trainable, save_trained
-from delia_ray.training.packing import Pack, pack, split_by_tokens
+from delia_ray.training.packing import Pack, deal_out, pack, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
 
 REFUSED = "refused.txt"
@@ -114,7 +114,7 @@ def _must_stop(inflight: Path) -> bool:
 
 def share(rows: Sequence[TokenisedRow], rank: int, world: int, max_tokens: int) -> list[Pack]:
     """This worker's packs of a step; every worker has as many, so that their collectives meet."""
-    shares = [split_by_tokens(rows[worker::world], max_tokens) for worker in range(world)]
+    shares = [split_by_tokens(part, max_tokens) for part in deal_out(rows, world)]
     packs = [pack(members) for members in shares[rank]]
     filler = pack([TokenisedRow(rows[0].ids[:1], (0,), rows[0].group)])
     return packs + [filler] * (max(map(len, shares)) - len(packs))

@@ -1,6 +1,6 @@
 import numpy as np
 
-from delia_ray.training.packing import pack, split_by_tokens
+from delia_ray.training.packing import deal_out, pack, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
 
 
@@ -39,3 +39,11 @@ def test_bins_hold_every_row_once_within_the_limit():
 
 def test_a_row_longer_than_the_limit_stands_alone():
     assert [len(members) for members in split_by_tokens([row(*range(9), learnt=1), row(1, learnt=1)], 4)] == [1, 1]
+
+
+def test_rows_are_dealt_out_evenly_and_none_is_lost():
+    rows = [row(*range(length), learnt=1) for length in (9, 2, 5, 4, 8, 3)]
+    parts = deal_out(rows, 2)
+    assert sorted(len(each.ids) for part in parts for each in part) == [2, 3, 4, 5, 8, 9]
+    assert [sum(len(each.ids) for each in part) for part in parts] == [16, 15]
+    assert deal_out(rows[:1], 3) == [rows[:1], [], []]
