@@ -5,22 +5,17 @@ Legend: H query heads, K key heads, T tokens of a pack, D head size.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 PACKED = "delia_packed_rows"
 """The name under which transformers finds ``attend_rows``."""
-
-_SHORT_TOKENS = 256
-"""Up to here torch's plain kernel beats its fused one on a CPU, by about two at 64 tokens (docs/training.md)."""
 
 
 def use_packed_attention(model: Any) -> bool:
@@ -70,11 +65,24 @@ def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, d
     if sliding_window is not None and length > sliding_window:
         seen_TT = torch.ones(length, length, dtype=torch.bool, device=query.device)
         window = seen_TT.tril() & seen_TT.triu(1 - sliding_window)
-    plain = query.device.type == "cpu" and length <= _SHORT_TOKENS
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling, enable_gqa=True
-        )
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and window is None and dropout == 0:
+        return _products(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    return scaled_dot_product_attention(
+        query, key, value, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling, enable_gqa=True
+    )
+
+
+def _products(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, scaling: float) -> Tensor:
+    """[1, H, T, D] causal attention by two products in bfloat16 and a softmax in float32.
+
+    On a CPU torch's own kernels take up to twice as long (docs/training.md): one multiplies in float32, the other in small tiles.
+    """
+    _, heads, length, size = query_1HTD.shape
+    groups = key_1KTD.shape[1]
+    ahead_TT = torch.full((length, length), -torch.inf, device=query_1HTD.device).triu(1)
+    scores = (query_1HTD * scaling).reshape(groups, -1, size) @ key_1KTD[0].transpose(1, 2)
+    weights = (scores.view(heads, length, length) + ahead_TT).softmax(-1).to(value_1KTD.dtype)
+    return (weights.view(groups, -1, length) @ value_1KTD[0]).view(1, heads, length, size)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float | None, window: int | None) -> Tensor:
