@@ -65,7 +65,7 @@ class TrainWorkers(Config):
     """GPUs for each worker. 0: gloo on the CPU; 1: NCCL."""
     micro_batch_tokens: int = Field(default=1024, ge=16)
     """Tokens a worker puts through the model at once; more need more memory and change no gradient."""
-    zero_stage: Literal[0, 1, 2, 3] = 2
+    zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""
     offload: Literal["none", "cpu", "nvme"] = "none"
     """Where ZeRO keeps the optimiser's state, and at stage 3 the weights too, when they do not fit on the GPU."""
@@ -119,5 +119,7 @@ class Placement(Config):
     cluster: Cluster = Cluster()
     engine: Engine = Engine()
     synthesize: ActorPool = ActorPool()
+    draws: Path | None = None
+    """Folder that keeps every drawn row by what it was drawn from; runs may share it. null: ``.draws`` in the run's folder."""
     finetune: TrainWorkers = TrainWorkers()
     serve: Replicas = Replicas()
