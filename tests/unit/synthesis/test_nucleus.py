@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import Tensor
+
+from delia_ray.synthesis.nucleus import draw, uniform
+
+VOCABULARY = 1000
+
+
+def skewed_logits(rows: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def drawn(logits: Tensor, temperature: float, top_p: float, numbers: Tensor, candidates: int = 256) -> Tensor:
+    settings = torch.tensor([temperature, top_p], dtype=torch.float64).expand(len(logits), 2)
+    return draw(logits, settings[:, 0], settings[:, 1], numbers, candidates)
+
+
+@pytest.mark.parametrize("candidates", [1, 7, 256, VOCABULARY])
+def test_the_number_of_candidates_changes_no_draw(candidates: int) -> None:
+    logits, numbers = skewed_logits(200), torch.rand(200, dtype=torch.float64)
+    assert torch.equal(drawn(logits, 1.3, 0.95, numbers, candidates), drawn(logits, 1.3, 0.95, numbers, VOCABULARY))
+
+
+def test_a_row_draws_the_same_in_any_batch() -> None:
+    logits, numbers = skewed_logits(40), torch.rand(40, dtype=torch.float64)
+    together = drawn(logits, 0.7, 0.9, numbers)
+    alone = [drawn(logits[row : row + 1], 0.7, 0.9, numbers[row : row + 1]) for row in range(40)]
+    assert together.tolist() == [int(each) for each in alone]
+
+
+def test_a_ruled_out_token_is_never_drawn() -> None:
+    logits = torch.full((500, VOCABULARY), -torch.inf)
+    logits[:, [3, 8]] = torch.tensor([1.0, 2.0])
+    assert set(drawn(logits, 1.0, 1.0, torch.rand(500, dtype=torch.float64)).tolist()) == {3, 8}
+
+
+def test_the_last_number_below_one_stays_inside_the_nucleus() -> None:
+    logits = skewed_logits(50)
+    last = torch.full((50,), 1 - 2**-53, dtype=torch.float64)
+    found = drawn(logits, 0.7, 0.5, last)
+    ranks = (logits > logits.gather(1, found[:, None])).sum(1)
+    sizes = ((logits / 0.7).softmax(-1).sort(descending=True).values.cumsum(-1) < 0.5).sum(1)
+    assert torch.equal(ranks, sizes)
+
+
+def test_uniform_numbers_follow_from_seed_and_position_alone() -> None:
+    numbers = torch.tensor([uniform(seed, position) for seed in range(100) for position in range(100)], dtype=torch.float64)
+    assert uniform(3, 5) == uniform(3, 5)
+    assert len(set(numbers.tolist())) == len(numbers)
+    assert 0 <= numbers.min() and numbers.max() < 1
+    counts = torch.histc(numbers, bins=20, min=0, max=1)
+    assert (counts - 500).square().sum() / 500 < 43.8  # chi-squared, 19 degrees of freedom, 0.1 %
