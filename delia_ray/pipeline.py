@@ -15,19 +15,20 @@ from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
 from delia_ray.progress import Line, Progress
 from delia_ray.reporting.stage import Comparison, report
-from delia_ray.rewriting.config import ModelRewrite
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.gate import SHAPE_WORDS
-from delia_ray.rewriting.stage import Complete, rewrite
+from delia_ray.rewriting.stage import rewrite
 from delia_ray.runtime import check_port, connect
 from delia_ray.serving.catalogue import BASE
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
 from delia_ray.synthesis.config import FileQueries
+from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.queries import file_queries
 from delia_ray.synthesis.stage import Site, answer, ask
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.formatted import LABEL_WORDS
+from delia_ray.tasks.messages import check_no_control_tokens
 from delia_ray.tasks.stage import prepare_task, task_items
 from delia_ray.training.batches import steps_for
 from delia_ray.training.export import ExportRequest, export
@@ -68,10 +69,11 @@ class Pipeline:
         Raises:
             UserError: a row, a query, the model or the port is not usable.
         """
-        task_items(self.settings.task)
+        items = task_items(self.settings.task)
+        control = control_tokens(load_tokenizer(self.model.path))
+        check_no_control_tokens((item for split in items.values() for item in split), control)
         if isinstance(self.settings.synthesize.queries, FileQueries):
-            file_queries(self.settings.synthesize.queries.path)
-        _ = self.model
+            file_queries(self.settings.synthesize.queries.path, control, self.settings.synthesize.error_budget)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         if serves and not all(file.exists() for file in scored):
             check_port(self.placement.serve)
@@ -123,7 +125,7 @@ class Pipeline:
                 task,
                 self.settings.task.token,
                 forbidden,
-                self._completer(),
+                completer(self.settings.rewriting, lambda: self.endpoint({BASE: self.start})),
                 self._path("rewritten"),
                 self.provenance,
             )
@@ -228,7 +230,8 @@ class Pipeline:
         return self.settings.mix.ratio if arm.ratio is None else arm.ratio
 
     def _site(self, model: Adopted, line: Line) -> Site:
-        return Site(model, self.placement.engine, self.placement.synthesize, self._connect, line, self.provenance)
+        draws = self.placement.draws or self._path(".draws")
+        return Site(model, self.placement.engine, self.placement.synthesize, draws.resolve(), self._connect, line, self.provenance)
 
     def endpoint(self, models: dict[str, Artifact]) -> str:
         """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""
@@ -238,13 +241,3 @@ class Pipeline:
             endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
             self._url, self._served = self._stack.enter_context(endpoint), tuple(models)
         return self._url
-
-    def _completer(self) -> Complete:
-        config = self.settings.rewriting
-        if not isinstance(config, ModelRewrite):
-            return _nobody
-        return completer(config, lambda: self.endpoint({BASE: self.start}))
-
-
-def _nobody(prompt: str, seed: int) -> str:
-    raise AssertionError("only rewrite.kind=model asks a model")

@@ -4,19 +4,23 @@ import os
 from collections.abc import Callable
 
 from delia_ray.errors import UserError
-from delia_ray.rewriting.config import ModelRewrite
+from delia_ray.rewriting.config import ModelRewrite, RewriteConfig
 from delia_ray.rewriting.stage import Complete
 
 _MAX_TOKENS = 80
 OWN_MODEL = "base"
 
 
-def completer(config: ModelRewrite, own_endpoint: Callable[[], str]) -> Complete:
+def completer(config: RewriteConfig, own_endpoint: Callable[[], str]) -> Complete:
     """A function that completes one prompt at the configured endpoint, or at that of the tuned model itself.
+
+    Kinds of rewriting that ask no model get one that must not be called.
 
     Args:
         own_endpoint: gives the URL of the tuned model's endpoint, and starts it on the first call.
     """
+    if not isinstance(config, ModelRewrite):
+        return _nobody
     from openai import OpenAI, OpenAIError  # noqa: PLC0415  a second to import, and only this kind of rewriting needs it
 
     client: OpenAI | None = None
@@ -38,3 +42,7 @@ def completer(config: ModelRewrite, own_endpoint: Callable[[], str]) -> Complete
         return reply.choices[0].message.content or ""
 
     return complete
+
+
+def _nobody(prompt: str, seed: int) -> str:
+    raise AssertionError("only rewrite.kind=model asks a model")

@@ -74,3 +74,5 @@ class SynthesizeConfig(Config):
     """System turn while answering; it is not part of the training rows. null: the chat template's own."""
     seed: int = 0
     """Base seed; each row's own seed is a hash of this and its id."""
+    error_budget: float = Field(default=0.2, ge=0, le=1)
+    """Share of rows that the engine may fail on (a prompt that is too long, say) before the stage stops with the reasons."""

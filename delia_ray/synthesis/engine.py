@@ -1,8 +1,9 @@
 """Prompts in, texts out, on actors. The only module that uses ``ray.data.llm``."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict, assert_never
+from typing import Any, assert_never
 
 import ray.data
 
@@ -10,32 +11,7 @@ from delia_ray.placement import ActorPool, Engine
 from delia_ray.runtime import check_pool, engine_kwargs
 from delia_ray.synthesis.config import EchoEngine, VllmEngine
 
-
-class Draw(TypedDict):
-    """A prompt and how to continue it."""
-
-    row_id: str
-    prompt: str
-    sampling: dict[str, Any]
-    """vLLM's sampling parameters, ``seed`` and ``max_tokens`` among them."""
-    topic: str
-    query: str
-    """Carried through: what the row is about, and the query where the prompt asks for its answer."""
-
-
-class Drawn(TypedDict):
-    """What came back."""
-
-    row_id: str
-    text: str
-    finished: bool
-    """Whether the model stopped by itself within ``max_tokens``."""
-    prompt_tokens: int
-    answer_tokens: int
-    topic: str
-    query: str
-    error: str
-    """Empty, or why the engine could not answer this row."""
+_NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
 
 
 def generate(
@@ -53,9 +29,13 @@ def generate(
 
 def _echo(draw: dict[str, Any]) -> dict[str, Any]:
     words = draw["prompt"].split()
-    text = f"{draw['sampling']['seed'] % 1000} " + " ".join(reversed(words[-8:]))
-    return {"row_id": draw["row_id"], "text": text.replace("<|", "").replace("|>", ""), "finished": True,
-            "prompt_tokens": len(words), "answer_tokens": 9, "topic": draw["topic"], "query": draw["query"], "error": ""}  # fmt: skip
+    text = f"{json.loads(draw['sampling'])['seed'] % 1000} " + " ".join(reversed(words[-8:]))
+    return {**_carried(draw), "text": text.replace("<|", "").replace("|>", ""), "finished": True,
+            "prompt_tokens": len(words), "answer_tokens": 9, "error": ""}  # fmt: skip
+
+
+def _carried(draw: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: draw[name] for name in ("key", "row_id", "topic", "query")}
 
 
 def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool, max_model_len: int) -> ray.data.Dataset:
@@ -72,7 +52,7 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
         concurrency=(pool.size, pool.size),
-        engine_kwargs=engine_kwargs(engine, dtype, max_model_len, pool.num_gpus),
+        engine_kwargs=engine_kwargs(engine, dtype, max_model_len, pool.num_gpus) | {"logits_processors": [_NUCLEUS]},
         placement_group_config={"bundle_per_worker": bundle},
         # Prompts arrive rendered and texts leave decoded, so vLLM's own tokenizer does all there is to do.
         chat_template_stage=False,
@@ -90,20 +70,22 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
 
 
 def _request(row: Mapping[str, Any]) -> dict[str, Any]:
-    carried = {name: row[name] for name in ("row_id", "prompt", "topic", "query")}
-    return {**carried, "sampling_params": row["sampling"], "limit": row["sampling"]["max_tokens"]}
+    sampling = json.loads(row["sampling"])
+    return {**_carried(row), "prompt": row["prompt"], "sampling_params": _sampling_params(sampling), "limit": sampling["max_tokens"]}
 
 
-def _drawn(row: Mapping[str, Any]) -> Drawn:
+def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's parameters; a nucleus is drawn from by ``NucleusDraws``, and the request is greedy to vLLM."""
+    top_p, top_k = sampling.get("top_p") or 1.0, sampling.get("top_k") or 0
+    if top_p == 1 or top_k or not sampling["temperature"]:
+        return dict(sampling)
+    ours = {"temperature": sampling["temperature"], "top_p": top_p, "seed": sampling["seed"]}
+    others = {key: value for key, value in sampling.items() if key not in (*ours, "top_k")}
+    return {**others, "temperature": 0.0, "extra_args": {"nucleus": ours}}
+
+
+def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
     error = str(row.get("__inference_error__") or "")
     tokens = int(row.get("num_generated_tokens") or 0)
-    return {
-        "row_id": row["row_id"],
-        "text": "" if error else row["generated_text"].strip(),
-        "finished": tokens < row["limit"],
-        "prompt_tokens": int(row.get("num_input_tokens") or 0),
-        "answer_tokens": tokens,
-        "topic": row["topic"],
-        "query": row["query"],
-        "error": error,
-    }
+    return {**_carried(row), "text": "" if error else row["generated_text"].strip(), "finished": tokens < row["limit"],
+            "prompt_tokens": int(row.get("num_input_tokens") or 0), "answer_tokens": tokens, "error": error}  # fmt: skip

@@ -1,7 +1,8 @@
 """What the model is shown when it asks and when it answers."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -11,17 +12,17 @@ _STEER = "You are a helpful assistant. The user asks about {topic} ({hint}). Eve
 _MARK = "\u0001"
 
 
+@lru_cache(maxsize=1)
 def topics() -> list[dict[str, str]]:
     """The built-in topics: ``topic`` and ``hint``."""
     return json.loads(resources.files("delia_ray.synthesis").joinpath("data", "topics.json").read_text(encoding="utf-8"))
 
 
-def query_rows(count: int) -> Iterator[dict[str, str]]:
-    """``count`` requests for a query, the topics taking turns: ``query_id``, ``topic`` and the steering ``system`` turn."""
+def query_row(index: int) -> dict[str, str]:
+    """The request for the query of that number, the topics taking turns: ``query_id``, ``topic`` and the steering ``system`` turn."""
     known = topics()
-    for index in range(count):
-        topic = known[index % len(known)]
-        yield {"query_id": f"magpie-{index:08d}", "topic": topic["topic"], "system": _STEER.format(**topic)}
+    topic = known[index % len(known)]
+    return {"query_id": f"magpie-{index:08d}", "topic": topic["topic"], "system": _STEER.format(**topic)}
 
 
 def user_turn_prefix(tokenizer: Any, system: str) -> str:

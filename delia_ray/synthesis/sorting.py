@@ -14,7 +14,8 @@ from delia_ray.records import REJECT_SCHEMA, row_id
 def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
     """Stream the rows of ``judged`` into ``out/kept`` (as ``keep`` shapes them) and ``out/rejects``.
 
-    Of rows with the same text, the one with the smallest id is kept. Only ids and text hashes are held in memory.
+    Of rows with the same text, the one with the smallest id is kept; of one row that stands there twice, the first. Only ids
+    and text hashes are held in memory.
 
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
@@ -27,7 +28,9 @@ def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Calla
         pq.ParquetWriter(out / "kept" / "0.parquet", schema) as kept,
         pq.ParquetWriter(out / "rejects" / "0.parquet", REJECT_SCHEMA) as rejects,
     ):
-        for rows in _batches(judged):
+        seen: set[str] = set()
+        for batch in _batches(judged):
+            rows = [row for row in batch if row["row_id"] not in seen and not seen.add(row["row_id"])]
             for row in rows:
                 row["reason"] = row["reason"] or ("duplicate" if row["row_id"] in repeats else "")
                 counts["prompt_tokens"] += row["prompt_tokens"]
@@ -43,12 +46,14 @@ def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Calla
 
 def _repeats(judged: Path) -> set[str]:
     """Ids of rows whose text another good row with a smaller id has too."""
+    seen: set[str] = set()
     first: dict[str, str] = {}
     repeats: set[str] = set()
     for rows in _batches(judged, ["row_id", "text", "reason"]):
         for row in rows:
-            if row["reason"]:
+            if row["reason"] or row["row_id"] in seen:
                 continue
+            seen.add(row["row_id"])
             key = row_id(" ".join(row["text"].casefold().split()))
             winner = min(first.get(key, row["row_id"]), row["row_id"])
             if key in first:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,21 +12,24 @@ import ray.data
 
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.fingerprint import hash_file
+from delia_ray.fingerprint import fingerprint, hash_file
 from delia_ray.models import load_tokenizer
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.progress import Line, Tally
-from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, QUERY_KIND, QUERY_SCHEMA, Query, keyed_int
-from delia_ray.runtime import Connect, RayTally
+from delia_ray.progress import Line
+from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, QUERY_KIND, QUERY_SCHEMA, REJECT_SCHEMA, keyed_int
+from delia_ray.runtime import Connect
 from delia_ray.synthesis.config import FileQueries, GenerationEngine, MagpieQueries, Sampling, SynthesizeConfig
-from delia_ray.synthesis.engine import Drawn, generate
+from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, DrawStore, new_draw
 from delia_ray.synthesis.filters import refuse_answer, refuse_query, whole_sentences
-from delia_ray.synthesis.prompts import answer_prompt, control_tokens, query_rows, user_turn_prefix
+from delia_ray.synthesis.generation import Generation, draw_and_judge
+from delia_ray.synthesis.prompts import answer_prompt, control_tokens, query_row, user_turn_prefix
 from delia_ray.synthesis.queries import file_queries
 from delia_ray.synthesis.sorting import set_aside
 
 QUERIES_STAGE = "queries/1"
 DIVERSE_STAGE = "diverse/1"
+_ROWS_PER_BLOCK = 10_000
+_UNITS = {"query": "queries", "answer": "answers"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Site:
     model: Adopted
     engine: Engine
     pool: ActorPool
+    draws: Path
+    """Where drawn rows are kept."""
     connect: Connect
     line: Line
     provenance: Provenance
@@ -69,16 +75,17 @@ def ask(config: SynthesizeConfig, site: Site, out: Path) -> Artifact:
     def write(workspace: Workspace) -> Counts:
         match config.queries:
             case FileQueries(path=path):
-                rows = file_queries(path)
-                (workspace.data / "kept").mkdir()
-                pq.write_table(pa.Table.from_pylist(rows, schema=QUERY_SCHEMA), workspace.data / "kept" / "0.parquet")
-                return {"rows": len(rows), "rejected": 0}
+                found, refused = file_queries(path, control_tokens(load_tokenizer(site.model.path)), config.error_budget)
+                for name, rows, schema in (("kept", found, QUERY_SCHEMA), ("rejects", refused, REJECT_SCHEMA)):
+                    (workspace.data / name).mkdir()
+                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), workspace.data / name / "0.parquet")
+                return {"rows": len(found), "rejected": len(refused)}
             case MagpieQueries() as magpie:
                 return _draw_queries(config, magpie, site, workspace)
 
     inputs: dict[str, Input] = {"model": site.model}
     if isinstance(config.queries, FileQueries):
-        inputs = {"file": Adopted(config.queries.path, hash_file(config.queries.path))}
+        inputs["file"] = Adopted(config.queries.path, hash_file(config.queries.path))
     return build_once(out, stage=QUERIES_STAGE, kind=QUERY_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
 
 
@@ -94,12 +101,11 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
 
     def write(workspace: Workspace) -> Counts:
         site.connect()
-        render = _AnswerDraw(config, site.model.path)
-        draws = ray.data.read_parquet(str(queries.data / "kept")).map(render)
-        refuse = _judge(refuse_answer, control_tokens(load_tokenizer(site.model.path)))
-        total = int(queries.manifest.counts["rows"])
-        _run(config, draws, refuse, total, "answers", site, workspace)
-        return set_aside(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
+        draws = ray.data.read_parquet(str(queries.data / "kept")).map_batches(
+            partial(_answer_draws, config, site.model), batch_format="pyarrow"
+        )
+        judge = partial(_judged, refuse_answer, control_tokens(load_tokenizer(site.model.path)))
+        return _generate(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
     return build_once(out, stage=DIVERSE_STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
@@ -108,23 +114,45 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
 def _draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, workspace: Workspace) -> Counts:
     assert magpie.rows is not None, "the pipeline sets the number of queries"
     site.connect()
-    tokenizer = load_tokenizer(site.model.path)
-    sampling = {"temperature": magpie.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"]}
-    rows = [
-        {
-            "row_id": row["query_id"],
-            "prompt": user_turn_prefix(tokenizer, row["system"]),
-            "sampling": {**sampling, "seed": keyed_int(config.seed, "query", row["query_id"]) % 2**31},
-            "topic": row["topic"],
-            "query": "",
-        }
-        for row in query_rows(magpie.rows)
-    ]
-    judge = _judge(refuse_query, control_tokens(tokenizer))
-    # A block a batch keeps the actors busy; more would only be more tasks to start.
-    draws = ray.data.from_items(rows, override_num_blocks=max(1, magpie.rows // site.pool.batch_rows))
-    _run(config, draws, lambda drawn: judge(_trimmed(drawn)), magpie.rows, "queries", site, workspace)
-    return set_aside(workspace.inflight / "judged", workspace.data, "query", QUERY_SCHEMA, _query)
+    draws = ray.data.range(magpie.rows, override_num_blocks=max(1, magpie.rows // _ROWS_PER_BLOCK)).map_batches(
+        partial(_query_draws, config, magpie, site.model), batch_format="pyarrow"
+    )
+    judge = partial(_judged, refuse_query, control_tokens(load_tokenizer(site.model.path)))
+    return _generate(config, draws, lambda drawn: judge(_trimmed(drawn)), "query", site, workspace, QUERY_SCHEMA, _query)
+
+
+def _query_draws(config: SynthesizeConfig, magpie: MagpieQueries, model: Adopted, numbers: pa.Table) -> pa.Table:
+    tokenizer = _tokenizer(model.path)
+    draws: list[Draw] = []
+    for number in numbers["id"].to_pylist():
+        row = query_row(number)
+        seed = keyed_int(config.seed, "query", row["query_id"]) % 2**31
+        sampling = {"temperature": magpie.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"], "seed": seed}
+        prompt = user_turn_prefix(tokenizer, row["system"])
+        draws.append(new_draw(_source(config, model), row["query_id"], prompt, sampling, topic=row["topic"]))
+    return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
+
+
+def _answer_draws(config: SynthesizeConfig, model: Adopted, queries: pa.Table) -> pa.Table:
+    tokenizer = _tokenizer(model.path)
+    draws: list[Draw] = []
+    for query in queries.to_pylist():
+        sampling = {**config.answers.model_dump(), "seed": keyed_int(config.seed, "answer", query["query_id"]) % 2**31}
+        prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
+        row = new_draw(_source(config, model), query["query_id"], prompt, sampling, topic=query["topic"], query=query["query"])
+        draws.append(row)
+    return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
+
+
+def _source(config: SynthesizeConfig, model: Adopted) -> str:
+    """Names what continues the prompts."""
+    return fingerprint({"engine": config.engine.model_dump(mode="json"), "model": model.fingerprint})
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(model: Path) -> Any:
+    """Once a process, whatever the number of blocks."""
+    return load_tokenizer(model)
 
 
 def _trimmed(drawn: Drawn) -> Drawn:
@@ -133,49 +161,25 @@ def _trimmed(drawn: Drawn) -> Drawn:
     return drawn if whole is None else {**drawn, "text": whole, "finished": True}
 
 
-class _AnswerDraw:
-    """Renders a query into a draw. The tokenizer is loaded where it runs, once a worker."""
-
-    def __init__(self, config: SynthesizeConfig, model: Path):
-        self._config = config
-        self._model = model
-        self._tokenizer: Any = None
-
-    def __call__(self, query: dict[str, Any]) -> dict[str, Any]:
-        self._tokenizer = self._tokenizer or load_tokenizer(self._model)
-        config, answers = self._config, self._config.answers
-        seed = keyed_int(config.seed, "answer", query["query_id"]) % 2**31
-        sampling = {**answers.model_dump(), "seed": seed}
-        prompt = answer_prompt(self._tokenizer, cast(Query, query), config.system_prompt, config.mode)
-        return {"row_id": query["query_id"], "prompt": prompt, "sampling": sampling, "topic": query["topic"], "query": query["query"]}
+def _judged(refuse: Callable[[str, bool, tuple[str, ...]], str | None], control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
+    reason = f"engine error: {drawn['error'][:200]}" if drawn["error"] else refuse(drawn["text"], drawn["finished"], control)
+    return {**drawn, "reason": reason or ""}
 
 
-def _judge(refuse: Callable[[str, bool, tuple[str, ...]], str | None], control: tuple[str, ...]) -> Callable[[Drawn], dict[str, Any]]:
-    def judged(drawn: Drawn) -> dict[str, Any]:
-        reason = f"engine error: {drawn['error'][:200]}" if drawn["error"] else refuse(drawn["text"], drawn["finished"], control)
-        return {**drawn, "reason": reason or ""}
-
-    return judged
-
-
-def _run(
+def _generate(
     config: SynthesizeConfig,
     draws: ray.data.Dataset,
     judge: Callable[[Drawn], dict[str, Any]],
-    total: int,
-    unit: str,
+    step: Literal["query", "answer"],
     site: Site,
     workspace: Workspace,
-) -> None:
-    tally: Tally = RayTally()
-
-    def judged(drawn: dict[str, Any]) -> dict[str, Any]:
-        tally.add(rows=1, tokens=drawn["answer_tokens"])
-        return judge(cast(Drawn, drawn))
-
-    drawn = generate(draws, config.engine, site.model.path, site.engine, site.pool, max_model_len=2048)
-    with site.line.follow(tally, total, unit):
-        drawn.map(judged).write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
+    schema: pa.Schema,
+    keep: Callable[[Mapping[str, Any]], dict[str, Any]],
+) -> Counts:
+    store = DrawStore(site.draws / _source(config, site.model))
+    generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
+    judged, effort = draw_and_judge(draws, judge, generation, site.line, _UNITS[step], workspace.inflight)
+    return {**set_aside(judged, workspace.data, step, schema, keep), **effort}
 
 
 def _query(row: Mapping[str, Any]) -> dict[str, Any]:

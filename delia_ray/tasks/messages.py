@@ -1,7 +1,8 @@
 """The user's own task: chat ``messages`` in a JSONL or Parquet file, checked row by row."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from delia_ray.records import Message, TaskItem, row_id
 from delia_ray.tasks.config import MessagesTask
 
 _ROLES = ("system", "user", "assistant")
+_SHOWN_CHARACTERS = 80
 
 
 def messages_items(task: MessagesTask) -> dict[str, list[TaskItem]]:
@@ -65,12 +67,21 @@ def check_messages(value: object, where: str) -> list[Message]:
         fields = cast(dict[str, Any], message)
         if fields.get("role") not in _ROLES:
             raise UserError(f"{spot}: role is {fields.get('role')!r}; it must be one of {', '.join(_ROLES)}")
-        if not isinstance(fields.get("content"), str) or not fields["content"].strip():
-            raise UserError(f"{spot}: content is {fields.get('content')!r}; it must be a text that is not empty")
+        if problem := unusable_text(fields.get("content")):
+            raise UserError(f"{spot}: content is {problem}")
         messages.append({"role": fields["role"], "content": fields["content"]})
     if [message["role"] for message in messages[-2:]] != ["user", "assistant"]:
         raise UserError(f"{where}: the conversation does not end with a user turn and the assistant's answer; end it {example}")
     return messages
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A line that is no row."""
+
+    problem: str
+    raw: str
+    """What stands there, as far as it can be shown."""
 
 
 def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -78,6 +89,18 @@ def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises:
         UserError: the file cannot be read or is of another format, or a line is not a JSON object.
+    """
+    for where, row in parsed_rows(file, key):
+        if isinstance(row, BadRow):
+            raise UserError(f"{where}: {row.problem}; put one JSON object on each line")
+        yield where, row
+
+
+def parsed_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+    """As ``read_rows``, with bad lines in their places.
+
+    Raises:
+        UserError: the file cannot be read or is of another format.
     """
     try:
         if file.suffix == ".parquet":
@@ -87,7 +110,7 @@ def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
             with file.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
-                        yield f"{key}: {file} line {number}", _object(line, f"{key}: {file} line {number}")
+                        yield f"{key}: {file} line {number}", _object(line)
         else:
             raise UserError(f"{key}: {file} ends in {file.suffix!r}; use .jsonl or .parquet")
     except OSError as error:
@@ -96,11 +119,44 @@ def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"{key}: {file} is not Parquet ({str(error).splitlines()[0]}); name a Parquet or JSONL file") from None
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Any] | BadRow:
+    raw = line.decode(errors="replace").strip()
     try:
         row: object = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error}); put one JSON object on each line") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: found {type(row).__name__}; put one JSON object on each line")
-    return cast(dict[str, Any], row)
+        return BadRow(f"not valid JSON ({error})", raw)
+    return cast(dict[str, Any], row) if isinstance(row, dict) else BadRow(f"found {type(row).__name__}", raw)
+
+
+def unusable_text(value: object) -> str | None:
+    """Why ``value`` is no text that a model can be shown, or None."""
+    if not isinstance(value, str) or not value.strip():
+        return f"{_shown(value)}; it must be a text that is not empty"
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return f"{_shown(value)}; character {error.start + 1} is half of a surrogate pair, write the character itself"
+    if "\0" in value:
+        return f"{_shown(value)}; it holds a NUL character, take it out"
+    return None
+
+
+def _shown(value: object) -> str:
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+
+
+def check_no_control_tokens(items: Iterable[TaskItem], control_tokens: Sequence[str]) -> None:
+    """Refuse a conversation that would open or close turns of its own when it is rendered.
+
+    Raises:
+        UserError: naming the row and the token.
+    """
+    for item in items:
+        for message in item["messages"]:
+            for token in control_tokens:
+                if token in message["content"]:
+                    start = item["messages"][0]["content"][:_SHOWN_CHARACTERS]
+                    raise UserError(
+                        f"task: the row that starts {start!r} holds {token!r}, which the chat template uses itself; take it out of the text"
+                    )
