@@ -54,7 +54,8 @@ class StageLine:
         self._total = 0
         self._unit = ""
         self._began = time.monotonic()
-        self._first_at: float | None = None
+        self._first: tuple[float, int, int] | None = None
+        """When the first rows were done, and how many rows and tokens they were: an engine's start is no part of its speed."""
 
     def say(self, text: str) -> None:
         """Show what the stage is doing now."""
@@ -102,8 +103,8 @@ class StageLine:
 
     def _take(self, done: Reading) -> None:
         self._counts = done.read()
-        if self._counts[0] and self._first_at is None:
-            self._first_at = time.monotonic()
+        if self._counts[0] and self._first is None:
+            self._first = (time.monotonic(), *self._counts)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
@@ -113,13 +114,14 @@ class StageLine:
             return self._said
         rows, tokens = self._counts
         parts = [f"{rows}/{self._total} {self._unit}"]
-        working = time.monotonic() - (self._first_at or time.monotonic())
-        if tokens and working > 1:
-            parts.append(f"{tokens / working:.0f} tokens/s")
+        began, first_rows, first_tokens = self._first or (time.monotonic(), rows, tokens)
+        working = time.monotonic() - began
+        if tokens > first_tokens and working > 1:
+            parts.append(f"{(tokens - first_tokens) / working:.0f} tokens/s")
         if live and not rows:
             parts.append("starting")
-        elif live and rows < self._total and working > 1:
-            parts.append(f"{_clock(working * (self._total - rows) / rows)} left")
+        elif live and first_rows < rows < self._total and working > 1:
+            parts.append(f"{_clock(working * (self._total - rows) / (rows - first_rows))} left")
         return ", ".join(parts)
 
 

@@ -60,12 +60,13 @@ def draw_and_judge(
     wanted = _keys.remote(DrawStore(asked))
     drawn = _keys.remote(generation.store)
     total, missing = ray.get(_counts.remote(wanted, drawn))
-    tally: Tally = RayTally()
-    tally.add(rows=total - missing)
     began = time.monotonic()
-    with line.follow(tally, total, unit):
-        if missing:
+    if missing:
+        tally: Tally = RayTally()
+        with line.follow(tally, missing, unit):
             _draw(asked, missing, drawn, generation, failed, tally)
+    else:
+        line.say(f"{total} {unit} drawn before")
     seconds = time.monotonic() - began
     _check_budget(failed, total, generation.error_budget)
     files = [str(file) for store in (generation.store, failed) for file in store.files()]

@@ -1,5 +1,6 @@
 """The stages ``queries`` and ``diverse``: the model asks, the model answers, and what is not usable is set aside."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,6 +20,7 @@ from delia_ray.progress import Line
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, QUERY_KIND, QUERY_SCHEMA, REJECT_SCHEMA, keyed_int
 from delia_ray.runtime import Connect
 from delia_ray.synthesis.config import FileQueries, GenerationEngine, MagpieQueries, Sampling, SynthesizeConfig
+from delia_ray.synthesis.diversity import describe
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, DrawStore, new_draw
 from delia_ray.synthesis.filters import refuse_answer, refuse_query, whole_sentences
 from delia_ray.synthesis.generation import Generation, draw_and_judge
@@ -105,7 +107,11 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
             partial(_answer_draws, config, site.model), batch_format="pyarrow"
         )
         judge = partial(_judged, refuse_answer, control_tokens(load_tokenizer(site.model.path)))
-        return _generate(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
+        counts = _generate(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
+        if counts["rows"]:
+            found = describe(workspace.data / "kept")
+            (workspace.data / "diversity.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        return counts
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
     return build_once(out, stage=DIVERSE_STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)

@@ -1,0 +1,60 @@
+"""Drawing queries as a process of its own, for tests that kill things.  make FOLDER | draw FOLDER OUT DRAWS"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from delia_ray.artifacts import Adopted, Provenance
+from delia_ray.models import adopt_model, load_tokenizer, save_whole
+from delia_ray.placement import ActorPool, Cluster, Engine
+from delia_ray.runtime import connect
+from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.stage import Site, ask
+from delia_ray.terminal import StageLine
+
+ROWS = 400
+
+
+def make(folder: Path) -> None:
+    """A small random model."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=49152,
+        max_position_embeddings=2048, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+    )  # fmt: skip
+    save_whole(LlamaForCausalLM(config), load_tokenizer(adopt_model("builtin:smollm2-135m-instruct").path), folder)
+
+
+def draw(folder: Path, out: Path, draws: Path, pool: ActorPool, address: str | None) -> None:
+    """Let that model ask ``ROWS`` queries."""
+    config = SynthesizeConfig(queries=MagpieQueries(rows=ROWS, max_tokens=24))
+    engine = Engine(dtype="float32", max_num_seqs=8, kv_cache_gib=0.25)
+    model = Adopted(folder, "tiny")
+    ask(
+        config,
+        Site(model, engine, pool, draws, lambda: connect(Cluster(address=address)), StageLine("draw"), Provenance(None, ["pytest"])),
+        out,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["make", "draw"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("draws", type=Path, nargs="?")
+    parser.add_argument("--actors", type=int, default=1)
+    parser.add_argument("--num-cpus", type=float, default=1)
+    parser.add_argument("--address")
+    args = parser.parse_args()
+    if args.verb == "make":
+        make(args.folder)
+    else:
+        pool = ActorPool(size=args.actors, num_cpus=args.num_cpus, batch_rows=4, concurrent_batches=4)
+        draw(args.folder, args.out, args.draws, pool, args.address)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Twenty kills of the driver, of an engine's actor and of a node: no row is lost, doubled, or drawn anew once it was kept."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+pytestmark = pytest.mark.chaos
+DRIVER = Path(__file__).with_name("synthesis_driver.py")
+ROWS = 400
+BLOCKS = ROWS // 4
+KILLS = random.Random(0).sample(range(1, BLOCKS * 3 // 4), 20)
+PATIENCE_SECONDS = 400
+
+
+def start(*words: object, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as stream:
+        return subprocess.Popen([sys.executable, str(DRIVER), *map(str, words)], stdout=stream, stderr=stream)
+
+
+def wait_for_blocks(driver: subprocess.Popen[bytes], draws: Path, blocks: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _kept(draws) < blocks and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert driver.poll() is None and _kept(draws) >= blocks, "drawing was over before anything could be killed"
+
+
+def _kept(draws: Path) -> int:
+    return sum(1 for _ in draws.glob("*/*.parquet"))
+
+
+def finish(driver: subprocess.Popen[bytes], out: Path) -> list[tuple[str, str]]:
+    """Id and text of every row, kept or set aside."""
+    assert driver.wait(timeout=PATIENCE_SECONDS) == 0
+    kept = pq.read_table(out / "data" / "kept").to_pylist()
+    rejects = pq.read_table(out / "data" / "rejects").to_pylist()
+    return sorted([*((row["query_id"], row["query"]) for row in kept), *((row["row_id"], row["text"]) for row in rejects)])
+
+
+def counts(out: Path) -> dict[str, Any]:
+    return json.loads((out / "manifest.json").read_text())["counts"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    folder.mkdir()
+    subprocess.run([sys.executable, str(DRIVER), "make", str(folder)], check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    folder = tmp_path_factory.mktemp("unbroken")
+    rows = finish(start("draw", model, folder / "queries", folder / "draws", log=folder / "log"), folder / "queries")
+    assert len({name for name, _ in rows}) == len(rows) == ROWS
+    return rows
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head with room for one engine; a test may add a node with room for another."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
+    ray.init(address=cluster.address)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.parametrize("blocks", KILLS[:7])
+def test_a_killed_driver_draws_only_what_is_missing(model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
+    words = ("draw", model, tmp_path / "queries", tmp_path / "draws")
+    driver = start(*words, log=tmp_path / "log")
+    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    assert finish(start(*words, log=tmp_path / "log"), tmp_path / "queries") == unbroken
+    effort = counts(tmp_path / "queries")
+    assert effort["drawn"] + effort["reused"] == ROWS and effort["reused"] >= blocks
+
+
+@pytest.mark.parametrize("blocks", KILLS[7:14])
+def test_a_killed_engine_is_replaced(cluster: Cluster, model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
+    where = ("--address", cluster.address)
+    driver = start("draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
+    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    engines = [process for process in psutil.process_iter(["cmdline"]) if "vLLMEngine" in " ".join(process.info["cmdline"] or [])]
+    assert len(engines) == 1
+    engines[0].send_signal(signal.SIGKILL)
+    assert finish(driver, tmp_path / "queries") == unbroken
+
+
+@pytest.mark.parametrize("blocks", KILLS[14:])
+def test_drawing_goes_on_without_a_node_that_died(
+    cluster: Cluster, model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int
+):
+    """An engine on each of two nodes; when one dies, the other draws the rest."""
+    node = cluster.add_node(num_cpus=3)
+    cluster.wait_for_nodes()
+    where = ("--address", cluster.address, "--actors", 2, "--num-cpus", 2.5)
+    driver = start("draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
+    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    cluster.remove_node(node, allow_graceful=False)
+    assert finish(driver, tmp_path / "queries") == unbroken
