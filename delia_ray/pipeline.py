@@ -9,6 +9,7 @@ from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
 from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.stage import score
+from delia_ray.mixing.clean import clean
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
@@ -133,7 +134,7 @@ class Pipeline:
     @cached_property
     def diverse(self) -> Artifact | None:
         """The pool of diverse rows; null where no arm takes any."""
-        ratio = max(self._ratio(arm) for arm in self.arms.values())
+        ratio = max(self.settings.ratio_of(arm) for arm in self.arms.values())
         if ratio == 0:
             return None
         wanted = int(ratio * int(self.task.manifest.counts["train"]))
@@ -143,10 +144,19 @@ class Pipeline:
         with self.progress.stage("answers") as line:
             return answer(config, queries, self._site(model, line), self._path("diverse"))
 
+    @cached_property
+    def pool(self) -> Artifact | None:
+        """The diverse rows that may be trained on; null where no arm takes any."""
+        diverse, config = self.diverse, self.settings.decontaminate
+        if diverse is None or config is None:
+            return diverse
+        with self.progress.stage("decontaminate"):
+            return clean(config, diverse, self.task, self._connect, self._path("clean"), self.provenance)
+
     def mixed(self, arm: str) -> Artifact:
         """The training rows of ``arm``."""
-        rewritten, diverse = self.rewritten, self.diverse
-        config = MixConfig(ratio=self._ratio(self.arms[arm]), seed=self.settings.mix.seed)
+        rewritten, diverse = self.rewritten, self.pool
+        config = MixConfig(ratio=self.settings.ratio_of(self.arms[arm]), seed=self.settings.mix.seed)
         with self.progress.stage(f"mix {arm}"):
             return mix(config, rewritten, diverse, self._connect, self._path("arms", arm, "mixed"), self.provenance)
 
@@ -225,9 +235,6 @@ class Pipeline:
 
     def _connect(self) -> None:
         connect(self.placement.cluster)
-
-    def _ratio(self, arm: Arm) -> float:
-        return self.settings.mix.ratio if arm.ratio is None else arm.ratio
 
     def _site(self, model: Adopted, line: Line) -> Site:
         draws = self.placement.draws or self._path(".draws")

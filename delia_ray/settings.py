@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.mixing.config import MixConfig
+from delia_ray.mixing.config import Decontaminate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
@@ -53,6 +53,8 @@ class Settings(Config):
     rewrite: RewriteConfig | None = None
     """null: the grammar for the built-in format task, nothing for others."""
     synthesize: SynthesizeConfig = SynthesizeConfig()
+    decontaminate: Decontaminate | None = Decontaminate()
+    """null: diverse rows may overlap with what is scored."""
     mix: MixConfig = MixConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     arms: dict[str, Arm | None] = Field(default={"it": Arm(ratio=0.0), "delia": Arm()})
@@ -87,6 +89,10 @@ class Settings(Config):
     def rewriting(self) -> RewriteConfig:
         """``rewrite`` with its default filled in."""
         return self.rewrite or (GrammarRewrite() if isinstance(self.task, FormatTask) else NoRewrite())
+
+    def ratio_of(self, arm: Arm) -> float:
+        """Diverse rows for each task row of ``arm``."""
+        return self.mix.ratio if arm.ratio is None else arm.ratio
 
     @property
     def max_model_len(self) -> int:

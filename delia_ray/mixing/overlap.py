@@ -1,0 +1,66 @@
+"""What a text has in common with what a model will be scored on.
+
+Words are runs of letters and digits, lower case.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from delia_ray.mixing.config import Decontaminate
+
+_SHINGLE_WORDS = 3
+_WORD = re.compile(r"\w+")
+Gram = tuple[str, ...]
+
+
+class EvaluationIndex:
+    """Finds the evaluation texts that a text overlaps with, by name."""
+
+    def __init__(self, texts: Iterable[tuple[str, str]], config: Decontaminate):
+        """``texts`` are pairs of a name and what is shown to the model under it."""
+        self._config = config
+        self._grams: dict[Gram, str] = {}
+        self._names: list[str] = []
+        self._sizes: list[int] = []
+        self._places: defaultdict[Gram, list[int]] = defaultdict(list)
+        for name, text in texts:
+            words = _words(text)
+            for gram in _grams(words, config.ngram_words):
+                self._grams.setdefault(gram, name)
+            shingles = _shingles(words)
+            for shingle in shingles:
+                self._places[shingle].append(len(self._names))
+            self._names.append(name)
+            self._sizes.append(len(shingles))
+
+    def overlap(self, text: str) -> str | None:
+        """How ``text`` overlaps with an evaluation text, or None.
+
+        Either they share ``ngram_words`` words in a row (Brown et al., arXiv 2005.14165, appendix C), or the Jaccard
+        similarity of their runs of three words reaches ``similarity`` (Broder 1997, "resemblance").
+        """
+        words = _words(text)
+        for gram in _grams(words, self._config.ngram_words):
+            if gram in self._grams:
+                return f"{self._config.ngram_words} words in a row of {self._grams[gram]}"
+        shingles = _shingles(words)
+        shared = Counter(place for shingle in shingles for place in self._places.get(shingle, ()))
+        for place, count in shared.items():
+            similarity = count / (len(shingles) + self._sizes[place] - count)
+            if similarity >= self._config.similarity:
+                return f"near-duplicate of {self._names[place]} ({similarity:.2f})"
+        return None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _grams(words: list[str], count: int) -> set[Gram]:
+    return set(zip(*(words[start:] for start in range(count)), strict=False))
+
+
+def _shingles(words: list[str]) -> set[Gram]:
+    """Runs of three words; of a shorter text, all of it."""
+    return _grams(words, _SHINGLE_WORDS) or ({tuple(words)} if words else set())
