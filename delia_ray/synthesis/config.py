@@ -53,13 +53,26 @@ class VllmEngine(Config):
     kind: Literal["vllm"] = "vllm"
 
 
+class OpenAIEngine(Config):
+    """A model behind a server with the OpenAI API, asked through ``/completions``; the key comes from ``OPENAI_API_KEY``.
+
+    The buffering effect needs the answers of the model that will be tuned: let the server run that one.
+    """
+
+    kind: Literal["openai"]
+    url: str = Field(pattern=r"^https?://")
+    """Base URL, for example http://127.0.0.1:8000/v1."""
+    model: str
+    """The model's name at that server, as its /v1/models lists it."""
+
+
 class EchoEngine(Config):
     """Answers with the prompt's last words reversed: no model, for tests and dry runs."""
 
     kind: Literal["echo"]
 
 
-GenerationEngine = Annotated[VllmEngine | EchoEngine, Field(discriminator="kind")]
+GenerationEngine = Annotated[VllmEngine | OpenAIEngine | EchoEngine, Field(discriminator="kind")]
 
 
 class SynthesizeConfig(Config):

@@ -2,20 +2,23 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
 import ray.data
+from ray.data import TaskPoolStrategy
 
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.runtime import check_pool, engine_kwargs
-from delia_ray.synthesis.config import EchoEngine, VllmEngine
+from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
+from delia_ray.synthesis.remote import ask_server
 
 _NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
 
 
 def generate(
-    draws: ray.data.Dataset, kind: VllmEngine | EchoEngine, model: Path, engine: Engine, pool: ActorPool, max_model_len: int
+    draws: ray.data.Dataset, kind: GenerationEngine, model: Path, engine: Engine, pool: ActorPool, max_model_len: int
 ) -> ray.data.Dataset:
     """Continue each ``Draw`` and give a ``Drawn`` back, in no particular order. Lazy: it runs when the result is consumed."""
     match kind:
@@ -23,6 +26,9 @@ def generate(
             return draws.map(_echo)
         case VllmEngine():
             return _vllm(draws, model, engine, pool, max_model_len)
+        case OpenAIEngine():
+            ask = partial(ask_server, kind)
+            return draws.map_batches(ask, batch_size=pool.batch_rows, batch_format="pyarrow", compute=TaskPoolStrategy(size=pool.size))
         case _:
             assert_never(kind)
 

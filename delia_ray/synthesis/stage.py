@@ -13,6 +13,7 @@ import ray.data
 
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.errors import UserError
 from delia_ray.fingerprint import fingerprint, hash_file
 from delia_ray.models import load_tokenizer
 from delia_ray.placement import ActorPool, Engine
@@ -95,8 +96,13 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
     """The model's own answer to every query.
 
     Raises:
-        UserError: the cluster cannot hold the engines.
+        UserError: no query is left to answer, the engine fails too often, or the cluster cannot hold the engines.
     """
+    if not queries.manifest.counts["rows"]:
+        raise UserError(
+            f"synthesize.queries: none of {queries.manifest.counts['rejected']:g} queries can be used; "
+            f"{queries.data / 'rejects'} has the reasons, give others or raise synthesize.queries.rows"
+        )
     request = DiverseRequest(
         engine=config.engine, mode=config.mode, answers=config.answers, system_prompt=config.system_prompt, seed=config.seed
     )
