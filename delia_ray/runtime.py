@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from delia_ray.errors import UserError
 from delia_ray.placement import ActorPool, Cluster, Engine, Replicas
@@ -156,12 +157,14 @@ class _TallyActor:
 
 
 class RayTally:
-    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor."""
+    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node, which no other
+    node's end can take along."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
         actor: Any = _TallyActor
-        self._actor = actor.options(name="delia-tally", get_if_exists=True).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor = actor.options(name="delia-tally", get_if_exists=True, scheduling_strategy=here).remote()
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
         self._actor.add.remote(self._name, rows, tokens)
