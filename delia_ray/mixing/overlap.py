@@ -1,16 +1,12 @@
-"""What a text has in common with what a model will be scored on.
+"""What a text has in common with what a model will be scored on."""
 
-Words are runs of letters and digits, lower case.
-"""
-
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from delia_ray.mixing.config import Decontaminate
+from delia_ray.words import ngrams, words_of
 
 _SHINGLE_WORDS = 3
-_WORD = re.compile(r"\w+")
 Gram = tuple[str, ...]
 
 
@@ -25,8 +21,8 @@ class EvaluationIndex:
         self._sizes: list[int] = []
         self._places: defaultdict[Gram, list[int]] = defaultdict(list)
         for name, text in texts:
-            words = _words(text)
-            for gram in _grams(words, config.ngram_words):
+            words = words_of(text)
+            for gram in ngrams(words, config.ngram_words):
                 self._grams.setdefault(gram, name)
             shingles = _shingles(words)
             for shingle in shingles:
@@ -40,8 +36,8 @@ class EvaluationIndex:
         Either they share ``ngram_words`` words in a row (Brown et al., arXiv 2005.14165, appendix C), or the Jaccard
         similarity of their runs of three words reaches ``similarity`` (Broder 1997, "resemblance").
         """
-        words = _words(text)
-        for gram in _grams(words, self._config.ngram_words):
+        words = words_of(text)
+        for gram in ngrams(words, self._config.ngram_words):
             if gram in self._grams:
                 return f"{self._config.ngram_words} words in a row of {self._grams[gram]}"
         shingles = _shingles(words)
@@ -53,14 +49,6 @@ class EvaluationIndex:
         return None
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
-
-
-def _grams(words: list[str], count: int) -> set[Gram]:
-    return set(zip(*(words[start:] for start in range(count)), strict=False))
-
-
 def _shingles(words: list[str]) -> set[Gram]:
     """Runs of three words; of a shorter text, all of it."""
-    return _grams(words, _SHINGLE_WORDS) or ({tuple(words)} if words else set())
+    return set(ngrams(words, _SHINGLE_WORDS)) or ({tuple(words)} if words else set())

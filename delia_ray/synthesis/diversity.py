@@ -1,11 +1,7 @@
-"""How diverse a pool of texts is. Each number is of samples of one size, so that pools of different sizes can be compared.
-
-Legend: n-gram: n words in a row, words being runs of letters and digits, lower case.
-"""
+"""How diverse a pool of texts is. Each number is of samples of one size, so that pools of different sizes can be compared."""
 
 import heapq
 import math
-import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +13,12 @@ import numpy as np
 import pyarrow.dataset as pads
 
 from delia_ray.records import keyed_int
+from delia_ray.words import ngrams, words_of
 
 SAMPLE_TEXTS = 200
 _SAMPLES = 40
 _POOL_TEXTS = 5_000
 _QUANTILES = (0.05, 0.5, 0.95)
-_WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def measure(texts: Sequence[str], topics: Sequence[str], seed: int = 0) -> dict[
     assert texts and len(texts) == len(topics)
     size = min(len(texts), SAMPLE_TEXTS)
     samples = [_sample(len(texts), size, seed, number) for number in range(_SAMPLES)]
-    words = [_words(text) for text in texts]
+    words = [words_of(text) for text in texts]
 
     def over_samples(score: Callable[[Sequence[int]], float]) -> dict[str, float]:
         low, value, high = np.quantile([score(sample) for sample in samples], (0.025, 0.5, 0.975))
@@ -78,7 +74,7 @@ def _exchanges(kept: Path) -> Iterator[dict[str, str]]:
 
 def distinct(texts: Iterable[Sequence[str]], n: int) -> float:
     """Different n-grams over all n-grams, 0 to 1 (distinct-n; Li et al., arXiv 1510.03055). 0 where no text has n words."""
-    grams = Counter(chain.from_iterable(zip(*(words[start:] for start in range(n)), strict=False) for words in texts))
+    grams = Counter(chain.from_iterable(ngrams(words, n) for words in texts))
     return len(grams) / grams.total() if grams else 0.0
 
 
@@ -100,7 +96,3 @@ def _sample(count: int, size: int, seed: int, number: int) -> list[int]:
         return list(range(count))
     generator = np.random.default_rng(keyed_int(seed, "diversity", str(number)))
     return generator.choice(count, size, replace=False).tolist()
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())

@@ -70,6 +70,11 @@ def new_draw(model: str, row_id: str, prompt: str, sampling: Mapping[str, Any], 
     return {"key": key, "row_id": row_id, "prompt": prompt, "sampling": written, "topic": topic, "query": query}
 
 
+def carried(draw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ``Drawn`` has from its ``Draw``."""
+    return {name: draw[name] for name in ("key", "row_id", "topic", "query")}
+
+
 def contains(sorted_keys: Keys, keys: Keys) -> NDArray[np.bool_]:
     """Which of ``keys`` are among ``sorted_keys``."""
     if not len(sorted_keys):

@@ -12,6 +12,7 @@ from ray.data import TaskPoolStrategy
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.runtime import check_pool, engine_kwargs
 from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
+from delia_ray.synthesis.draws import carried
 from delia_ray.synthesis.remote import ask_server
 
 _NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
@@ -36,12 +37,8 @@ def generate(
 def _echo(draw: dict[str, Any]) -> dict[str, Any]:
     words = draw["prompt"].split()
     text = f"{json.loads(draw['sampling'])['seed'] % 1000} " + " ".join(reversed(words[-8:]))
-    return {**_carried(draw), "text": text.replace("<|", "").replace("|>", ""), "finished": True,
+    return {**carried(draw), "text": text.replace("<|", "").replace("|>", ""), "finished": True,
             "prompt_tokens": len(words), "answer_tokens": 9, "error": ""}  # fmt: skip
-
-
-def _carried(draw: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: draw[name] for name in ("key", "row_id", "topic", "query")}
 
 
 def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool, max_model_len: int) -> ray.data.Dataset:
@@ -77,7 +74,7 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
 
 def _request(row: Mapping[str, Any]) -> dict[str, Any]:
     sampling = json.loads(row["sampling"])
-    return {**_carried(row), "prompt": row["prompt"], "sampling_params": _sampling_params(sampling), "limit": sampling["max_tokens"]}
+    return {**carried(row), "prompt": row["prompt"], "sampling_params": _sampling_params(sampling), "limit": sampling["max_tokens"]}
 
 
 def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,5 +90,5 @@ def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
 def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
     error = str(row.get("__inference_error__") or "")
     tokens = int(row.get("num_generated_tokens") or 0)
-    return {**_carried(row), "text": "" if error else row["generated_text"].strip(), "finished": tokens < row["limit"],
+    return {**carried(row), "text": "" if error else row["generated_text"].strip(), "finished": tokens < row["limit"],
             "prompt_tokens": int(row.get("num_input_tokens") or 0), "answer_tokens": tokens, "error": error}  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from delia_ray.synthesis.config import OpenAIEngine
-from delia_ray.synthesis.draws import DRAWN_SCHEMA
+from delia_ray.synthesis.draws import DRAWN_SCHEMA, carried
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -43,15 +43,14 @@ def _ask(client: "OpenAI", model: str, row: Mapping[str, Any]) -> dict[str, Any]
     sampling = json.loads(row["sampling"])
     plain = {name: sampling[name] for name in _PLAIN if name in sampling}
     others = {name: value for name, value in sampling.items() if name not in _PLAIN and value}
-    drawn = {name: row[name] for name in ("key", "row_id", "topic", "query")}
     nothing = {"text": "", "finished": False, "prompt_tokens": 0, "answer_tokens": 0}
     try:
         reply = client.completions.create(model=model, prompt=row["prompt"], extra_body=others, **plain)
     except OpenAIError as error:
-        return {**drawn, **nothing, "error": str(error) or type(error).__name__}
+        return {**carried(row), **nothing, "error": str(error) or type(error).__name__}
     choice, usage = reply.choices[0], reply.usage
     return {
-        **drawn,
+        **carried(row),
         "text": choice.text.strip(),
         "finished": choice.finish_reason == "stop",
         "prompt_tokens": usage.prompt_tokens if usage else 0,

@@ -67,15 +67,8 @@ def export(
         (workspace.data / "README.md").write_text(card)
         return {"parity_equal": parity.equal, "parity_ties": parity.ties}
 
-    return build_once(
-        out,
-        stage=STAGE,
-        kind=MODEL_KIND,
-        request=request,
-        inputs={"start": start, "checkpoint": checkpoint},
-        provenance=provenance,
-        write=write,
-    )
+    inputs = {"start": start, "checkpoint": checkpoint}
+    return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
 def _check_base(start: Artifact, checkpoint: Artifact) -> None:
