@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
+from processes import PATIENCE_SECONDS, start, wait_until
 from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.chaos
@@ -21,19 +21,6 @@ DRIVER = Path(__file__).with_name("synthesis_driver.py")
 ROWS = 400
 BLOCKS = ROWS // 4
 KILLS = random.Random(0).sample(range(1, BLOCKS * 3 // 4), 20)
-PATIENCE_SECONDS = 400
-
-
-def start(*words: object, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as stream:
-        return subprocess.Popen([sys.executable, str(DRIVER), *map(str, words)], stdout=stream, stderr=stream)
-
-
-def wait_for_blocks(driver: subprocess.Popen[bytes], draws: Path, blocks: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while _kept(draws) < blocks and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert driver.poll() is None and _kept(draws) >= blocks, "drawing was over before anything could be killed"
 
 
 def _kept(draws: Path) -> int:
@@ -63,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("unbroken")
-    rows = finish(start("draw", model, folder / "queries", folder / "draws", log=folder / "log"), folder / "queries")
+    rows = finish(start(DRIVER, "draw", model, folder / "queries", folder / "draws", log=folder / "log"), folder / "queries")
     assert len({name for name, _ in rows}) == len(rows) == ROWS
     return rows
 
@@ -81,11 +68,11 @@ def cluster() -> Iterator[Cluster]:
 @pytest.mark.parametrize("blocks", KILLS[:7])
 def test_a_killed_driver_draws_only_what_is_missing(model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
     words = ("draw", model, tmp_path / "queries", tmp_path / "draws")
-    driver = start(*words, log=tmp_path / "log")
-    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    driver = start(DRIVER, *words, log=tmp_path / "log")
+    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
-    assert finish(start(*words, log=tmp_path / "log"), tmp_path / "queries") == unbroken
+    assert finish(start(DRIVER, *words, log=tmp_path / "log"), tmp_path / "queries") == unbroken
     effort = counts(tmp_path / "queries")
     assert effort["drawn"] + effort["reused"] == ROWS and effort["reused"] >= blocks
 
@@ -93,8 +80,8 @@ def test_a_killed_driver_draws_only_what_is_missing(model: Path, unbroken: list[
 @pytest.mark.parametrize("blocks", KILLS[7:14])
 def test_a_killed_engine_is_replaced(cluster: Cluster, model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
     where = ("--address", cluster.address)
-    driver = start("draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
-    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    driver = start(DRIVER, "draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
+    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
     engines = [process for process in psutil.process_iter(["cmdline"]) if "vLLMEngine" in " ".join(process.info["cmdline"] or [])]
     assert len(engines) == 1
     engines[0].send_signal(signal.SIGKILL)
@@ -109,7 +96,7 @@ def test_drawing_goes_on_without_a_node_that_died(
     node = cluster.add_node(num_cpus=3)
     cluster.wait_for_nodes()
     where = ("--address", cluster.address, "--actors", 2, "--num-cpus", 2.5)
-    driver = start("draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
-    wait_for_blocks(driver, tmp_path / "draws", blocks)
+    driver = start(DRIVER, "draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
+    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
     cluster.remove_node(node, allow_graceful=False)
     assert finish(driver, tmp_path / "queries") == unbroken

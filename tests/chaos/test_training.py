@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,16 +12,12 @@ import numpy as np
 import psutil
 import pytest
 import ray
+from processes import PATIENCE_SECONDS, start, wait_until
 from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.chaos
 DRIVER = Path(__file__).with_name("training_driver.py")
 KILLS = random.Random(0).sample(range(1, 37), 10)
-PATIENCE_SECONDS = 400
-
-
-def command(*words: object) -> list[str]:
-    return [sys.executable, str(DRIVER), *map(str, words)]
 
 
 def finish(driver: subprocess.Popen[bytes], out: Path) -> np.ndarray:
@@ -32,18 +27,6 @@ def finish(driver: subprocess.Popen[bytes], out: Path) -> np.ndarray:
     return np.array([(line["step"], line["loss"], line["grad_norm"]) for line in map(json.loads, lines)])
 
 
-def start(*words: object, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as stream:
-        return subprocess.Popen(command(*words), stdout=stream, stderr=stream)
-
-
-def wait_for_step(driver: subprocess.Popen[bytes], folder: Path, step: int) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while _steps(folder) < step and driver.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert driver.poll() is None and _steps(folder) >= step, "training was over before anything could be killed"
-
-
 def _steps(folder: Path) -> int:
     return max((len(file.read_text().splitlines()) for file in folder.glob(".checkpoint.inflight-*/metrics.jsonl")), default=0)
 
@@ -51,14 +34,14 @@ def _steps(folder: Path) -> int:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
-    subprocess.run(command("make", folder), check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+    subprocess.run([sys.executable, str(DRIVER), "make", str(folder)], check=True, capture_output=True, timeout=PATIENCE_SECONDS)
     return folder
 
 
 @pytest.fixture(scope="module")
 def unbroken(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     folder = tmp_path_factory.mktemp("unbroken")
-    return finish(start("train", inputs, folder / "checkpoint", log=folder / "log"), folder / "checkpoint")
+    return finish(start(DRIVER, "train", inputs, folder / "checkpoint", log=folder / "log"), folder / "checkpoint")
 
 
 @pytest.fixture(scope="module")
@@ -74,17 +57,17 @@ def cluster() -> Iterator[Cluster]:
 @pytest.mark.parametrize("step", KILLS)
 def test_a_killed_driver_goes_on(inputs: Path, unbroken: np.ndarray, tmp_path: Path, step: int):
     words = ("train", inputs, tmp_path / "checkpoint")
-    driver = start(*words, log=tmp_path / "log")
-    wait_for_step(driver, tmp_path, step)
+    driver = start(DRIVER, *words, log=tmp_path / "log")
+    wait_until(driver, lambda: _steps(tmp_path), step)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
-    assert finish(start(*words, log=tmp_path / "log"), tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
+    assert finish(start(DRIVER, *words, log=tmp_path / "log"), tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
 
 
 @pytest.mark.parametrize("step", KILLS)
 def test_a_killed_worker_is_replaced(cluster: Cluster, inputs: Path, unbroken: np.ndarray, tmp_path: Path, step: int):
-    driver = start("train", inputs, tmp_path / "checkpoint", "--address", cluster.address, log=tmp_path / "log")
-    wait_for_step(driver, tmp_path, step)
+    driver = start(DRIVER, "train", inputs, tmp_path / "checkpoint", "--address", cluster.address, log=tmp_path / "log")
+    wait_until(driver, lambda: _steps(tmp_path), step)
     workers = [process for process in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])]
     assert len(workers) == 1
     workers[0].send_signal(signal.SIGKILL)
@@ -97,7 +80,7 @@ def test_training_goes_on_without_a_node_that_died(cluster: Cluster, inputs: Pat
     node = cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     where = ("--address", cluster.address, "--fewest", 1, "--most", 2, "--num-cpus", 2)
-    driver = start("train", inputs, tmp_path / "checkpoint", *where, log=tmp_path / "log")
-    wait_for_step(driver, tmp_path, step)
+    driver = start(DRIVER, "train", inputs, tmp_path / "checkpoint", *where, log=tmp_path / "log")
+    wait_until(driver, lambda: _steps(tmp_path), step)
     cluster.remove_node(node, allow_graceful=False)
     assert finish(driver, tmp_path / "checkpoint") == pytest.approx(unbroken, abs=1e-5)
