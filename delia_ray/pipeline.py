@@ -23,10 +23,10 @@ from delia_ray.runtime import check_port, connect
 from delia_ray.serving.catalogue import BASE
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
-from delia_ray.synthesis.config import FileQueries
+from delia_ray.synthesis.answering import answer
+from delia_ray.synthesis.asking import ask, check_queries
 from delia_ray.synthesis.prompts import control_tokens
-from delia_ray.synthesis.queries import file_queries
-from delia_ray.synthesis.stage import Site, answer, ask
+from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.formatted import LABEL_WORDS
 from delia_ray.tasks.messages import check_no_control_tokens
@@ -73,8 +73,7 @@ class Pipeline:
         items = task_items(self.settings.task)
         control = control_tokens(load_tokenizer(self.model.path))
         check_no_control_tokens((item for split in items.values() for item in split), control)
-        if isinstance(self.settings.synthesize.queries, FileQueries):
-            file_queries(self.settings.synthesize.queries.path, control, self.settings.synthesize.error_budget)
+        check_queries(self.settings.synthesize, control)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         if serves and not all(file.exists() for file in scored):
             check_port(self.placement.serve)

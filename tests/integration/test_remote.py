@@ -15,8 +15,10 @@ from delia_ray.artifacts import Provenance
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
+from delia_ray.synthesis.answering import answer
+from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.config import FileQueries, OpenAIEngine, Sampling, SynthesizeConfig
-from delia_ray.synthesis.stage import Site, answer, ask
+from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 
 pytestmark = pytest.mark.usefixtures("local_ray")

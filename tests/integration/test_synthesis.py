@@ -11,10 +11,12 @@ from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
+from delia_ray.synthesis.answering import answer
+from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.config import EchoEngine, MagpieQueries, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAWN_SCHEMA, DrawStore
 from delia_ray.synthesis.generation import _check_budget  # pyright: ignore[reportPrivateUsage]
-from delia_ray.synthesis.stage import Site, answer, ask
+from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 
 pytestmark = pytest.mark.usefixtures("local_ray")
