@@ -14,7 +14,7 @@ class Sampling(Config):
     top_p: float = Field(default=0.95, gt=0, le=1)
     """Nucleus; 1 switches it off."""
     top_k: int = Field(default=0, ge=0)
-    """Candidates; 0 switches it off. On a CPU ``top_k: 50, top_p: 1`` is far cheaper than a nucleus."""
+    """Candidates; 0 switches it off."""
     max_tokens: int = Field(default=512, ge=1)
     """Longest answer, in tokens; longer ones are rejected as truncated."""
 

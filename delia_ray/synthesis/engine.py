@@ -80,7 +80,7 @@ def _request(row: Mapping[str, Any]) -> dict[str, Any]:
 def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
     """vLLM's parameters; a nucleus is drawn from by ``NucleusDraws``, and the request is greedy to vLLM."""
     top_p, top_k = sampling.get("top_p") or 1.0, sampling.get("top_k") or 0
-    if top_p == 1 or top_k or not sampling["temperature"]:
+    if top_k or not sampling["temperature"]:
         return dict(sampling)
     ours = {"temperature": sampling["temperature"], "top_p": top_p, "seed": sampling["seed"]}
     others = {key: value for key, value in sampling.items() if key not in (*ours, "top_k")}

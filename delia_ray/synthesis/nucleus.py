@@ -2,8 +2,9 @@
 
 The nucleus of top-p sampling (Holtzman et al., arXiv 1904.09751) nearly always fits into the largest few hundred logits, and
 with the normaliser of the whole vocabulary these alone decide which tokens belong to it. A row whose nucleus does not fit is
-sorted whole. The draw inverts the cumulative distribution at one number that follows from the row's seed and position, so a
-row draws the same whatever else is in its batch.
+sorted whole; where the nucleus is the vocabulary, only a row whose draw does not fall among the candidates. The draw inverts
+the cumulative distribution at one number that follows from the row's seed and position, so a row draws the same whatever else
+is in its batch.
 Legend: B rows, V vocabulary, C candidates.
 """
 
@@ -34,7 +35,8 @@ def draw(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, uniform_B: T
     values_BC, ids_BC = logits_BV.topk(min(candidates, logits_BV.shape[-1]))
     mass_BC = _probabilities(values_BC, temperature_B, norm_B)
     drawn_B = _invert(mass_BC, ids_BC, top_p_B, uniform_B)
-    outside_B = mass_BC.sum(-1) < top_p_B
+    # With nothing cut off, it is enough that the number falls among the candidates.
+    outside_B = mass_BC.sum(-1) < torch.where(top_p_B < 1, top_p_B, uniform_B)
     if outside_B.any():
         values_XV, ids_XV = logits_BV[outside_B].sort(descending=True)
         mass_XV = _probabilities(values_XV, temperature_B[outside_B], norm_B[outside_B])
@@ -55,6 +57,7 @@ def _probabilities(values_BC: Tensor, temperature_B: Tensor, norm_B: Tensor) -> 
 def _invert(mass_BC: Tensor, ids_BC: Tensor, top_p_B: Tensor, uniform_B: Tensor) -> Tensor:
     kept_BC = kept(mass_BC, top_p_B)
     reached_BC = (mass_BC * kept_BC).cumsum(-1)
-    place_B1 = (reached_BC <= uniform_B[:, None] * reached_BC[:, -1:]).sum(-1, keepdim=True)
-    last_B1 = kept_BC.sum(-1, keepdim=True) - 1  # rounding may put the number at the very end
+    total_B1 = torch.where(top_p_B[:, None] < 1, reached_BC[:, -1:], 1.0)
+    place_B1 = (reached_BC <= uniform_B[:, None] * total_B1).sum(-1, keepdim=True)
+    last_B1 = (kept_BC & (mass_BC > 0)).sum(-1, keepdim=True) - 1  # rounding may put the number at the very end
     return ids_BC.gather(-1, torch.minimum(place_B1, last_B1)).squeeze(-1)

@@ -1,5 +1,6 @@
 """The nucleus draw against vLLM's own sampler."""
 
+import pytest
 import torch
 from torch import Tensor
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p_pytorch
@@ -10,9 +11,9 @@ DRAWS = 100_000
 TEMPERATURE, TOP_P = 0.7, 0.95
 
 
-def their_nucleus(logits_BV: Tensor) -> Tensor:
+def their_nucleus(logits_BV: Tensor, top_p: float = TOP_P) -> Tensor:
     """[B, V] whether vLLM keeps a token."""
-    masked = apply_top_k_top_p_pytorch(logits_BV / TEMPERATURE, None, torch.full((len(logits_BV),), TOP_P))
+    masked = apply_top_k_top_p_pytorch(logits_BV / TEMPERATURE, None, torch.full((len(logits_BV),), top_p))
     return masked > -torch.inf
 
 
@@ -24,13 +25,14 @@ def test_the_kept_sets_equal_vllms() -> None:
         assert torch.equal(ours_BV, their_nucleus(logits_BV))
 
 
-def test_the_drawn_distribution_equals_vllms() -> None:
+@pytest.mark.parametrize("top_p", [TOP_P, 1.0])
+def test_the_drawn_distribution_equals_vllms(top_p: float) -> None:
     logits_V = torch.randn(500, generator=torch.Generator().manual_seed(2)) * 2
-    probabilities_V = (logits_V.double() / TEMPERATURE).softmax(-1) * their_nucleus(logits_V[None])[0]
+    probabilities_V = (logits_V.double() / TEMPERATURE).softmax(-1) * their_nucleus(logits_V[None], top_p)[0]
     probabilities_V /= probabilities_V.sum()
     numbers = torch.tensor([uniform(seed, position) for seed in range(DRAWS // 100) for position in range(100)], dtype=torch.float64)
     settings = torch.full((2, DRAWS), TEMPERATURE, dtype=torch.float64)
-    settings[1] = TOP_P
+    settings[1] = top_p
     found = torch.cat(
         [
             draw(logits_V.expand(len(part), -1), settings[0, : len(part)], settings[1, : len(part)], part, candidates=64)

@@ -16,10 +16,11 @@ def drawn(logits: Tensor, temperature: float, top_p: float, numbers: Tensor, can
     return draw(logits, settings[:, 0], settings[:, 1], numbers, candidates)
 
 
+@pytest.mark.parametrize("top_p", [0.95, 1.0])
 @pytest.mark.parametrize("candidates", [1, 7, 256, VOCABULARY])
-def test_the_number_of_candidates_changes_no_draw(candidates: int) -> None:
+def test_the_number_of_candidates_changes_no_draw(candidates: int, top_p: float) -> None:
     logits, numbers = skewed_logits(200), torch.rand(200, dtype=torch.float64)
-    assert torch.equal(drawn(logits, 1.3, 0.95, numbers, candidates), drawn(logits, 1.3, 0.95, numbers, VOCABULARY))
+    assert torch.equal(drawn(logits, 1.3, top_p, numbers, candidates), drawn(logits, 1.3, top_p, numbers, VOCABULARY))
 
 
 def test_a_row_draws_the_same_in_any_batch() -> None:
@@ -32,7 +33,9 @@ def test_a_row_draws_the_same_in_any_batch() -> None:
 def test_a_ruled_out_token_is_never_drawn() -> None:
     logits = torch.full((500, VOCABULARY), -torch.inf)
     logits[:, [3, 8]] = torch.tensor([1.0, 2.0])
-    assert set(drawn(logits, 1.0, 1.0, torch.rand(500, dtype=torch.float64)).tolist()) == {3, 8}
+    numbers = torch.rand(500, dtype=torch.float64)
+    numbers[0] = 1 - 2**-53
+    assert set(drawn(logits, 1.0, 1.0, numbers).tolist()) == {3, 8}
 
 
 def test_the_last_number_below_one_stays_inside_the_nucleus() -> None:
