@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format chaos bench-training clean
+.PHONY: help install demo test check format chaos bench-data bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ chaos: install  ## kill the driver in every stage, and training workers and node
 bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; about 40 minutes
 	@$(BIN)/delia mix --config jobs/configs/demo.yaml
 	@$(BIN)/python -m benchmarks.training
+
+bench-data: .venv/.benched  ## deduplication and the shuffle against datasketch and numpy; about half an hour
+	@$(BIN)/python -m benchmarks.data
 
 .venv/.benched: .venv/.installed requirements/bench.txt
 	$(BIN)/python -m pip install --no-deps --quiet --requirement requirements/bench.txt

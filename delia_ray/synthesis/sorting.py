@@ -18,8 +18,8 @@ _ROWS_AT_ONCE = 2**14
 def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
     """Stream the rows of ``judged`` into ``out/kept`` (as ``keep`` shapes them) and ``out/rejects``.
 
-    Of rows with the same text, the one with the smallest id is kept; of one row that stands there twice, the first. 18 bytes a
-    row are held in memory, and as much again while they are sorted.
+    Of rows with the same text, the one with the smallest id is kept; of one row that stands there twice, the first. Only ids
+    and text hashes are held in memory, as arrays: some 32 bytes a row, and as much again while they are sorted.
 
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
@@ -53,10 +53,10 @@ def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Calla
 
 def _repeats(judged: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """For each row: whether it stood there before, and whether a good row with a smaller id has its text."""
-    ids, texts, good = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)], [np.empty(0, np.bool_)]
+    ids, texts, good = [np.empty(0, "S1")], [np.empty(0, "S1")], [np.empty(0, np.bool_)]
     for batch in _batches(judged, ["row_id", "text", "reason"]):
-        ids.append(_numbers(batch["row_id"].to_pylist()))
-        texts.append(_numbers([row_id(" ".join(text.casefold().split())) for text in batch["text"].to_pylist()]))
+        ids.append(np.array(batch["row_id"].to_pylist(), dtype=np.bytes_))
+        texts.append(np.array([row_id(" ".join(text.casefold().split())) for text in batch["text"].to_pylist()], dtype=np.bytes_))
         good.append(np.array([not reason for reason in batch["reason"].to_pylist()], dtype=np.bool_))
     row, text = np.concatenate(ids), np.concatenate(texts)
     again = ~_first(row)
@@ -67,17 +67,12 @@ def _repeats(judged: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return again, duplicate
 
 
-def _first(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _first(values: NDArray[np.bytes_]) -> NDArray[np.bool_]:
     """Where a value stands for the first time."""
     order = np.argsort(values, kind="stable")
     first = np.ones(len(values), dtype=np.bool_)
     first[order[1:]] = values[order[1:]] != values[order[:-1]]
     return first
-
-
-def _numbers(ids: list[str]) -> NDArray[np.uint64]:
-    """Ids of 16 hex digits as numbers, in the order of the ids."""
-    return np.frombuffer(bytes.fromhex("".join(ids)), dtype=">u8").astype(np.uint64)
 
 
 def _batches(judged: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -3,10 +3,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from delia_ray.records import row_id
 from delia_ray.synthesis.sorting import set_aside
 
-IDS = sorted(row_id(str(n)) for n in range(6))
+IDS = ["0a", "magpie-00000001", "magpie-00000002", "magpie-00000010", "q", "row"]
 SCHEMA = pa.schema([("row_id", pa.string()), ("text", pa.string())])
 
 
