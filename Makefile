@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format chaos bench-training bench-synthesis clean
+.PHONY: help install demo test check format chaos bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-training: .venv/.benched  ## training and tokenising against TRL, accelera
 
 bench-synthesis: install  ## answering against vLLM alone and ray.data.llm; about 50 minutes
 	@$(BIN)/python -m benchmarks.synthesis
+
+bench-data: .venv/.benched  ## deduplication and the shuffle against datasketch and numpy; about half an hour
+	@$(BIN)/python -m benchmarks.data
 
 .venv/.benched: .venv/.installed requirements/bench.txt
 	$(BIN)/python -m pip install --no-deps --quiet --requirement requirements/bench.txt

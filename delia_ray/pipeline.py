@@ -146,10 +146,10 @@ class Pipeline:
     @cached_property
     def pool(self) -> Artifact | None:
         """The diverse rows that may be trained on; null where no arm takes any."""
-        diverse, config = self.diverse, self.settings.decontaminate
+        diverse, config = self.diverse, self.settings.cleaning
         if diverse is None or config is None:
             return diverse
-        with self.progress.stage("decontaminate"):
+        with self.progress.stage("clean"):
             return clean(config, diverse, self.task, self._connect, self._path("clean"), self.provenance)
 
     def mixed(self, arm: str) -> Artifact:

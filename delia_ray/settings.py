@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.mixing.config import Decontaminate, MixConfig
+from delia_ray.mixing.config import CleanConfig, Decontaminate, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
@@ -55,6 +55,8 @@ class Settings(Config):
     synthesize: SynthesizeConfig = SynthesizeConfig()
     decontaminate: Decontaminate | None = Decontaminate()
     """null: diverse rows may overlap with what is scored."""
+    deduplicate: Deduplicate | None = Deduplicate()
+    """null: diverse rows may be near-duplicates of each other and of the task's training rows."""
     mix: MixConfig = MixConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     arms: dict[str, Arm | None] = Field(default={"it": Arm(ratio=0.0), "delia": Arm()})
@@ -89,6 +91,12 @@ class Settings(Config):
     def rewriting(self) -> RewriteConfig:
         """``rewrite`` with its default filled in."""
         return self.rewrite or (GrammarRewrite() if isinstance(self.task, FormatTask) else NoRewrite())
+
+    @property
+    def cleaning(self) -> CleanConfig | None:
+        """What the pool is cleared of; null where it is left as it is."""
+        config = CleanConfig(decontaminate=self.decontaminate, deduplicate=self.deduplicate)
+        return config if config.decontaminate or config.deduplicate else None
 
     def ratio_of(self, arm: Arm) -> float:
         """Diverse rows for each task row of ``arm``."""

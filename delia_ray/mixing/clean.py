@@ -1,5 +1,6 @@
-"""The stage ``clean``: the pool without what the finished models will be scored on."""
+"""The stage ``clean``: the pool without repeats, and without what the finished models will be scored on."""
 
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,31 +11,36 @@ import pyarrow.parquet as pq
 import ray.data
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.mixing.config import Decontaminate
-from delia_ray.mixing.overlap import EvaluationIndex
+from delia_ray.mixing.config import CleanConfig, Deduplicate
+from delia_ray.mixing.duplicates import Duplicates, find_duplicates
+from delia_ray.mixing.overlap import OverlapIndex
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, REJECT_SCHEMA
 from delia_ray.runtime import Connect
 from delia_ray.tasks.formatted import ordinary_prompts
 
-STAGE = "clean/1"
+STAGE = "clean/2"
 _ALL_PROMPTS = 10**6
+_Shape = Callable[[pa.Table], pa.Table]
 
 
-def clean(config: Decontaminate, diverse: Artifact, task: Artifact, connect: Connect, out: Path, provenance: Provenance) -> Artifact:
-    """The exchanges of ``diverse`` that overlap with no dev or test item and no everyday prompt; the others go to ``rejects``.
+def clean(config: CleanConfig, diverse: Artifact, task: Artifact, connect: Connect, out: Path, provenance: Provenance) -> Artifact:
+    """The exchanges of ``diverse`` that overlap with no text of the task and repeat no other; the rest goes to ``rejects``.
 
-    An item counts without its instruction, which hundreds of rows may share.
+    What overlaps with the task goes first, so that no row is left out for the sake of one that is not kept. An item of the
+    task counts without its instruction, which hundreds of rows may share. ``clusters.json`` has the number of clusters of
+    each size.
     """
 
     def write(workspace: Workspace) -> Counts:
         connect()
-        index = ray.put(EvaluationIndex(evaluation_texts(task), config))
         marked = workspace.inflight / "marked"
         rows = ray.data.read_parquet(str(diverse.data / "kept"))
-        rows.map_batches(partial(_marked, index), batch_format="pyarrow").write_parquet(str(marked), mode=ray.data.SaveMode.OVERWRITE)
-        kept = _write(marked, _kept, EXCHANGE_SCHEMA, workspace.data / "kept")
-        removed = _write(marked, _removed, REJECT_SCHEMA, workspace.data / "rejects")
-        return {"rows": kept, "rejected": removed}
+        known = ray.put(_indexes(config, task))
+        rows.map_batches(partial(_marked, known), batch_format="pyarrow").write_parquet(str(marked), mode=ray.data.SaveMode.OVERWRITE)
+        found = _repeats(marked, config.deduplicate, workspace) if config.deduplicate else None
+        kept = _write(marked, partial(_kept, found), EXCHANGE_SCHEMA, workspace.data / "kept")
+        removed = _write(marked, partial(_removed, found), REJECT_SCHEMA, workspace.data / "rejects")
+        return {"rows": kept, "rejected": removed, "repeats": found.rows if found else 0}
 
     inputs = {"diverse": diverse, "task": task}
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
@@ -43,33 +49,69 @@ def clean(config: Decontaminate, diverse: Artifact, task: Artifact, connect: Con
 def evaluation_texts(task: Artifact) -> Iterator[tuple[str, str]]:
     """Name and text of everything that models are scored on."""
     for split in ("dev", "test"):
-        for item in pq.read_table(task.data / f"{split}.parquet").to_pylist():
-            asked = item["messages"][-2]["content"]
-            yield item["example_id"], asked.replace(item["instruction"], " ") if item["instruction"] else asked
+        yield from task_texts(task, split)
         for prompt in ordinary_prompts(_ALL_PROMPTS, split):
             yield prompt.prompt_id, prompt.messages[-1]["content"]
 
 
-def _marked(index: "ray.ObjectRef[EvaluationIndex]", rows: pa.Table) -> pa.Table:
-    known = ray.get(index)
+def task_texts(task: Artifact, split: str) -> Iterator[tuple[str, str]]:
+    """Name of each item and what it asks, without its instruction."""
+    for item in pq.read_table(task.data / f"{split}.parquet").to_pylist():
+        asked = item["messages"][-2]["content"]
+        yield item["example_id"], asked.replace(item["instruction"], " ") if item["instruction"] else asked
+
+
+def _indexes(config: CleanConfig, task: Artifact) -> list[OverlapIndex]:
+    scored, repeated = config.decontaminate, config.deduplicate
+    indexes: list[OverlapIndex] = []
+    if scored:
+        indexes.append(OverlapIndex(evaluation_texts(task), similarity=scored.similarity, ngram_words=scored.ngram_words))
+    if repeated:
+        indexes.append(OverlapIndex(task_texts(task, "train"), similarity=repeated.similarity))
+    return indexes
+
+
+def _marked(indexes: "ray.ObjectRef[list[OverlapIndex]]", rows: pa.Table) -> pa.Table:
+    known = ray.get(indexes)
     pairs = zip(rows["query"].to_pylist(), rows["answer"].to_pylist(), strict=True)
-    reasons = [known.overlap(query) or known.overlap(answer) or "" for query, answer in pairs]
+    reasons = [next((found for text in pair for index in known if (found := index.overlap(text))), "") for pair in pairs]
     return rows.append_column("reason", pa.array(reasons, pa.string()))
 
 
-def _kept(rows: pa.Table) -> pa.Table:
-    return rows.filter(pc.field("reason") == "").select(EXCHANGE_SCHEMA.names).cast(EXCHANGE_SCHEMA)
+def _repeats(marked: Path, config: Deduplicate, workspace: Workspace) -> Duplicates:
+    rows = ray.data.read_parquet(str(marked)).map_batches(_as_texts, batch_format="pyarrow")
+    found = find_duplicates(rows, config, workspace.inflight / "sketches")
+    (workspace.data / "clusters.json").write_text(json.dumps(found.sizes, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
-def _removed(rows: pa.Table) -> pa.Table:
+def _as_texts(rows: pa.Table) -> pa.Table:
+    rows = rows.filter(pc.field("reason") == "")
+    texts = [f"{query}\n{answer}" for query, answer in zip(rows["query"].to_pylist(), rows["answer"].to_pylist(), strict=True)]
+    return pa.table({"row_id": rows["exchange_id"], "text": pa.array(texts, pa.string())})
+
+
+def _judged(found: Duplicates | None, rows: pa.Table) -> pa.Table:
+    if found is None:
+        return rows
+    repeats = found.reasons(rows["exchange_id"].to_pylist())
+    reasons = [overlap or repeat for overlap, repeat in zip(rows["reason"].to_pylist(), repeats, strict=True)]
+    return rows.set_column(rows.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
+
+
+def _kept(found: Duplicates | None, rows: pa.Table) -> pa.Table:
+    return _judged(found, rows).filter(pc.field("reason") == "").select(EXCHANGE_SCHEMA.names).cast(EXCHANGE_SCHEMA)
+
+
+def _removed(found: Duplicates | None, rows: pa.Table) -> pa.Table:
     rejects = [
         {"row_id": row["exchange_id"], "step": "clean", "reason": row["reason"], "text": f"{row['query']}\n{row['answer']}"}
-        for row in rows.filter(pc.field("reason") != "").to_pylist()
+        for row in _judged(found, rows).filter(pc.field("reason") != "").to_pylist()
     ]
     return pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)
 
 
-def _write(marked: Path, shape: Callable[[pa.Table], pa.Table], schema: pa.Schema, out: Path) -> int:
+def _write(marked: Path, shape: _Shape, schema: pa.Schema, out: Path) -> int:
     ray.data.read_parquet(str(marked)).map_batches(shape, batch_format="pyarrow").write_parquet(str(out))
     files = list(out.glob("*.parquet"))
     if not files:  # Ray Data writes no file where there is no row

@@ -19,3 +19,17 @@ class Decontaminate(Config):
     """Words in a row that a query or an answer may not share with one."""
     similarity: float = Field(default=0.8, gt=0, le=1)
     """Jaccard similarity of runs of three words, from which on a query or an answer is a near-duplicate of one."""
+
+
+class Deduplicate(Config):
+    """When diverse rows say the same; all but one of them are left out and listed, and what a task's training row says already."""
+
+    similarity: float = Field(default=0.8, ge=0.3, le=1)
+    """Jaccard similarity of runs of three words of query and answer together, from which on rows are near-duplicates."""
+
+
+class CleanConfig(Config):
+    """What the pool is cleared of; null leaves it in."""
+
+    decontaminate: Decontaminate | None = Decontaminate()
+    deduplicate: Deduplicate | None = Deduplicate()

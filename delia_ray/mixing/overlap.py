@@ -1,28 +1,28 @@
-"""What a text has in common with what a model will be scored on."""
+"""What a text has in common with texts of the task."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from delia_ray.mixing.config import Decontaminate
 from delia_ray.words import ngrams, words_of
 
 _SHINGLE_WORDS = 3
 Gram = tuple[str, ...]
 
 
-class EvaluationIndex:
-    """Finds the evaluation texts that a text overlaps with, by name."""
+class OverlapIndex:
+    """Finds the known texts that a text overlaps with, by name."""
 
-    def __init__(self, texts: Iterable[tuple[str, str]], config: Decontaminate):
-        """``texts`` are pairs of a name and what is shown to the model under it."""
-        self._config = config
+    def __init__(self, texts: Iterable[tuple[str, str]], *, similarity: float, ngram_words: int | None = None):
+        """``texts`` are pairs of a name and what is shown to the model under it; without ``ngram_words`` no run of words counts."""
+        self._similarity = similarity
+        self._ngram_words = ngram_words
         self._grams: dict[Gram, str] = {}
         self._names: list[str] = []
         self._sizes: list[int] = []
         self._places: defaultdict[Gram, list[int]] = defaultdict(list)
         for name, text in texts:
             words = words_of(text)
-            for gram in ngrams(words, config.ngram_words):
+            for gram in self._runs(words):
                 self._grams.setdefault(gram, name)
             shingles = _shingles(words)
             for shingle in shingles:
@@ -31,22 +31,25 @@ class EvaluationIndex:
             self._sizes.append(len(shingles))
 
     def overlap(self, text: str) -> str | None:
-        """How ``text`` overlaps with an evaluation text, or None.
+        """How ``text`` overlaps with a known one, or None.
 
         Either they share ``ngram_words`` words in a row (Brown et al., arXiv 2005.14165, appendix C), or the Jaccard
         similarity of their runs of three words reaches ``similarity`` (Broder 1997, "resemblance").
         """
         words = words_of(text)
-        for gram in ngrams(words, self._config.ngram_words):
+        for gram in self._runs(words):
             if gram in self._grams:
-                return f"{self._config.ngram_words} words in a row of {self._grams[gram]}"
+                return f"{self._ngram_words} words in a row of {self._grams[gram]}"
         shingles = _shingles(words)
         shared = Counter(place for shingle in shingles for place in self._places.get(shingle, ()))
         for place, count in shared.items():
             similarity = count / (len(shingles) + self._sizes[place] - count)
-            if similarity >= self._config.similarity:
+            if similarity >= self._similarity:
                 return f"near-duplicate of {self._names[place]} ({similarity:.2f})"
         return None
+
+    def _runs(self, words: list[str]) -> Iterable[Gram]:
+        return ngrams(words, self._ngram_words) if self._ngram_words else ()
 
 
 def _shingles(words: list[str]) -> set[Gram]:

@@ -1,5 +1,6 @@
 """The stage ``mixed``: task rows and diverse rows in one order that no cluster can change."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,23 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
         wanted = int(config.ratio * task_rows)
         check_pool_size(wanted, int(diverse.manifest.counts["rows"]) if diverse else 0, config.ratio)
         connect()
-        task = ray.data.read_parquet(str(rewritten.data / "train.parquet"))
-        rows = _ordered(task, config.seed)
+        parts = [ray.data.read_parquet(str(rewritten.data / "train.parquet"))]
         if wanted:
             assert diverse is not None
-            rows = rows.union(_ordered(_drawn(diverse, wanted, config.seed), config.seed))
-        rows.sort("order_key", boundaries=_boundaries(int(task_rows) + wanted)).write_parquet(str(workspace.data))
+            parts.append(_drawn(diverse, wanted, config.seed))
+        shuffle(parts, int(task_rows) + wanted, config.seed).write_parquet(str(workspace.data))
         written = sum(pq.read_metadata(file).num_rows for file in workspace.data.glob("*.parquet"))
         assert written == task_rows + wanted, f"{written} rows written of {task_rows} + {wanted}"
         return {"rows": written, "task": int(task_rows), "diverse": wanted, "effective_ratio": wanted / task_rows}
 
     inputs = {"rewritten": rewritten, **({"diverse": diverse} if diverse and config.ratio else {})}
     return build_once(out, stage=STAGE, kind=MIXED_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
+
+
+def shuffle(parts: Sequence[ray.data.Dataset], rows: int, seed: int) -> ray.data.Dataset:
+    """The examples of all ``parts``, ``rows`` in all, in the order of their keyed hashes."""
+    first, *others = (_ordered(part, seed) for part in parts)
+    return first.union(*others).sort("order_key", boundaries=_boundaries(rows))
 
 
 def _boundaries(rows: int) -> list[int | float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import ray
 import ray.data
 
 from delia_ray.artifacts import Adopted, Counts, Provenance, Workspace
@@ -69,4 +70,5 @@ def generate_rows(
     store = DrawStore(site.draws / source(config, site.model))
     generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
     rows, effort = draw_and_judge(draws, judge, generation, site.line, _UNITS[step], workspace.inflight)
-    return {**set_aside(rows, workspace.data, step, schema, keep), **effort}
+    counts = ray.get(ray.remote(set_aside).remote(rows, workspace.data, step, schema, keep))
+    return {**counts, **effort}

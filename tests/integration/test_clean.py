@@ -1,5 +1,6 @@
-"""The pool is cleared of what the models will be scored on."""
+"""The pool is cleared of repeats and of what the models will be scored on."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,8 +9,8 @@ import pytest
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.mixing.clean import clean, evaluation_texts
-from delia_ray.mixing.config import Decontaminate
+from delia_ray.mixing.clean import clean, evaluation_texts, task_texts
+from delia_ray.mixing.config import CleanConfig, Decontaminate
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.stage import prepare_task
@@ -22,14 +23,15 @@ class Given(Config):
     rows: int
 
 
-def pool(out: Path, queries: list[str]) -> Artifact:
+def pool(out: Path, queries: list[str], files: int = 1) -> Artifact:
     def write(workspace: Workspace) -> Counts:
         rows = [
             {"exchange_id": f"row-{n}", "topic": "t", "query": query, "answer": "So.", "prompt_tokens": 1, "answer_tokens": 1}
             for n, query in enumerate(queries)
         ]
         (workspace.data / "kept").mkdir()
-        pq.write_table(pa.Table.from_pylist(rows, schema=EXCHANGE_SCHEMA), workspace.data / "kept" / "0.parquet")
+        for file in range(files):
+            pq.write_table(pa.Table.from_pylist(rows[file::files], schema=EXCHANGE_SCHEMA), workspace.data / "kept" / f"{file}.parquet")
         return {"rows": len(rows)}
 
     return build_once(
@@ -43,8 +45,8 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
     items = pq.read_table(task.data / "test.parquet").to_pylist()
     everyday = next(name for name in known if name not in {item["example_id"] for item in items})
     queries = ["How do bees find their way home?", known[items[0]["example_id"]], known[everyday]]
-    found = clean(Decontaminate(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
-    assert found.manifest.counts == {"rows": 1, "rejected": 2}
+    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
+    assert found.manifest.counts == {"rows": 1, "rejected": 2, "repeats": 0}
     assert pq.read_table(found.data / "kept")["query"].to_pylist() == queries[:1]
     rejects = {row["row_id"]: row["reason"] for row in pq.read_table(found.data / "rejects").to_pylist()}
     assert items[0]["example_id"] in rejects["row-1"] and everyday in rejects["row-2"]
@@ -53,6 +55,37 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
 def test_a_clean_pool_stays_whole(tmp_path: Path) -> None:
     task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
     queries = [f"What can one build out of {n} bricks and a rope?" for n in range(30)]
-    found = clean(Decontaminate(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
-    assert found.manifest.counts == {"rows": 30, "rejected": 0}
+    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
+    assert found.manifest.counts == {"rows": 30, "rejected": 0, "repeats": 0}
     assert pq.read_table(found.data / "rejects").num_rows == 0
+
+
+def test_of_near_duplicates_one_stays_whichever_files_they_are_in(tmp_path: Path) -> None:
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
+    topics = ["rivers", "salt", "glass", "bread", "wool", "clocks"]
+    plain = [
+        f"Who first wrote about {topic} in {place}, and what did people there believe about it before?"
+        for topic in topics
+        for place in ("Peru", "Mali")
+    ]
+    queries = [*plain, *(text.upper() for text in plain[:3]), *(f"{text} Please." for text in plain[:2])]
+    found = {
+        files: clean(CleanConfig(), pool(tmp_path / f"pool-{files}", queries, files), task, lambda: None, tmp_path / f"{files}", PROVENANCE)
+        for files in (1, 5)
+    }
+    assert found[1].manifest.counts == {"rows": len(plain), "rejected": 5, "repeats": 5}
+    assert json.loads((found[1].data / "clusters.json").read_text()) == {"2": 1, "3": 2}
+    one, five = (sorted(pq.read_table(each.data / "rejects").to_pylist(), key=lambda row: row["row_id"]) for each in found.values())
+    assert one == five
+    kept = set(pq.read_table(found[1].data / "kept")["exchange_id"].to_pylist())
+    assert all(row["reason"].removeprefix("near-duplicate of ") in kept for row in one)
+
+
+def test_a_row_like_one_of_the_tasks_training_rows_is_left_out_unless_both_are_switched_off(tmp_path: Path) -> None:
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
+    name, text = next(task_texts(task, "train"))
+    given = pool(tmp_path / "pool", [text, "How do bees find their way home?"])
+    found = clean(CleanConfig(decontaminate=None), given, task, lambda: None, tmp_path / "clean", PROVENANCE)
+    assert name in pq.read_table(found.data / "rejects")["reason"][0].as_py()
+    loose = CleanConfig(decontaminate=Decontaminate(), deduplicate=None)
+    assert clean(loose, given, task, lambda: None, tmp_path / "loose", PROVENANCE).manifest.counts["rows"] == 2

@@ -1,11 +1,11 @@
 import pytest
 
-from delia_ray.mixing.config import Decontaminate
-from delia_ray.mixing.overlap import EvaluationIndex
+from delia_ray.mixing.overlap import OverlapIndex
 
 LONG = "The quick brown fox jumps over the lazy dog while seven wise owls look on from above"
 SHORT = "What is the capital city of Iceland?"
-INDEX = EvaluationIndex([("test-1", LONG), ("everyday-2", SHORT), ("everyday-3", "Why?")], Decontaminate())
+TEXTS = [("test-1", LONG), ("everyday-2", SHORT), ("everyday-3", "Why?")]
+INDEX = OverlapIndex(TEXTS, similarity=0.8, ngram_words=13)
 
 
 @pytest.mark.parametrize(
@@ -26,5 +26,9 @@ def test_overlap(text: str, found: str | None):
 
 
 def test_looser_settings_find_more():
-    loose = EvaluationIndex([("test-1", LONG)], Decontaminate(ngram_words=4))
+    loose = OverlapIndex([("test-1", LONG)], similarity=0.8, ngram_words=4)
     assert loose.overlap("A quick brown fox jumps high.") == "4 words in a row of test-1"
+
+
+def test_without_a_number_of_words_only_near_duplicates_count():
+    assert OverlapIndex(TEXTS, similarity=0.8).overlap(f"He wrote: {LONG}... And then he slept, and dreamt of owls.") is None

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delia_ray.synthesis.sorting import set_aside
+
+IDS = ["0a", "magpie-00000001", "magpie-00000002", "magpie-00000010", "q", "row"]
+SCHEMA = pa.schema([("row_id", pa.string()), ("text", pa.string())])
+
+
+def rows(*given: tuple[int, str, str]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{"row_id": IDS[n], "text": text, "reason": reason, "prompt_tokens": 2, "answer_tokens": 3} for n, text, reason in given]
+    )
+
+
+def test_each_row_goes_one_way_once_and_of_equal_texts_the_smallest_id_stays(tmp_path: Path):
+    judged, out = tmp_path / "judged", tmp_path / "out"
+    judged.mkdir(), out.mkdir()
+    pq.write_table(rows((4, "Bees dance.", ""), (0, "bees dance.", "loop"), (5, "Wool.", ""), (3, "Salt.", "")), judged / "0.parquet")
+    pq.write_table(rows((4, "Bees dance.", ""), (2, "BEES  dance.", ""), (1, "wool.", ""), (3, "Salt.", "")), judged / "1.parquet")
+    counts = set_aside(judged, out, "answer", SCHEMA, lambda row: {name: row[name] for name in SCHEMA.names})
+    assert counts == {"rows": 3, "rejected": 3, "prompt_tokens": 12, "answer_tokens": 18}
+    assert set(pq.read_table(out / "kept")["row_id"].to_pylist()) == {IDS[1], IDS[2], IDS[3]}
+    reasons = {row["row_id"]: row["reason"] for row in pq.read_table(out / "rejects").to_pylist()}
+    assert reasons == {IDS[0]: "loop", IDS[4]: "duplicate", IDS[5]: "duplicate"}
+
+
+def test_no_row_at_all_is_no_error(tmp_path: Path):
+    judged, out = tmp_path / "judged", tmp_path / "out"
+    judged.mkdir(), out.mkdir()
+    pq.write_table(rows((0, "", "empty")).slice(0, 0), judged / "0.parquet")
+    assert set_aside(judged, out, "query", SCHEMA, dict)["rows"] == 0
