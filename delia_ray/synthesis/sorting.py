@@ -14,8 +14,8 @@ from delia_ray.records import REJECT_SCHEMA, row_id
 def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
     """Stream the rows of ``judged`` into ``out/kept`` (as ``keep`` shapes them) and ``out/rejects``.
 
-    Of rows with the same text, the one with the smallest id is kept; of one row that stands there twice, the first. Only ids
-    and text hashes are held in memory.
+    Of rows with the same text in the same ``scope``, the one with the smallest id is kept; of one row that stands there twice,
+    the first. Only ids and text hashes are held in memory.
 
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
@@ -49,12 +49,12 @@ def _repeats(judged: Path) -> set[str]:
     seen: set[str] = set()
     first: dict[str, str] = {}
     repeats: set[str] = set()
-    for rows in _batches(judged, ["row_id", "text", "reason"]):
+    for rows in _batches(judged, ["row_id", "text", "reason", "scope"]):
         for row in rows:
             if row["reason"] or row["row_id"] in seen:
                 continue
             seen.add(row["row_id"])
-            key = row_id(" ".join(row["text"].casefold().split()))
+            key = row_id(row["scope"], " ".join(row["text"].casefold().split()))
             winner = min(first.get(key, row["row_id"]), row["row_id"])
             if key in first:
                 repeats.add(max(first[key], row["row_id"]))
