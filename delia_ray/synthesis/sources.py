@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Protocol
 
 from delia_ray.artifacts import Adopted, Counts, Input, Workspace
@@ -45,7 +44,10 @@ class QuerySource(Protocol):
 class MagpieSource:
     config: SynthesizeConfig
     magpie: MagpieQueries
-    inputs: Mapping[str, Input] = MappingProxyType({})
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        return {}
 
     def check(self, control: tuple[str, ...]) -> None:
         pass
