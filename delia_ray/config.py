@@ -69,7 +69,7 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
             lines += describe(model, f"{prefix}{name}.")
         if not nested:
             default = "required" if field.is_required() else repr(field.default)
-            lines.append(f"  {prefix}{name}  ({default})  {' '.join((field.description or '').split())}".rstrip())
+            lines.append(f"  {prefix}{field.alias or name}  ({default})  {' '.join((field.description or '').split())}".rstrip())
     return list(dict.fromkeys(lines))
 
 

@@ -13,12 +13,13 @@ from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.mixing.config import CleanConfig, Decontaminate, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
-from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import SynthesizeConfig
+from delia_ray.synthesis.quotas import with_rows
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.training.config import FinetuneConfig
 
 OVERSAMPLE = 2.0
-"""Magpie queries for each diverse row that is needed: some are refused, and some of their answers."""
+"""Queries for each diverse row that is needed: some are refused, and some of their answers."""
 
 
 class Run(Config):
@@ -108,9 +109,6 @@ class Settings(Config):
         return self.finetune.max_row_tokens + max(self.score.max_tokens, self.score.ordinary_tokens)
 
     def synthesize_for(self, rows: int) -> SynthesizeConfig:
-        """``synthesize`` with enough Magpie queries for ``rows`` diverse rows, where their number is left open."""
-        queries = self.synthesize.queries
-        if not isinstance(queries, MagpieQueries) or queries.rows is not None:
-            return self.synthesize
-        drawn = queries.model_copy(update={"rows": math.ceil(OVERSAMPLE * rows)})
-        return self.synthesize.model_copy(update={"queries": drawn})
+        """``synthesize`` with enough queries for ``rows`` diverse rows, where their number is left open."""
+        wanted = math.ceil(OVERSAMPLE * rows / self.synthesize.draws_per_query)
+        return self.synthesize.model_copy(update={"queries": with_rows(self.synthesize.queries, wanted)})

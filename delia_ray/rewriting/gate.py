@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rapidfuzz import process
-from rapidfuzz.distance import Indel
+from delia_ray.rouge import nearest, rouge_words
 
 SHAPE_WORDS = ("JSON", "YAML", "XML", "dict", "dictionary", "key", "field", "brace", "bracket", "schema", "attribute", "{", "}")
 """Words that describe the shape of an answer. A task adds its own key names and labels."""
@@ -72,25 +71,10 @@ class Gate:
         return Refused(wording, "leak", f"it says {leak[0]!r}") if leak else None
 
     def _refuse_beside_others(self, wording: str, words: tuple[str, ...]) -> Refused | None:
-        # Compared here and not by rapidfuzz's own cut-off, which rounds: it misses scores equal to the bound.
-        for _, similarity, index in process.extract(words, self._words, scorer=Indel.normalized_similarity, limit=1):
-            if similarity >= self._max_similarity:
-                return Refused(wording, "similarity", f"ROUGE-L {similarity:.2f} with {self._wordings[index]!r}")
+        similarity, index = nearest(words, self._words)
+        if similarity >= self._max_similarity:
+            return Refused(wording, "similarity", f"ROUGE-L {similarity:.2f} with {self._wordings[index]!r}")
         return None
-
-
-def rouge_words(text: str) -> tuple[str, ...]:
-    """The lower-cased runs of letters, digits and underscores of ``text``: what ROUGE-L compares."""
-    return tuple(re.findall(r"\w+", text.lower()))
-
-
-def rouge_l(first: str, second: str) -> float:
-    """ROUGE-L F1 of two texts, 0..1: ``2 LCS / (m + n)`` over words, with LCS their longest common subsequence.
-
-    This equals the normalised Indel similarity of the two word lists. Source: Lin, "ROUGE: A Package for Automatic
-    Evaluation of Summaries" (2004), section 3, with equal weight on precision and recall.
-    """
-    return Indel.normalized_similarity(rouge_words(first), rouge_words(second))
 
 
 def _whole_word(word: str) -> str:

@@ -1,7 +1,7 @@
 """The stage ``diverse``: the model's own answers to the queries."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from delia_ray.models import load_tokenizer
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.diversity import describe
-from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, new_draw
+from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_answer
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
 from delia_ray.synthesis.site import Site, generate_rows, judged, source, tokenizer_of
+from delia_ray.synthesis.sorting import set_aside
+from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
 
 STAGE = "diverse/1"
 
@@ -31,11 +33,13 @@ class DiverseRequest(Config):
     mode: str
     answers: Sampling
     system_prompt: str | None
+    structured: Structure | None
+    draws_per_query: int
     seed: int
 
 
 def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -> Artifact:
-    """The model's own answer to every query.
+    """The model's own answers to every query; in mode ``foreign``, the answers that came with them.
 
     Raises:
         UserError: no query is left to answer, the engine fails too often, or the cluster cannot hold the engines.
@@ -45,15 +49,19 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
             f"synthesize.queries: none of {queries.manifest.counts['rejected']:g} queries can be used; "
             f"{queries.data / 'rejects'} has the reasons, give others or raise synthesize.queries.rows"
         )
-    request = DiverseRequest(
-        engine=config.engine, mode=config.mode, answers=config.answers, system_prompt=config.system_prompt, seed=config.seed
-    )
+    request = DiverseRequest.model_validate({name: getattr(config, name) for name in DiverseRequest.model_fields})
 
     def write(workspace: Workspace) -> Counts:
         site.connect()
-        draws = ray.data.read_parquet(str(queries.data / "kept")).map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
-        judge = partial(judged, refuse_answer, control_tokens(load_tokenizer(site.model.path)))
-        counts = generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
+        asked = ray.data.read_parquet(str(queries.data / "kept"))
+        judge = partial(_judged, config.structured, control_tokens(load_tokenizer(site.model.path)))
+        if config.mode == "foreign":
+            given = asked.map_batches(partial(_given, config, site.model, judge), batch_format="pyarrow")
+            given.write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
+            counts: Counts = set_aside(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
+        else:
+            draws = asked.map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
+            counts = generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
         if counts["rows"]:
             found = describe(workspace.data / "kept")
             (workspace.data / "diversity.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -65,13 +73,43 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
 
 def _draws(config: SynthesizeConfig, model: Adopted, queries: pa.Table) -> pa.Table:
     tokenizer = tokenizer_of(model.path)
+    form = {} if config.structured is None else {"structured_outputs": structured_outputs(config.structured)}
     draws: list[Draw] = []
     for query in queries.to_pylist():
-        sampling = {**config.answers.model_dump(), "seed": keyed_int(config.seed, "answer", query["query_id"]) % 2**31}
         prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
-        row = new_draw(source(config, model), query["query_id"], prompt, sampling, topic=query["topic"], query=query["query"])
-        draws.append(row)
+        for row_id in answer_ids(query["query_id"], config.draws_per_query):
+            sampling = {**config.sampling.model_dump(), **form, "seed": keyed_int(config.seed, "answer", row_id) % 2**31}
+            draws.append(new_draw(source(config, model), row_id, prompt, sampling, topic=query["topic"], query=query["query"]))
     return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
+
+
+def answer_ids(query_id: str, draws: int) -> list[str]:
+    """The ids of a query's answers; the first is the query's own, however many there are."""
+    return [query_id, *(f"{query_id}.{number}" for number in range(1, draws))]
+
+
+def _judged(form: Structure | None, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
+    """As ``judged``. An answer that had to have a form is refused without it, and many queries may have the same one."""
+    row = judged(refuse_answer, control, drawn)
+    if form is None:
+        return row
+    return {**row, "reason": row["reason"] or ("" if has_form(form, row["text"]) else "out of form"), "scope": row["query"]}
+
+
+def _given(config: SynthesizeConfig, model: Adopted, judge: Callable[[Drawn], dict[str, Any]], queries: pa.Table) -> pa.Table:
+    """Judged rows whose texts are the references, in the shape of drawn ones."""
+    tokenizer = tokenizer_of(model.path)
+    rows: list[dict[str, Any]] = []
+    for query in queries.to_pylist():
+        text = (query["reference"] or "").strip()
+        prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
+        lengths = [len(tokenizer(each, add_special_tokens=False)["input_ids"]) for each in (prompt, text)]
+        row = judge(
+            {"key": 0, "row_id": query["query_id"], "text": text, "finished": True, "prompt_tokens": lengths[0],
+             "answer_tokens": lengths[1], "topic": query["topic"], "query": query["query"], "error": ""}
+        )  # fmt: skip
+        rows.append(row if text else {**row, "reason": "no reference"})
+    return pa.Table.from_pylist(rows, schema=JUDGED_SCHEMA)
 
 
 def _exchange(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,25 @@
 """The stage ``queries``: what the model will be asked."""
 
 from pathlib import Path
+from typing import assert_never
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Workspace, build_once
+from delia_ray.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.fingerprint import hash_file
-from delia_ray.models import load_tokenizer
-from delia_ray.records import QUERY_KIND, QUERY_SCHEMA, REJECT_SCHEMA
-from delia_ray.synthesis.config import FileQueries, GenerationEngine, MagpieQueries, SynthesizeConfig
-from delia_ray.synthesis.magpie import draw_queries
-from delia_ray.synthesis.prompts import control_tokens
-from delia_ray.synthesis.queries import file_queries
+from delia_ray.records import QUERY_KIND
+from delia_ray.synthesis.blend import BlendSource, Part
+from delia_ray.synthesis.config import (
+    BlendQueries,
+    FileQueries,
+    GenerationEngine,
+    HubQueries,
+    MagpieQueries,
+    Queries,
+    SelfInstructQueries,
+    SynthesizeConfig,
+)
 from delia_ray.synthesis.site import Site
+from delia_ray.synthesis.sources import MagpieSource, QuerySource, RowsSource, SelfInstructSource
+from delia_ray.synthesis.user_files import hub_rows, local_rows
 
 STAGE = "queries/1"
 
@@ -23,7 +28,7 @@ class QueriesRequest(Config):
     """What makes one set of queries different from another."""
 
     engine: GenerationEngine
-    queries: MagpieQueries | FileQueries
+    queries: Queries
     seed: int
 
 
@@ -31,32 +36,53 @@ def check_queries(config: SynthesizeConfig, control_tokens: tuple[str, ...]) -> 
     """Refuse, before anything is built, what ``ask`` would refuse.
 
     Raises:
-        UserError: the user's file of queries is not usable.
+        UserError: the user's queries are not there or not usable.
     """
-    if isinstance(config.queries, FileQueries):
-        file_queries(config.queries.path, control_tokens, config.error_budget)
+    find_source(config, config.queries).check(control_tokens)
 
 
 def ask(config: SynthesizeConfig, site: Site, out: Path) -> Artifact:
-    """Diverse queries: written by the model itself, or taken from the user's file.
+    """Diverse queries: written by the model itself, taken from the user's rows, or both.
 
     Raises:
-        UserError: the file is not usable, or the cluster cannot hold the engines.
+        UserError: the user's rows are not usable, a source is too small, or the cluster cannot hold the engines.
     """
+    source = find_source(config, config.queries)
     request = QueriesRequest(engine=config.engine, queries=config.queries, seed=config.seed)
+    inputs: dict[str, Input] = {"model": site.model, **source.inputs}
 
     def write(workspace: Workspace) -> Counts:
-        match config.queries:
-            case FileQueries(path=path):
-                found, refused = file_queries(path, control_tokens(load_tokenizer(site.model.path)), config.error_budget)
-                for name, rows, schema in (("kept", found, QUERY_SCHEMA), ("rejects", refused, REJECT_SCHEMA)):
-                    (workspace.data / name).mkdir()
-                    pq.write_table(pa.Table.from_pylist(rows, schema=schema), workspace.data / name / "0.parquet")
-                return {"rows": len(found), "rejected": len(refused)}
-            case MagpieQueries() as magpie:
-                return draw_queries(config, magpie, site, workspace)
+        return source.gather(site, workspace)
 
-    inputs: dict[str, Input] = {"model": site.model}
-    if isinstance(config.queries, FileQueries):
-        inputs["file"] = Adopted(config.queries.path, hash_file(config.queries.path))
     return build_once(out, stage=STAGE, kind=QUERY_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
+
+
+def find_source(config: SynthesizeConfig, queries: Queries, key: str = "synthesize.queries") -> QuerySource:
+    """The source that ``queries`` asks for; files are hashed and data sets of the hub are downloaded.
+
+    Args:
+        key: the setting that holds ``queries``.
+
+    Raises:
+        UserError: a file or data set is not there.
+    """
+    match queries:
+        case MagpieQueries():
+            return MagpieSource(config, queries)
+        case FileQueries():
+            return RowsSource("file", *local_rows(queries.path, queries.columns, f"{key}.path"), config.error_budget)
+        case HubQueries():
+            return RowsSource("dataset", *hub_rows(queries, key), config.error_budget)
+        case SelfInstructQueries():
+            if queries.seeds is None:
+                return SelfInstructSource(config, queries, None, {})
+            rows, found = local_rows(queries.seeds, queries.columns, f"{key}.seeds")
+            return SelfInstructSource(config, queries, rows, {"seeds": found})
+        case BlendQueries():
+            parts = [
+                Part(part, f"{key}.sources[{index}]", find_source(config, part.source, f"{key}.sources[{index}]"))
+                for index, part in enumerate(queries.sources)
+            ]
+            return BlendSource(queries, parts, config.seed)
+        case _:
+            assert_never(queries)

@@ -1,9 +1,12 @@
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.synthesis.structure import Structure
 
 
 class Sampling(Config):
@@ -36,15 +39,121 @@ class MagpieQueries(Config):
     """Longest query, in tokens."""
 
 
+class Columns(Config):
+    """What the columns of the user's rows are called."""
+
+    query: str = "query"
+    """What the model is asked; every row must have it."""
+    reference: str = "reference"
+    """A given answer, where there is one."""
+    topic: str = "topic"
+    """What the query is about, where that is known."""
+
+
 class FileQueries(Config):
-    """Queries from a JSONL or Parquet file with a column ``query`` and, if known, ``reference`` and ``topic``."""
+    """Queries from a file (JSONL, CSV, Parquet), a folder of such files, or one that ``datasets.save_to_disk`` wrote."""
 
     kind: Literal["file"]
     path: Path
-    """The file."""
+    """The file or folder."""
+    columns: Columns = Columns()
 
 
-Queries = Annotated[MagpieQueries | FileQueries, Field(discriminator="kind")]
+class HubQueries(Config):
+    """Queries from a data set of the Hugging Face hub. The key of a private one comes from ``HF_TOKEN``."""
+
+    kind: Literal["hub"]
+    name: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """``owner/name``."""
+    revision: str | None = None
+    """Branch, tag or commit. null: the default branch; what it pointed to is recorded."""
+    split: str = Field(default="train", min_length=1)
+    """The files whose path has this word; where no path names a split, all files are ``train``."""
+    files: str | None = None
+    """Glob of the files to take, for sets with several configurations. null: all files of rows."""
+    columns: Columns = Columns()
+
+
+class SelfInstructQueries(Config):
+    """Queries grown from seed tasks: the model continues a list of some of them (Self-Instruct, Wang et al., arXiv 2212.10560)."""
+
+    kind: Literal["self_instruct"]
+    seeds: Path | None = None
+    """File or folder of seed tasks. null: the built-in ones."""
+    columns: Columns = Columns()
+    """The columns of ``seeds``."""
+    rows: int | None = Field(default=None, ge=1)
+    """Queries to keep. null: twice what the mixture needs."""
+    max_rounds: int = Field(default=8, ge=1, le=20)
+    """Rounds after which it stops with what it has."""
+    first_prompts: int = Field(default=32, ge=1)
+    """Prompts of the first round; each later one has twice as many, since it has more tasks to show."""
+    seed_examples: int = Field(default=6, ge=1)
+    """Seeds shown in a prompt."""
+    grown_examples: int = Field(default=2, ge=0)
+    """Tasks of earlier rounds shown in a prompt; seeds stand in until there are some."""
+    new_tasks: int = Field(default=8, ge=1)
+    """Tasks asked for in a prompt."""
+    max_similarity: float = Field(default=0.7, gt=0, le=1)
+    """A task is kept while its ROUGE-L F1 with every seed and every kept task is below this."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Temperature of the tasks."""
+    top_k: int = Field(default=0, ge=0)
+    """Candidates of the tasks; 0 switches the limit off."""
+    max_tokens: int = Field(default=384, ge=1)
+    """Longest list, in tokens; a task that it cuts off is rejected."""
+
+
+Source = Annotated[MagpieQueries | FileQueries | HubQueries | SelfInstructQueries, Field(discriminator="kind")]
+
+
+class BlendPart(Config):
+    """One source of a blend. The fields of the source stand beside ``weight``: ``{weight: 2, kind: file, path: ...}``."""
+
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Its share of the rows, over the sum of the weights."""
+    label: str = Field(default="", pattern=r"^[\w.-]*$")
+    """Prefix of its rows' ids. Empty: the file's or the data set's name, or else the kind."""
+    source: Source
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "source" in given:
+            return given
+        fields = dict(cast(Mapping[str, Any], given))
+        own = {name: fields.pop(name) for name in ("weight", "label") if name in fields}
+        return {**own, "source": fields}
+
+    @property
+    def name(self) -> str:
+        """``label`` with its default filled in."""
+        match self.source:
+            case FileQueries(path=path):
+                return self.label or path.stem
+            case HubQueries(name=name):
+                return self.label or name.rpartition("/")[2]
+            case source:
+                return self.label or source.kind
+
+
+class BlendQueries(Config):
+    """Several sources, by weight. The rows of a smaller blend are among those of a larger one."""
+
+    kind: Literal["blend"]
+    sources: tuple[BlendPart, ...] = Field(min_length=1)
+    rows: int | None = Field(default=None, ge=1)
+    """Queries in all. null: twice what the mixture needs."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [part.name for part in self.sources]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UserError(f"sources: two are called {twice!r}; give one of them a `label`")
+        return self
+
+
+Queries = Annotated[MagpieQueries | FileQueries | HubQueries | SelfInstructQueries | BlendQueries, Field(discriminator="kind")]
 
 
 class VllmEngine(Config):
@@ -80,12 +189,30 @@ class SynthesizeConfig(Config):
 
     engine: GenerationEngine = VllmEngine()
     queries: Queries = MagpieQueries()
-    mode: Literal["direct", "reference"] = "direct"
-    """direct: answer the query alone. reference: where the query has a reference, show it first and ask again (METHOD 3.2)."""
+    mode: Literal["direct", "reference", "theory", "foreign"] = "direct"
+    """direct: answer the query alone. reference: where the query has a reference, show it first and ask again (METHOD 3.2).
+    theory: as direct, from the model's whole distribution (temperature 1, no nucleus, no top-k). foreign: the reference is the
+    answer, and nothing is drawn."""
     answers: Sampling = Sampling()
     system_prompt: str | None = "You are a helpful assistant. Answer in one or two short, complete sentences."
     """System turn while answering; it is not part of the training rows. null: the chat template's own."""
+    structured: Structure | None = None
+    """Form that every answer has: that of a JSON schema, of a regular expression, or one of several texts. null: any."""
+    draws_per_query: int = Field(default=1, ge=1)
+    """Answers to each query, each with a seed of its own."""
     seed: int = 0
     """Base seed; each row's own seed is a hash of this and its id."""
     error_budget: float = Field(default=0.2, ge=0, le=1)
     """Share of rows that the engine may fail on (a prompt that is too long, say) before the stage stops with the reasons."""
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> Self:
+        if self.draws_per_query > 1 and (self.mode == "foreign" or (self.mode != "theory" and not self.answers.temperature)):
+            why = "mode foreign draws nothing" if self.mode == "foreign" else "greedy answers are all alike"
+            raise UserError(f"draws_per_query: found {self.draws_per_query}, but {why}; set it to 1")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """How answers are drawn in this mode."""
+        return self.answers.model_copy(update={"temperature": 1.0, "top_p": 1.0, "top_k": 0}) if self.mode == "theory" else self.answers

@@ -57,6 +57,7 @@ DRAWN_SCHEMA = _schema(
     key=pa.int64(), row_id=pa.string(), text=pa.string(), finished=pa.bool_(), prompt_tokens=pa.int64(), answer_tokens=pa.int64(),
     topic=pa.string(), query=pa.string(), error=pa.string(),
 )  # fmt: skip
+JUDGED_SCHEMA = pa.schema([*DRAWN_SCHEMA, *_schema(reason=pa.string(), scope=pa.string())])
 
 
 def new_draw(model: str, row_id: str, prompt: str, sampling: Mapping[str, Any], *, topic: str, query: str = "") -> Draw:

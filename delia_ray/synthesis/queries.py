@@ -1,62 +1,96 @@
-"""Queries that the user brings."""
+"""Queries that the user brings, judged row by row. Only the ids of the rows are held."""
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from delia_ray.errors import UserError
+from delia_ray.readers import BadRow, parsed_rows
 from delia_ray.records import Query, Reject, row_id
+from delia_ray.synthesis.config import Columns
 from delia_ray.synthesis.filters import refuse_query
-from delia_ray.tasks.messages import BadRow, parsed_rows, unusable_text
+from delia_ray.synthesis.verdicts import Verdict
+from delia_ray.tasks.messages import unusable_text
 
 _MAX_CHARACTERS = 50_000
 """No context of a model holds a longer query."""
+_FIELDS = tuple(Columns.model_fields)
 
 
-def file_queries(file: Path, control_tokens: tuple[str, ...], error_budget: float) -> tuple[list[Query], list[Reject]]:
-    """The rows of a JSONL or Parquet file: ``query`` (required), ``reference`` and ``topic``; and the rows that cannot be used.
+@dataclass(frozen=True)
+class UserRows:
+    """Files of rows, and how to speak of them."""
+
+    key: str
+    """The setting that names them, such as ``synthesize.queries.path``."""
+    place: Path
+    """The file or folder."""
+    files: tuple[Path, ...]
+    columns: Columns
+
+
+@dataclass
+class _Tally:
+    total: int = 0
+    kept: int = 0
+    broken: int = 0
+    first_broken: str = ""
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    seen: set[str] = field(default_factory=set[str])
+    """Names of columns that occurred."""
+
+
+def judged_queries(rows: UserRows, control_tokens: tuple[str, ...], error_budget: float) -> Iterator[Verdict]:
+    """Each row of the files as a query, or as a reject where it cannot be used.
 
     Args:
         control_tokens: the chat template's own tokens, which text must not smuggle in.
         error_budget: share of rows that may be no rows at all.
 
     Raises:
-        UserError: the file is not usable, or more of its rows than the budget allows.
+        UserError: after the last row: the files are not usable, a column is nowhere, or more rows are broken than the budget allows.
     """
-    queries: dict[str, Query] = {}
-    rejects: list[Reject] = []
-    broken: list[str] = []
-    for where, row in parsed_rows(file, "synthesize.queries.path"):
-        spot = where.removeprefix(f"synthesize.queries.path: {file} ")
-        if problem := _problem(row):
-            broken.append(f"{spot}: {problem}")
-            rejects.append(_reject(spot, problem, row))
-        elif reason := next((why for text in _texts(row) if (why := _refused(text, control_tokens))), None):
-            rejects.append(_reject(spot, reason, row))
-        elif (query := _query(row))["query_id"] in queries:
-            rejects.append(_reject(spot, "duplicate", row))
-        else:
-            queries[query["query_id"]] = query
-    total = len(queries) + len(rejects)
-    if not total:
-        raise UserError(f"synthesize.queries.path: {file} is empty; give it at least one row with `query`")
-    if len(broken) > error_budget * total or not queries:
-        raise UserError(_too_many(file, broken, rejects, total, error_budget))
-    return list(queries.values()), rejects
+    tally, ids = _Tally(), set[str]()
+    for spot, raw in _spots(rows):
+        tally.total += 1
+        tally.seen.update(() if isinstance(raw, BadRow) else raw)
+        row = raw if isinstance(raw, BadRow) else {name: raw.get(getattr(rows.columns, name)) for name in _FIELDS}
+        problem = _problem(row, rows.columns)
+        reason = problem or next((why for text in _texts(row) if (why := _refused(text, control_tokens))), None)
+        if not reason and (query := _query(row))["query_id"] not in ids:
+            ids.add(query["query_id"])
+            tally.kept += 1
+            yield "kept", query
+            continue
+        if problem and not tally.broken:
+            tally.first_broken = f"{spot}: {problem}"
+        tally.broken += bool(problem)
+        tally.reasons[reason or "duplicate"] += 1
+        yield "rejects", _reject(spot, reason or "duplicate", raw)
+    _check(rows, tally, error_budget)
 
 
-def _problem(row: dict[str, Any] | BadRow) -> str | None:
+def _spots(rows: UserRows) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+    """Rows under names such as ``line 3``, or ``part.csv line 3`` where there are several files."""
+    for file in rows.files:
+        shown = "" if file == rows.place else f"{file.name} "
+        for where, row in parsed_rows(file, rows.key):
+            yield shown + where.removeprefix(f"{rows.key}: {file} "), row
+
+
+def _problem(row: dict[str, Any] | BadRow, columns: Columns) -> str | None:
     if isinstance(row, BadRow):
         return row.problem
-    for field in ("query", "reference", "topic"):
-        value = row.get(field)
-        if (value is not None or field == "query") and (problem := unusable_text(value)):
-            return f"`{field}` is {problem}"
+    for name, value in row.items():
+        if (value is not None or name == "query") and (problem := unusable_text(value)):
+            return f"`{getattr(columns, name)}` is {problem}"
     return None
 
 
 def _texts(row: Any) -> list[str]:
-    return [row[field] for field in ("query", "reference", "topic") if row.get(field) is not None]
+    return [text for text in row.values() if text is not None]
 
 
 def _refused(text: str, control_tokens: tuple[str, ...]) -> str | None:
@@ -71,19 +105,30 @@ def _reject(spot: str, reason: str, row: dict[str, Any] | BadRow) -> Reject:
 
 
 def _query(row: Any) -> Query:
-    return {
-        "query_id": row_id("file", row["query"]),
-        "topic": row.get("topic") or "",
-        "query": row["query"],
-        "reference": row.get("reference"),
-    }
+    return {"query_id": row_id("file", row["query"]), "topic": row["topic"] or "", "query": row["query"], "reference": row["reference"]}
 
 
-def _too_many(file: Path, broken: list[str], rejects: list[Reject], total: int, budget: float) -> str:
-    if broken:
-        return (
-            f"synthesize.queries.path: {file} {broken[0]} ({len(broken)} of {total} rows are broken, more than "
-            f"synthesize.error_budget={budget:g}); mend them"
+def _check(rows: UserRows, tally: _Tally, budget: float) -> None:
+    named = {name: getattr(rows.columns, name) for name in _FIELDS}
+    usual = Columns()
+    if not tally.total:
+        raise UserError(f"{rows.key}: {rows.place} is empty; give it at least one row with `{rows.columns.query}`")
+    for name, column in named.items():
+        if tally.seen and column not in tally.seen and column != getattr(usual, name):
+            found = ", ".join(map(repr, sorted(tally.seen)[:20]))
+            key = f"{rows.key.rpartition('.')[0]}.columns.{name}"
+            raise UserError(f"{key}: no row of {rows.place} has a column {column!r}, found {found}; name one of these")
+    if tally.broken and (tally.broken > budget * tally.total or not tally.kept):
+        raise UserError(
+            f"{rows.key}: {rows.place} {tally.first_broken} ({tally.broken} of {tally.total} rows are broken, more than "
+            f"synthesize.error_budget={budget:g}); {_way_out(rows, tally)}"
         )
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(row["reason"] for row in rejects).most_common(3))
-    return f"synthesize.queries.path: no row of {file} can be used: {reasons}; give it at least one row with a plain `query`"
+    if not tally.kept:
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.most_common(3))
+        raise UserError(f"{rows.key}: no row of {rows.place} can be used: {reasons}; give it at least one row with a plain `query`")
+
+
+def _way_out(rows: UserRows, tally: _Tally) -> str:
+    if rows.columns.query in tally.seen or not tally.seen:
+        return "mend them"
+    return f"say which of {', '.join(map(repr, sorted(tally.seen)[:20]))} is the query with {rows.key.rpartition('.')[0]}.columns.query"

@@ -51,9 +51,23 @@ def tokenizer_of(model: Path) -> Any:
 
 
 def judged(refuse: Refuse, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
-    """The row with the reason why it is refused; empty where it is not."""
+    """The row with the reason why it is refused, empty where it is not, and the ``scope`` in which its text may stand once."""
     reason = f"engine error: {drawn['error'][:200]}" if drawn["error"] else refuse(drawn["text"], drawn["finished"], control)
-    return {**drawn, "reason": reason or ""}
+    return {**drawn, "reason": reason or "", "scope": ""}
+
+
+def draw_rows(
+    config: SynthesizeConfig,
+    draws: ray.data.Dataset,
+    judge: Callable[[Drawn], dict[str, Any]],
+    step: Literal["query", "answer"],
+    site: Site,
+    inflight: Path,
+) -> tuple[Path, dict[str, int | float]]:
+    """Draw what is missing and judge all of it: the folder of judged rows, and the effort it took."""
+    store = DrawStore(site.draws / source(config, site.model))
+    generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
+    return draw_and_judge(draws, judge, generation, site.line, _UNITS[step], inflight)
 
 
 def generate_rows(
@@ -67,8 +81,13 @@ def generate_rows(
     keep: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> Counts:
     """Draw what is missing, judge all of it, and part what is kept from what is not."""
+<<<<<<< HEAD
     store = DrawStore(site.draws / source(config, site.model))
     generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
     rows, effort = draw_and_judge(draws, judge, generation, site.line, _UNITS[step], workspace.inflight)
     counts = ray.get(ray.remote(set_aside).remote(rows, workspace.data, step, schema, keep))
     return {**counts, **effort}
+=======
+    rows, effort = draw_rows(config, draws, judge, step, site, workspace.inflight)
+    return {**set_aside(rows, workspace.data, step, schema, keep), **effort}
+>>>>>>> e77f4eb5622ead75c746a480c9017a2e00100fe4

@@ -18,8 +18,8 @@ _ROWS_AT_ONCE = 2**14
 def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
     """Stream the rows of ``judged`` into ``out/kept`` (as ``keep`` shapes them) and ``out/rejects``.
 
-    Of rows with the same text, the one with the smallest id is kept; of one row that stands there twice, the first. Only ids
-    and text hashes are held in memory, as arrays: some 32 bytes a row, and as much again while they are sorted.
+    Of rows with the same text in the same ``scope``, the one with the smallest id is kept; of one row that stands there twice,
+    the first. Only ids and text hashes are held in memory, as arrays: some 32 bytes a row, and as much again while they are sorted.
 
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
@@ -52,11 +52,12 @@ def set_aside(judged: Path, out: Path, step: str, schema: pa.Schema, keep: Calla
 
 
 def _repeats(judged: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """For each row: whether it stood there before, and whether a good row with a smaller id has its text."""
+    """For each row: whether it stood there before, and whether a good row with a smaller id has its text and scope."""
     ids, texts, good = [np.empty(0, "S1")], [np.empty(0, "S1")], [np.empty(0, np.bool_)]
-    for batch in _batches(judged, ["row_id", "text", "reason"]):
+    for batch in _batches(judged, ["row_id", "text", "reason", "scope"]):
         ids.append(np.array(batch["row_id"].to_pylist(), dtype=np.bytes_))
-        texts.append(np.array([row_id(" ".join(text.casefold().split())) for text in batch["text"].to_pylist()], dtype=np.bytes_))
+        scoped = zip(batch["scope"].to_pylist(), batch["text"].to_pylist(), strict=True)
+        texts.append(np.array([row_id(scope, " ".join(text.casefold().split())) for scope, text in scoped], dtype=np.bytes_))
         good.append(np.array([not reason for reason in batch["reason"].to_pylist()], dtype=np.bool_))
     row, text = np.concatenate(ids), np.concatenate(texts)
     again = ~_first(row)

@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from delia_ray.errors import UserError
+from delia_ray.readers import BadRow, parsed_rows
 from delia_ray.records import Message, TaskItem, row_id
 from delia_ray.tasks.config import MessagesTask
 
@@ -75,57 +72,18 @@ def check_messages(value: object, where: str) -> list[Message]:
     return messages
 
 
-@dataclass(frozen=True)
-class BadRow:
-    """A line that is no row."""
-
-    problem: str
-    raw: str
-    """What stands there, as far as it can be shown."""
-
-
 def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a JSONL or Parquet file with a name for it, such as ``task.train: rows.jsonl line 3``.
+    """Each row of a file with a name for it, such as ``task.train: rows.jsonl line 3``.
 
     Raises:
-        UserError: the file cannot be read or is of another format, or a line is not a JSON object.
+        UserError: the file cannot be read or is of another format, or a line is no row.
     """
+    if file.suffix == ".csv":
+        raise UserError(f"{key}: {file} ends in '.csv', whose cells hold no conversations; use .jsonl or .parquet")
     for where, row in parsed_rows(file, key):
         if isinstance(row, BadRow):
             raise UserError(f"{where}: {row.problem}; put one JSON object on each line")
         yield where, row
-
-
-def parsed_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
-    """As ``read_rows``, with bad lines in their places.
-
-    Raises:
-        UserError: the file cannot be read or is of another format.
-    """
-    try:
-        if file.suffix == ".parquet":
-            for index, row in enumerate(pq.read_table(file).to_pylist()):
-                yield f"{key}: {file} row {index + 1}", row
-        elif file.suffix in (".jsonl", ".json"):
-            with file.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        yield f"{key}: {file} line {number}", _object(line)
-        else:
-            raise UserError(f"{key}: {file} ends in {file.suffix!r}; use .jsonl or .parquet")
-    except OSError as error:
-        raise UserError(f"{key}: {file}: {error.strerror or error}; name a file that can be read") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{key}: {file} is not Parquet ({str(error).splitlines()[0]}); name a Parquet or JSONL file") from None
-
-
-def _object(line: bytes) -> dict[str, Any] | BadRow:
-    raw = line.decode(errors="replace").strip()
-    try:
-        row: object = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return BadRow(f"not valid JSON ({error})", raw)
-    return cast(dict[str, Any], row) if isinstance(row, dict) else BadRow(f"found {type(row).__name__}", raw)
 
 
 def unusable_text(value: object) -> str | None:

@@ -10,8 +10,10 @@ import pytest
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA
+from delia_ray.synthesis.config import Columns
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
-from delia_ray.synthesis.queries import file_queries
+from delia_ray.synthesis.queries import judged_queries
+from delia_ray.synthesis.user_files import local_rows
 from delia_ray.tasks.config import MessagesTask
 from delia_ray.tasks.messages import check_no_control_tokens, messages_items
 
@@ -123,7 +125,8 @@ def test_the_corpus_is_large_and_no_row_is_there_twice() -> None:
 def test_a_hostile_row_is_set_aside_or_stays_plain_text(tmp_path: Path, tokenizer: Any, line: bytes) -> None:
     file = tmp_path / "queries.jsonl"
     file.write_bytes(b"\n".join([*(json.dumps(row).encode() for row in GOOD), line]))
-    queries, rejects = file_queries(file, control_tokens(tokenizer), 0.2)
+    verdicts = list(judged_queries(local_rows(file, Columns(), "synthesize.queries.path")[0], control_tokens(tokenizer), 0.2))
+    queries, rejects = ([row for verdict, row in verdicts if verdict == name] for name in ("kept", "rejects"))
     assert [row["query"] for row in queries[:4]] == [row["query"] for row in GOOD]
     assert len(queries) + len(rejects) == 5
     assert all(row["reason"] and row["row_id"] == "line 5" for row in rejects)

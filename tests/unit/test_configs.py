@@ -41,6 +41,29 @@ def test_a_run_can_start_from_every_config_in_jobs(file: Path):
     assert build_config(Settings, [file], []).run.name == file.stem
 
 
+@pytest.mark.parametrize("file", [ROOT / "docs" / "synthesis.md"], ids=_named)
+def test_a_run_can_start_from_every_yaml_in_the_documents(file: Path):
+    blocks = re.findall(r"```yaml\n(.*?)```", file.read_text(), re.DOTALL)
+    forms = [form for form in re.findall(r"`(\{kind: .*?\})` \|", file.read_text()) if "..." not in form]
+    assert blocks and forms
+    for block in blocks:
+        Settings.model_validate({"run": {"name": "r"}, **yaml.safe_load(block)})
+    for form in forms:
+        Settings.model_validate({"run": {"name": "r"}, "synthesize": {"engine": yaml.safe_load(form)}})
+
+
+def test_every_alternative_that_the_template_shows_can_be_chosen():
+    lines = (ROOT / "delia_ray" / "template.yaml").read_text().splitlines()
+    shown = [match[1] for line in lines if (match := re.match(r"  #   (\{kind: .*\})", line))]
+    assert {yaml.safe_load(each)["kind"] for each in shown} == {"file", "hub", "self_instruct", "blend"}
+    for each in shown:
+        build_config(Settings, [ROOT / "delia_ray" / "template.yaml"], [f"synthesize.queries={each}"])
+    options = [match[1] for line in lines if (match := re.match(r"  # ((?:mode|structured|draws_per_query): .*)", line))]
+    assert len(options) == 3
+    for each in options:
+        Settings.model_validate({"run": {"name": "r"}, "synthesize": yaml.safe_load(each)})
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "serve").glob("*.yaml")), ids=_named)
 def test_ray_serve_accepts_every_yaml_in_serve_and_its_application_takes_the_arguments(file: Path):
     from ray.serve.schema import ServeDeploySchema  # noqa: PLC0415  three seconds, for this test only

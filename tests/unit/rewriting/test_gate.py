@@ -1,6 +1,7 @@
 import pytest
 
-from delia_ray.rewriting.gate import SHAPE_WORDS, Admitted, Gate, Refused, rouge_l
+from delia_ray.rewriting.gate import SHAPE_WORDS, Admitted, Gate, Refused
+from delia_ray.rouge import rouge_l
 
 FORBIDDEN = (*SHAPE_WORDS, "thought", "hallucination", "yes", "no")
 

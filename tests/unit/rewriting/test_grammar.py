@@ -4,9 +4,10 @@ from itertools import combinations, islice
 import pytest
 
 from delia_ray.rewriting.config import GrammarRewrite
-from delia_ray.rewriting.gate import SHAPE_WORDS, Admitted, Gate, rouge_l, rouge_words
+from delia_ray.rewriting.gate import SHAPE_WORDS, Admitted, Gate
 from delia_ray.rewriting.grammar import GrammarWriter, load_grammar
 from delia_ray.rewriting.wordings import Wordings, collect
+from delia_ray.rouge import rouge_l, rouge_words
 
 FORBIDDEN = (*SHAPE_WORDS, "thought", "hallucination", "yes", "no")
 SEEDS = range(5)

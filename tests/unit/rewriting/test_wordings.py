@@ -4,8 +4,9 @@ from itertools import combinations
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.rewriting.gate import Gate, rouge_l
+from delia_ray.rewriting.gate import Gate
 from delia_ray.rewriting.wordings import collect
+from delia_ray.rouge import rouge_l
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
 DISTINCT = [f"<sep> {word} {word}{word} {word}{word}{word}" for word in NUMBERS]

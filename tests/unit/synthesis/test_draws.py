@@ -55,7 +55,9 @@ def test_a_row_that_was_judged_twice_is_kept_once(tmp_path: Path):
     judged.mkdir()
     out.mkdir()
     for number, table in enumerate((drawn(1, 2), drawn(2, 3))):
-        pq.write_table(table.append_column("reason", pa.array([""] * 2)), judged / f"{number}.parquet")
+        for name in ("reason", "scope"):
+            table = table.append_column(name, pa.array([""] * 2))
+        pq.write_table(table, judged / f"{number}.parquet")
     keep = lambda row: {"query_id": row["row_id"], "topic": row["topic"], "query": row["text"], "reference": None}  # noqa: E731
     counts = set_aside(judged, out, "query", QUERY_SCHEMA, keep)
     assert counts["rows"] == 3 and counts["rejected"] == 0

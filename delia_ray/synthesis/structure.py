@@ -1,0 +1,110 @@
+"""Forms that an answer may have to have. vLLM masks every token that would leave the form."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import ConfigDict, Field, field_validator
+
+from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.fingerprint import canonical_json
+
+
+class JsonForm(Config):
+    """JSON that a schema describes."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    kind: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+    """JSON Schema, draft 2020-12."""
+
+    @field_validator("schema_")
+    @classmethod
+    def _is_schema(cls, schema: dict[str, Any]) -> dict[str, Any]:
+        from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415  only structured answers need it
+
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise UserError(f"{error.json_path}: {error.message.splitlines()[0][:200]}; write a JSON Schema") from None
+        return schema
+
+
+class RegexForm(Config):
+    """A text that a regular expression matches whole."""
+
+    kind: Literal["regex"]
+    pattern: str = Field(min_length=1)
+    """The expression; look-around and back-references are beyond vLLM's grammars."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"{pattern!r} is no regular expression ({error}); mend it") from None
+        return pattern
+
+
+class ChoiceForm(Config):
+    """One of several texts."""
+
+    kind: Literal["choice"]
+    options: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    """The texts."""
+
+    @field_validator("options")
+    @classmethod
+    def _bare(cls, options: tuple[str, ...]) -> tuple[str, ...]:
+        if odd := next((option for option in options if option != option.strip()), None):
+            raise UserError(f"{odd!r} has blanks at an end, and answers are trimmed; take them out")
+        return options
+
+
+Structure = Annotated[JsonForm | RegexForm | ChoiceForm, Field(discriminator="kind")]
+
+
+def structured_outputs(form: JsonForm | RegexForm | ChoiceForm) -> dict[str, Any]:
+    """vLLM's parameter of that name, in one process and over HTTP."""
+    match form:
+        case JsonForm():
+            return {"json": canonical_json(form.schema_)}  # as text, since columns of a table would pad a nested object with nulls
+        case RegexForm():
+            return {"regex": form.pattern}
+        case ChoiceForm():
+            return {"choice": list(form.options)}
+        case _:
+            assert_never(form)
+
+
+def has_form(form: JsonForm | RegexForm | ChoiceForm, text: str) -> bool:
+    """Whether ``text``, trimmed, is of ``form``: a server that ignores the parameter is found out."""
+    match form:
+        case JsonForm():
+            return _is_valid(canonical_json(form.schema_), text)
+        case RegexForm():
+            return re.fullmatch(form.pattern, text) is not None
+        case ChoiceForm():
+            return text in form.options
+        case _:
+            assert_never(form)
+
+
+def _is_valid(schema: str, text: str) -> bool:
+    try:
+        return _validator(schema).is_valid(json.loads(text))
+    except (ValueError, RecursionError):
+        return False
+
+
+@lru_cache(maxsize=4)
+def _validator(schema: str) -> Any:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    loaded: Mapping[str, Any] = json.loads(schema)
+    return Draft202012Validator(loaded)

@@ -1,0 +1,46 @@
+"""Rows that are judged one after another, written as they come: kept, or set aside with the reason."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA
+
+Verdict = tuple[Literal["kept", "rejects"], Mapping[str, Any]]
+_SCHEMAS = {"kept": QUERY_SCHEMA, "rejects": REJECT_SCHEMA}
+_BATCH_ROWS = 10_000
+
+
+def write_queries(verdicts: Iterable[Verdict], out: Path) -> dict[str, int]:
+    """Stream queries and rejects into ``out/kept`` and ``out/rejects``.
+
+    Returns:
+        Counts: rows kept and rejected.
+    """
+    counts = dict.fromkeys(_SCHEMAS, 0)
+    for name in _SCHEMAS:
+        (out / name).mkdir(parents=True)
+    with (
+        pq.ParquetWriter(out / "kept" / "0.parquet", QUERY_SCHEMA) as kept,
+        pq.ParquetWriter(out / "rejects" / "0.parquet", REJECT_SCHEMA) as rejects,
+    ):
+        writers = {"kept": kept, "rejects": rejects}
+        stream = iter(verdicts)
+        while batch := list(islice(stream, _BATCH_ROWS)):
+            for name, schema in _SCHEMAS.items():
+                rows = [dict(row) for verdict, row in batch if verdict == name]
+                counts[name] += len(rows)
+                writers[name].write_table(pa.Table.from_pylist(rows, schema=schema))
+    return {"rows": counts["kept"], "rejected": counts["rejects"]}
+
+
+def read_rows(folder: Path, columns: list[str] | None = None) -> Iterable[dict[str, Any]]:
+    """The rows of a folder that ``write_queries`` or a stage wrote, a batch at a time."""
+    for file in sorted(folder.glob("*.parquet")):
+        with pq.ParquetFile(file) as opened:
+            for batch in opened.iter_batches(_BATCH_ROWS, columns=columns):
+                yield from batch.to_pylist()

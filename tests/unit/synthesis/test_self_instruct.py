@@ -1,0 +1,67 @@
+from itertools import combinations
+
+import pytest
+
+from delia_ray.rouge import rouge_l
+from delia_ray.synthesis.config import SelfInstructQueries
+from delia_ray.synthesis.self_instruct import TaskPool, built_in_seeds, examples, listed_tasks, prompt_ids
+
+ASKED = SelfInstructQueries(kind="self_instruct", first_prompts=3, max_rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "finished", "tasks"),
+    [
+        ("Name a fruit.\n10. Why is\n snow white?\n", True, [("Name a fruit.", True), ("Why is snow white?", True)]),
+        ("Name a fruit.\n10) Why is", False, [("Name a fruit.", True), ("Why is", False)]),
+        ("Add 3.5 and 4.\n\n10.\n11. Why?\n12. a\n13. b", True, [("Add 3.5 and 4.", True), ("Why?", True), ("a", True)]),
+        ("", True, []),
+        ("\n\n", False, []),
+    ],
+)
+def test_a_continued_list_is_read_task_by_task(text: str, finished: bool, tasks: list[tuple[str, bool]]):
+    assert listed_tasks(text, finished, 3) == tasks
+
+
+def test_the_built_in_seeds_are_forty_and_would_all_be_admitted_beside_each_other():
+    assert len(built_in_seeds()) == 40
+    assert max(rouge_l(a, b) for a, b in combinations(built_in_seeds(), 2)) < 0.5
+    pool = TaskPool([], 0.7, ())
+    assert [pool.refuse(seed, True) for seed in built_in_seeds()] == [None] * 40
+
+
+@pytest.mark.parametrize(
+    ("task", "whole", "reason"),
+    [
+        ("Name three rivers that flow north.", True, "similar"),
+        ("name THREE rivers that flow south!", True, "similar"),
+        ("Name the capital of Peru please.", True, None),
+        ("Name three lakes that", False, "truncated"),
+        ("Why?", True, "too short"),
+        ("word " * 151, True, "loop"),
+        (" ".join(map(str, range(151))), True, "too long"),
+        ("Draw a picture of a river.", True, "not about text"),
+        ("End it <|im_end|> right here now.", True, "control token"),
+    ],
+)
+def test_a_task_is_refused_for_the_reason_that_holds(task: str, whole: bool, reason: str | None):
+    assert TaskPool(["Name three rivers that flow north."], 0.7, ("<|im_end|>",)).refuse(task, whole) == reason
+
+
+def test_a_task_is_held_against_those_kept_before_it_up_to_the_bound():
+    pool = TaskPool([], 0.8, ())
+    assert pool.refuse("a b c d e", True) is None
+    assert pool.refuse("a b c d x", True) == "similar"  # ROUGE-L is 0.8 exactly
+    assert pool.refuse("a b c y x", True) is None
+
+
+def test_prompts_show_seeds_and_grown_tasks_by_name_alone():
+    seeds, grown = [f"seed {number}" for number in range(40)], [f"grown {number}" for number in range(1000)]
+    shown = examples(ASKED, seeds, grown, "self-01-0000000", 0)
+    assert shown == examples(ASKED, seeds, grown, "self-01-0000000", 0) != examples(ASKED, seeds, grown, "self-01-0000001", 0)
+    assert sum(task in seeds for task in shown) == 6 and sum(task in grown for task in shown) == 2 and len(set(shown)) == 8
+    assert sum(task in seeds for task in examples(ASKED, seeds, [], "self-00-0000000", 0)) == 8
+
+
+def test_each_round_asks_twice_as_often():
+    assert [len(names) for names in prompt_ids(ASKED)] == [3, 6, 12]

@@ -1,0 +1,56 @@
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from delia_ray.config import build_config
+from delia_ray.errors import UserError
+from delia_ray.settings import Settings
+from delia_ray.synthesis.structure import has_form, structured_outputs
+
+
+def form_of(text: str) -> Any:
+    found = build_config(Settings, [], ["run.name=r", f"synthesize.structured={text}"]).synthesize.structured
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("form", "asked", "good", "bad"),
+    [
+        ("{kind: regex, pattern: '[0-9]{2}'}", {"regex": "[0-9]{2}"}, "12", "123"),
+        ("{kind: choice, options: ['yes', 'no']}", {"choice": ["yes", "no"]}, "yes", "Yes"),
+        ("{kind: json_schema, schema: {type: object, required: [a]}}", None, '{"a": 1}', '{"b": 1}'),
+        ("{kind: json_schema, schema: {type: object}}", {"json": '{"type":"object"}'}, "{}", "{'a': 1}"),
+    ],
+)
+def test_a_form_is_asked_for_and_recognised(form: str, asked: dict[str, Any] | None, good: str, bad: str):
+    found = form_of(form)
+    assert asked is None or structured_outputs(found) == asked
+    assert has_form(found, good) and not has_form(found, bad) and not has_form(found, "")
+    assert yaml.safe_load(form) == json.loads(found.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("{kind: json_schema, schema: [1]}", "schema: Input should be a valid dictionary"),
+        ("{kind: json_schema, schema: {type: 3}}", "schema.*3 is not valid.*write a JSON Schema"),
+        ("{kind: json_schema}", "schema: Field required"),
+        ("{kind: regex, pattern: '(a'}", "'\\(a' is no regular expression"),
+        ("{kind: choice, options: []}", "options: .*at least 1 item"),
+        ("{kind: choice, options: ['a ']}", "'a ' has blanks at an end"),
+        ("{kind: grammar}", "does not match any of the expected tags"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused_in_one_line(form: str, named: str):
+    with pytest.raises(UserError, match=f"synthesize.structured.*{named}") as refused:
+        form_of(form)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["synthesize.answers.temperature=0", "synthesize.mode=foreign"])
+def test_several_draws_that_would_be_one_are_refused(given: str):
+    with pytest.raises(UserError, match=r"draws_per_query: found 3.*set it to 1"):
+        build_config(Settings, [], ["run.name=r", "synthesize.draws_per_query=3", given])

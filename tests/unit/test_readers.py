@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from delia_ray.errors import UserError
+from delia_ray.readers import BadRow, data_files, parsed_rows
+
+ROWS = pa.table({"query": ["Why?", "How, then?"], "topic": ["a", None]})
+
+
+def save(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    match file.suffix:
+        case ".parquet":
+            pq.write_table(ROWS, file)
+        case ".csv":
+            pyarrow.csv.write_csv(ROWS, file)
+        case ".arrow":
+            with pa.ipc.new_stream(file, ROWS.schema) as stream:
+                stream.write_table(ROWS)
+        case _:
+            file.write_text("\n".join(map(json.dumps, ROWS.to_pylist())))
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "arrow"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str):
+    found = [row for _, row in parsed_rows(save(tmp_path / f"q.{suffix}"), "k")]
+    assert found == ROWS.to_pylist()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_text_in_a_table_that_is_not_utf8_is_a_bad_row_and_its_neighbours_are_read(tmp_path: Path, suffix: str):
+    column = pa.array([b"Why?", b"\xff\xfe", b"How?"], pa.binary()).view(pa.string())
+    table, file = pa.table({"query": column}), tmp_path / f"q.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    rows = [row for _, row in parsed_rows(file, "k")]
+    assert rows[0] == {"query": "Why?"} and rows[2] == {"query": "How?"}
+    assert isinstance(rows[1], BadRow) and "UTF-8" in rows[1].problem
+
+
+@pytest.mark.parametrize(("name", "named"), [("q.txt", "ends in '.txt'"), ("q.parquet", "not Parquet"), ("q.arrow", "Arrow")])
+def test_another_format_is_refused(tmp_path: Path, name: str, named: str):
+    (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match=named):
+        list(parsed_rows(tmp_path / name, "k"))
+
+
+def test_a_folder_is_its_files_of_rows_by_name(tmp_path: Path):
+    files = [save(tmp_path / name) for name in ("a.jsonl", "b/c.parquet", "d.csv")]
+    for other in ("dataset_infos.json", "README.md", ".cache/x.jsonl"):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text("{}")
+    assert data_files(tmp_path, "k") == files
+
+
+def test_a_saved_data_set_is_the_files_that_it_lists(tmp_path: Path):
+    names = ["data-00001-of-00002.arrow", "data-00000-of-00002.arrow"]
+    files = [save(tmp_path / "train" / name) for name in names]
+    save(tmp_path / "train" / "cache-0.arrow")
+    (tmp_path / "train" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
+    assert data_files(tmp_path / "train", "k") == files
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    with pytest.raises(UserError, match="holds the splits train; name the folder"):
+        data_files(tmp_path, "k")
+
+
+@pytest.mark.parametrize(("place", "named"), [("nowhere", "No such file"), (".", "holds no file of rows")])
+def test_a_place_without_rows_is_refused(tmp_path: Path, place: str, named: str):
+    with pytest.raises(UserError, match=named):
+        data_files(tmp_path / place, "k")
