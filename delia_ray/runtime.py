@@ -142,6 +142,12 @@ def check_port(replicas: Replicas) -> None:
             ) from None
 
 
+def on_this_node(actor: Any, **options: Any) -> Any:
+    """``actor``, to be started on the driver's node, which no other node's end can take along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(scheduling_strategy=here, **options)
+
+
 @ray.remote(num_cpus=0)
 class _TallyActor:
     def __init__(self) -> None:
@@ -157,14 +163,11 @@ class _TallyActor:
 
 
 class RayTally:
-    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node, which no other
-    node's end can take along."""
+    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
-        actor: Any = _TallyActor
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor = actor.options(name="delia-tally", get_if_exists=True, scheduling_strategy=here).remote()
+        self._actor = on_this_node(_TallyActor, name="delia-tally", get_if_exists=True).remote()
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
         self._actor.add.remote(self._name, rows, tokens)

@@ -12,12 +12,13 @@ import ray.data
 from delia_ray.artifacts import Adopted, Counts, Provenance, Workspace
 from delia_ray.fingerprint import fingerprint
 from delia_ray.models import load_tokenizer
-from delia_ray.placement import ActorPool, Engine
+from delia_ray.placement import ActorPool, Engine, Price
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect
+from delia_ray.synthesis.accounting import summary
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.draws import Drawn, DrawStore
-from delia_ray.synthesis.generation import Generation, draw_and_judge
+from delia_ray.synthesis.generation import Drawing, Generation, at_once, draw_and_judge
 from delia_ray.synthesis.sorting import set_aside
 
 Refuse = Callable[[str, bool, tuple[str, ...]], str | None]
@@ -36,6 +37,8 @@ class Site:
     connect: Connect
     line: Line
     provenance: Provenance
+    price: Price | None = None
+    """null: nothing is said of cost."""
 
 
 def source(config: SynthesizeConfig, model: Adopted) -> str:
@@ -57,7 +60,7 @@ def judged(refuse: Refuse, control: tuple[str, ...], drawn: Drawn) -> dict[str, 
 
 def generate_rows(
     config: SynthesizeConfig,
-    draws: ray.data.Dataset,
+    draws: ray.data.Dataset | Drawing,
     judge: Callable[[Drawn], dict[str, Any]],
     step: Literal["query", "answer"],
     site: Site,
@@ -68,5 +71,8 @@ def generate_rows(
     """Draw what is missing, judge all of it, and part what is kept from what is not."""
     store = DrawStore(site.draws / source(config, site.model))
     generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
-    rows, effort = draw_and_judge(draws, judge, generation, site.line, _UNITS[step], workspace.inflight)
-    return {**set_aside(rows, workspace.data, step, schema, keep), **effort}
+    drawing = at_once(draws) if isinstance(draws, ray.data.Dataset) else draws
+    rows, effort = draw_and_judge(drawing, judge, generation, site.line, _UNITS[step], workspace.inflight)
+    counts = {**set_aside(rows, workspace.data, step, schema, keep), **effort.counts(site.price)}
+    site.line.say(summary(counts, _UNITS[step]))
+    return counts
