@@ -3,7 +3,7 @@
 import os
 import socket
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -153,6 +153,7 @@ class _TallyActor:
     def __init__(self) -> None:
         self._rows: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
+        self._used: defaultdict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
 
     def add(self, name: str, rows: int, tokens: int) -> None:
         self._rows[name] += rows
@@ -160,6 +161,13 @@ class _TallyActor:
 
     def read(self, name: str) -> tuple[int, int]:
         return self._rows[name], self._tokens[name]
+
+    def use(self, name: str, engine: str, cpu_seconds: float, held_seconds: float) -> None:
+        self._used[name][engine] = (cpu_seconds, held_seconds)
+
+    def used(self, name: str) -> tuple[float, float]:
+        engines = self._used[name].values()
+        return sum(cpu for cpu, _ in engines), sum(held for _, held in engines)
 
 
 class RayTally:
@@ -174,3 +182,11 @@ class RayTally:
 
     def read(self) -> tuple[int, int]:
         return ray.get(self._actor.read.remote(self._name))
+
+    def use(self, engine: str, cpu_seconds: float, held_seconds: float) -> None:
+        """What the engine of that name has used since it started."""
+        self._actor.use.remote(self._name, engine, cpu_seconds, held_seconds)
+
+    def used(self) -> tuple[float, float]:
+        """CPU-seconds of all engines, and the seconds that they were there, added up."""
+        return ray.get(self._actor.used.remote(self._name))

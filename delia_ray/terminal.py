@@ -41,7 +41,7 @@ class Terminal:
             return
         with Live(line, console=self.console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True):
             yield line
-        self.console.print(line.finished())
+        self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
 
 
 class StageLine:

@@ -10,6 +10,18 @@ _MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What drawing used. Engines that run elsewhere use nothing here."""
+
+    seconds: float
+    """Wall time, the engines' start included."""
+    cpu_seconds: float = 0.0
+    """User and system time of the engines' processes."""
+    held_seconds: float = 0.0
+    """Wall time of every engine, added up."""
+
+
+@dataclass(frozen=True)
 class Effort:
     """What was done in one attempt. What was drawn before cost nothing now."""
 
@@ -57,7 +69,7 @@ def summary(counts: Mapping[str, int | float], unit: str) -> str:
         parts.append(f"{counts['drawn']:,} of {counts['drawn'] + counts['reused']:,} drawn now")
     parts.append(f"{_short(counts['drawn_answer_tokens'])} tokens")
     parts.append(f"{counts['tokens_per_second']:,.0f} tok/s")
-    parts += [f"{_time(counts[f'{name}_seconds'], name.upper())}" for name in ("cpu", "gpu") if counts[f"{name}_seconds"]]
+    parts += [_time(counts[f"{name}_seconds"], name.upper()) for name in ("cpu", "gpu") if counts[f"{name}_seconds"]]
     if "cost" in counts:
         parts.append(f"cost {counts['cost']:.2g}")
     return " · ".join(parts)
@@ -68,4 +80,4 @@ def _short(count: float) -> str:
 
 
 def _time(seconds: float, what: str) -> str:
-    return f"{seconds:.0f} {what}-seconds" if seconds < 0.1 * _HOUR else f"{seconds / _HOUR:.2f} {what}-hours"
+    return f"{seconds:.0f} {what}-s" if seconds < 0.1 * _HOUR else f"{seconds / _HOUR:.2f} {what}-h"

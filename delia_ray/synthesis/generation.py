@@ -20,11 +20,10 @@ from delia_ray.errors import UserError
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.progress import Line, Tally
 from delia_ray.runtime import RayTally
-from delia_ray.synthesis.accounting import Effort
+from delia_ray.synthesis.accounting import Effort, Spent
 from delia_ray.synthesis.config import GenerationEngine
 from delia_ray.synthesis.draws import DRAWN_SCHEMA, PADDING, Drawn, DrawStore, contains, sorted_keys
 from delia_ray.synthesis.engine import generate
-from delia_ray.synthesis.metering import Meter
 
 _MAX_MODEL_TOKENS = 2048
 MAX_BLOCKS = 20_000
@@ -56,11 +55,12 @@ class Desk:
     line: Line
     unit: str
     """What a row is, in the plural."""
-    meter: Meter
+    before: Any
+    """Reference to the keys that were drawn before."""
 
 
-Drawing = Callable[[Generation, Desk], float]
-"""Draws what the store does not hold, and says in how many seconds."""
+Drawing = Callable[[Generation, Desk], Spent]
+"""Draws what the store does not hold, and says what that used."""
 
 
 def at_once(draws: ray.data.Dataset) -> Drawing:
@@ -83,9 +83,8 @@ def draw_and_judge(
     for folder in (asked, inflight / "failed"):
         shutil.rmtree(folder, ignore_errors=True)
     before = _keys.remote(generation.store)
-    ray.wait([before])
-    meter = Meter()
-    seconds = drawing(generation, Desk(asked, failed, line, unit, meter))
+    ray.wait([before])  # what is drawn from here on is new
+    spent = drawing(generation, Desk(asked, failed, line, unit, before))
     wanted = _keys.remote(DrawStore(asked))
     total, missing = ray.get(_counts.remote(wanted, before))
     _check_budget(failed, total, generation.error_budget)
@@ -94,31 +93,29 @@ def draw_and_judge(
     files = [str(file) for store in stores for file in store.files()]
     rows = ray.data.read_parquet(files).map_batches(partial(_only, wanted), batch_format="pyarrow")
     rows.map(lambda row: judge(cast(Drawn, row))).write_parquet(str(judged), mode=ray.data.SaveMode.OVERWRITE)
-    cpu_seconds, held_seconds = meter.read()
-    return judged, Effort(missing, total - missing, seconds, *tokens, cpu_seconds, held_seconds * generation.pool.num_gpus)
+    gpu_seconds = spent.held_seconds * generation.pool.num_gpus
+    return judged, Effort(missing, total - missing, spent.seconds, *tokens, spent.cpu_seconds, gpu_seconds)
 
 
-def draw(todo: ray.data.Dataset, generation: Generation, desk: Desk, tally: Tally) -> None:
+def draw(todo: ray.data.Dataset, generation: Generation, desk: Desk, tally: RayTally) -> None:
     """Continue every row of ``todo`` and keep what comes back."""
-    texts = generate(todo, generation.kind, generation.model, generation.engine, generation.pool, _MAX_MODEL_TOKENS, desk.meter)
+    texts = generate(todo, generation.kind, generation.model, generation.engine, generation.pool, _MAX_MODEL_TOKENS, tally)
     land = partial(_land, generation.store, desk.failed, tally)
     texts.map_batches(land, batch_size=None, batch_format="pyarrow").materialize()
 
 
-def _draw_missing(draws: ray.data.Dataset, generation: Generation, desk: Desk) -> float:
+def _draw_missing(draws: ray.data.Dataset, generation: Generation, desk: Desk) -> Spent:
     draws.write_parquet(str(desk.asked), mode=ray.data.SaveMode.OVERWRITE)
-    drawn = _keys.remote(generation.store)
-    total, missing = ray.get(_counts.remote(_keys.remote(DrawStore(desk.asked)), drawn))
-    began = time.monotonic()
-    if missing:
-        blocks = min(MAX_BLOCKS, max(1, missing // generation.pool.batch_rows))
-        asked = ray.data.read_parquet(str(desk.asked), override_num_blocks=blocks)
-        tally: Tally = RayTally()
-        with desk.line.follow(tally, missing, desk.unit):
-            draw(asked.map_batches(partial(_without, drawn), batch_format="pyarrow"), generation, desk, tally)
-    else:
+    total, missing = ray.get(_counts.remote(_keys.remote(DrawStore(desk.asked)), desk.before))
+    if not missing:
         desk.line.say(f"{total} {desk.unit} drawn before")
-    return time.monotonic() - began
+        return Spent(0.0)
+    began, tally = time.monotonic(), RayTally()
+    blocks = min(MAX_BLOCKS, max(1, missing // generation.pool.batch_rows))
+    asked = ray.data.read_parquet(str(desk.asked), override_num_blocks=blocks)
+    with desk.line.follow(tally, missing, desk.unit):
+        draw(asked.map_batches(partial(_without, desk.before), batch_format="pyarrow"), generation, desk, tally)
+    return Spent(time.monotonic() - began, *tally.used())
 
 
 @ray.remote(num_cpus=0)

@@ -5,14 +5,15 @@ from typing import Any
 
 from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
 
-from delia_ray.synthesis.metering import Meter, Stopwatch
+from delia_ray.runtime import RayTally
+from delia_ray.synthesis.metering import Stopwatch
 
 
 class MeteredvLLMEngine(vLLMEngineStageUDF):
     """One engine in its actor."""
 
-    def __init__(self, *args: Any, meter: Meter, **kwargs: Any):
-        self._stopwatch = Stopwatch(meter)
+    def __init__(self, *args: Any, tally: RayTally, **kwargs: Any):
+        self._stopwatch = Stopwatch(tally)
         super().__init__(*args, **kwargs)
 
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
@@ -21,10 +22,10 @@ class MeteredvLLMEngine(vLLMEngineStageUDF):
         self._stopwatch.report()
 
 
-def metered(processor: Any, meter: Meter) -> Any:
+def metered(processor: Any, tally: RayTally) -> Any:
     """The processor with its engines metered."""
     stage = processor.stages["vLLMEngineStage"]
-    kwargs = {**stage.fn_constructor_kwargs, "meter": meter}
+    kwargs = {**stage.fn_constructor_kwargs, "tally": tally}
     # A copy, since an assignment would have the stage work out its resources a second time.
     processor.stages["vLLMEngineStage"] = stage.model_copy(update={"fn": MeteredvLLMEngine, "fn_constructor_kwargs": kwargs})
     return processor

@@ -20,6 +20,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from delia_ray.progress import Tally
 from delia_ray.runtime import RayTally, on_this_node
+from delia_ray.synthesis.accounting import Spent
 from delia_ray.synthesis.config import DiversityController
 from delia_ray.synthesis.controller import Ask, Line, Memory, Reading, Wave, apply, decide, plan, read_lines, start, waves, write_lines
 from delia_ray.synthesis.draws import DRAW_SCHEMA, DrawIndex, padded
@@ -45,17 +46,15 @@ class Waves:
     log: Path
     """Where the controller's lines are kept; waves that stand there are not decided again."""
 
-    def __call__(self, generation: Generation, desk: Desk) -> float:
+    def __call__(self, generation: Generation, desk: Desk) -> Spent:
         """Draw every wave; those that the store holds start no engine."""
         clerk: Any = on_this_node(_Clerk).remote(self, generation.store, desk)
         controller = _Controller(self, clerk)
-        began = time.monotonic()
-        stored = controller.reach_first_missing()
-        if stored < len(controller.waves):
-            _draw_rest(controller, stored, generation, desk)
-        else:
-            desk.line.say(f"{self.rows} {desk.unit} drawn before")
-        return time.monotonic() - began
+        first = controller.reach_first_missing()
+        if first < len(controller.waves):
+            return _draw_rest(controller, first, generation, desk)
+        desk.line.say(f"{self.rows} {desk.unit} drawn before")
+        return Spent(0.0)
 
 
 class _Controller:
@@ -108,7 +107,8 @@ class _Controller:
             gate.close.remote()
 
 
-def _draw_rest(controller: _Controller, first: int, generation: Generation, desk: Desk) -> None:
+def _draw_rest(controller: _Controller, first: int, generation: Generation, desk: Desk) -> Spent:
+    began = time.monotonic()
     gate: Any = on_this_node(_Gate).remote()
     tally, stop = RayTally(), threading.Event()
     rows = sum(map(len, controller.waves[first:]))
@@ -123,6 +123,7 @@ def _draw_rest(controller: _Controller, first: int, generation: Generation, desk
         finally:
             stop.set()
         conducted.result()
+    return Spent(time.monotonic() - began, *tally.used())
 
 
 @ray.remote(num_cpus=0)

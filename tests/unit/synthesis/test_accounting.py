@@ -31,6 +31,6 @@ def test_each_price_counts_for_what_it_prices(price: Price, cost: float):
 def test_the_line_says_what_was_made_and_what_it_took():
     counts = {"rows": 1024, **EFFORT.counts(Price(cpu_hour=0.19))}
     assert summary(counts, "answers") == (
-        "1,024 answers · 900 of 1,000 drawn now · 61k tokens · 305 tok/s · 0.11 CPU-hours · 2.00 GPU-hours · cost 0.021"
+        "1,024 answers · 900 of 1,000 drawn now · 61k tokens · 305 tok/s · 0.11 CPU-h · 2.00 GPU-h · cost 0.021"
     )
     assert summary({"rows": 8, **Effort(0, 10, 0.4, 0, 0, 0, 0).counts(None)}, "answers") == "8 answers · all drawn before"
