@@ -120,7 +120,7 @@ def ours() -> dict[str, dict[str, float]]:
 
     from delia_ray.synthesis.config import VllmEngine
     from delia_ray.synthesis.draws import DrawStore
-    from delia_ray.synthesis.generation import Generation, draw_and_judge
+    from delia_ray.synthesis.generation import Generation, at_once, draw_and_judge
 
     connect(Cluster())
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -131,9 +131,9 @@ def ours() -> dict[str, dict[str, float]]:
         asked = [new_draw("", str(row), text, _sampling(name) | {"seed": row}, topic="") for row, text in enumerate(prompts())]
         draws = ray.data.from_arrow(pa.Table.from_pylist(asked, schema=DRAW_SCHEMA))
         landings, began = Landings(), time.perf_counter()
-        effort = draw_and_judge(draws, lambda row: {**row, "reason": ""}, generation, landings, "answers", scratch / name)[1]
+        effort = draw_and_judge(at_once(draws), lambda row: {**row, "reason": ""}, generation, landings, "answers", scratch / name)[1]
         seconds = time.perf_counter() - began
-        return landings.timed() if effort["drawn"] else {"work": effort["reused"] * ANSWER_TOKENS, "seconds": seconds}
+        return landings.timed() if effort.drawn else {"work": effort.reused * ANSWER_TOKENS, "seconds": seconds}
 
     return {**{name: part(name) for name in PARTS}, "cached": part("greedy")}
 

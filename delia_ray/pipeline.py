@@ -236,8 +236,8 @@ class Pipeline:
         connect(self.placement.cluster)
 
     def _site(self, model: Adopted, line: Line) -> Site:
-        draws = self.placement.draws or self._path(".draws")
-        return Site(model, self.placement.engine, self.placement.synthesize, draws.resolve(), self._connect, line, self.provenance)
+        where, draws = self.placement, self.placement.draws or self._path(".draws")
+        return Site(model, where.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
 
     def endpoint(self, models: dict[str, Artifact]) -> str:
         """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""

@@ -113,6 +113,21 @@ class Replicas(Config):
     """GPUs for each replica."""
 
 
+class Price(Config):
+    """What work costs, in any one currency; what is not priced is free."""
+
+    hour: float = Field(default=0.0, ge=0)
+    """An hour of the machines together, while rows are drawn."""
+    cpu_hour: float = Field(default=0.0, ge=0)
+    """An hour of a CPU that an engine kept busy."""
+    gpu_hour: float = Field(default=0.0, ge=0)
+    """An hour of a GPU that an engine held."""
+    prompt_mtok: float = Field(default=0.0, ge=0)
+    """A million prompt tokens."""
+    answer_mtok: float = Field(default=0.0, ge=0)
+    """A million generated tokens."""
+
+
 class Placement(Config):
     """Where every stage runs. Changing it never makes an artifact stale."""
 
@@ -121,5 +136,7 @@ class Placement(Config):
     synthesize: ActorPool = ActorPool()
     draws: Path | None = None
     """Folder that keeps every drawn row by what it was drawn from; runs may share it. null: ``.draws`` in the run's folder."""
+    price: Price | None = None
+    """With a price, manifests and the terminal say what drawing rows cost."""
     finetune: TrainWorkers = TrainWorkers()
     serve: Replicas = Replicas()

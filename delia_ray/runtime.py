@@ -3,7 +3,7 @@
 import os
 import socket
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -142,11 +142,18 @@ def check_port(replicas: Replicas) -> None:
             ) from None
 
 
+def on_this_node(actor: Any, **options: Any) -> Any:
+    """``actor``, to be started on the driver's node, which no other node's end can take along."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(scheduling_strategy=here, **options)
+
+
 @ray.remote(num_cpus=0)
 class _TallyActor:
     def __init__(self) -> None:
         self._rows: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
+        self._used: defaultdict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
 
     def add(self, name: str, rows: int, tokens: int) -> None:
         self._rows[name] += rows
@@ -155,19 +162,31 @@ class _TallyActor:
     def read(self, name: str) -> tuple[int, int]:
         return self._rows[name], self._tokens[name]
 
+    def use(self, name: str, engine: str, cpu_seconds: float, held_seconds: float) -> None:
+        self._used[name][engine] = (cpu_seconds, held_seconds)
+
+    def used(self, name: str) -> tuple[float, float]:
+        engines = self._used[name].values()
+        return sum(cpu for cpu, _ in engines), sum(held for _, held in engines)
+
 
 class RayTally:
-    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node, which no other
-    node's end can take along."""
+    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
-        actor: Any = _TallyActor
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor = actor.options(name="delia-tally", get_if_exists=True, scheduling_strategy=here).remote()
+        self._actor = on_this_node(_TallyActor, name="delia-tally", get_if_exists=True).remote()
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
         self._actor.add.remote(self._name, rows, tokens)
 
     def read(self) -> tuple[int, int]:
         return ray.get(self._actor.read.remote(self._name))
+
+    def use(self, engine: str, cpu_seconds: float, held_seconds: float) -> None:
+        """What the engine of that name has used since it started."""
+        self._actor.use.remote(self._name, engine, cpu_seconds, held_seconds)
+
+    def used(self) -> tuple[float, float]:
+        """CPU-seconds of all engines, and the seconds that they were there, added up."""
+        return ray.get(self._actor.used.remote(self._name))

@@ -41,7 +41,7 @@ class Terminal:
             return
         with Live(line, console=self.console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True):
             yield line
-        self.console.print(line.finished())
+        self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
 
 
 class StageLine:
@@ -58,8 +58,8 @@ class StageLine:
         """When the first rows were done, and how many rows and tokens they were: an engine's start is no part of its speed."""
 
     def say(self, text: str) -> None:
-        """Show what the stage is doing now."""
-        self._said = text
+        """Show what the stage is doing now, or has done, instead of a count."""
+        self._said, self._total = text, 0
 
     @contextmanager
     def follow(self, done: Reading, total: int, unit: str) -> Generator[None]:

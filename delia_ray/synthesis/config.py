@@ -22,6 +22,25 @@ class Sampling(Config):
     """Longest answer, in tokens; longer ones are rejected as truncated."""
 
 
+class DiversityController(Config):
+    """Watches each topic while queries are drawn; a topic that begins to repeat itself is made hotter, reworded, then stopped."""
+
+    wave_rows: int = Field(default=2000, ge=1)
+    """Queries between two looks. The engine stays up, but waits for the last of them."""
+    window_texts: int = Field(default=500, ge=1)
+    """Texts of a topic, the newest, that new ones are compared with."""
+    fewest_texts: int = Field(default=10, ge=1)
+    """A topic with fewer texts in a wave is left alone."""
+    new_trigrams: float = Field(default=0.5, ge=0, le=1)
+    """Floor of the share of a topic's 3-grams of words that are new to it."""
+    new_texts: float = Field(default=0.8, ge=0, le=1)
+    """Floor of the share of a topic's texts that are new to it."""
+    temperature_step: float = Field(default=0.1, ge=0)
+    """How much hotter a topic gets at a time."""
+    max_temperature: float = Field(default=1.3, ge=0)
+    """A topic as hot as this is reworded next, and then stopped."""
+
+
 class MagpieQueries(Config):
     """The model writes user turns itself, from the user-turn prefix alone (Magpie, arXiv 2406.08464).
 
@@ -37,6 +56,8 @@ class MagpieQueries(Config):
     """Candidates of the queries; 0 switches the limit off."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest query, in tokens."""
+    controller: DiversityController | None = None
+    """Steer the topics by what they have written so far. null: all topics take turns, whatever they write."""
 
 
 class Columns(Config):

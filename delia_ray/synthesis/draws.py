@@ -1,6 +1,7 @@
 """Prompts to continue and their continuations, and a folder that keeps every continuation by what it was drawn from."""
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from delia_ray.fingerprint import canonical_json
 from delia_ray.records import keyed_int
 
 Keys = NDArray[np.int64]
+PADDING = -1
+"""The key of a row that nobody wants; others are not negative."""
 
 
 class Draw(TypedDict):
@@ -71,6 +74,19 @@ def new_draw(model: str, row_id: str, prompt: str, sampling: Mapping[str, Any], 
     return {"key": key, "row_id": row_id, "prompt": prompt, "sampling": written, "topic": topic, "query": query}
 
 
+def padded(draws: pa.Table, multiple: int) -> pa.Table:
+    """``draws``, filled up to a multiple of so many rows with requests for a single token, under the key ``PADDING``.
+
+    An engine that takes rows by the batch would otherwise wait for the rest of one that nobody has asked for yet.
+    """
+    short = -draws.num_rows % multiple
+    if not draws.num_rows or not short:
+        return draws
+    first = draws.slice(0, 1).to_pylist()[0]
+    filler = {**first, "key": PADDING, "sampling": canonical_json({**json.loads(first["sampling"]), "max_tokens": 1})}
+    return pa.concat_tables([draws, pa.Table.from_pylist([filler] * short, schema=draws.schema)])
+
+
 def carried(draw: Mapping[str, Any]) -> dict[str, Any]:
     """What a ``Drawn`` has from its ``Draw``."""
     return {name: draw[name] for name in ("key", "row_id", "topic", "query")}
@@ -112,3 +128,38 @@ class DrawStore:
     def files(self) -> list[Path]:
         """The files that are there whole."""
         return sorted(self._folder.glob("*.parquet"))
+
+
+class DrawIndex:
+    """Finds rows by key in stores that grow; 12 bytes a row. It looks for new files whenever it is asked."""
+
+    def __init__(self, *stores: DrawStore):
+        self._stores = stores
+        self._files: list[Path] = []
+        self._keys: Keys = np.empty(0, dtype=np.int64)
+        self._places: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+
+    def missing(self, keys: Keys) -> Keys:
+        """Those of ``keys`` that no store holds."""
+        self._refresh()
+        return keys[~contains(self._keys, keys)]
+
+    def rows(self, keys: Keys, *columns: str) -> pa.Table:
+        """The rows with those keys. A row that was drawn twice stands there twice."""
+        self._refresh()
+        places = np.unique(self._places[np.isin(self._keys, keys)])
+        tables = [pq.read_table(self._files[place], columns=["key", *columns]) for place in places]
+        found = pa.concat_tables([DRAWN_SCHEMA.empty_table().select(["key", *columns]), *tables])
+        return found.filter(pa.array(np.isin(found["key"].to_numpy(), keys))).drop_columns(["key"])
+
+    def _refresh(self) -> None:
+        known = set(self._files)
+        new = [file for store in self._stores for file in store.files() if file not in known]
+        if not new:
+            return
+        parts = [sorted_keys([file]) for file in new]
+        places = [np.full(len(part), place, dtype=np.int32) for place, part in enumerate(parts, len(self._files))]
+        keys, places = np.concatenate([self._keys, *parts]), np.concatenate([self._places, *places])
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._places = keys[order], places[order]
+        self._files += new

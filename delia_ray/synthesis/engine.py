@@ -10,7 +10,7 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.runtime import check_pool, engine_kwargs
+from delia_ray.runtime import RayTally, check_pool, engine_kwargs
 from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
 from delia_ray.synthesis.draws import carried
 from delia_ray.synthesis.remote import ask_server
@@ -19,14 +19,14 @@ _NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
 
 
 def generate(
-    draws: ray.data.Dataset, kind: GenerationEngine, model: Path, engine: Engine, pool: ActorPool, max_model_len: int
+    draws: ray.data.Dataset, kind: GenerationEngine, model: Path, engine: Engine, pool: ActorPool, max_model_len: int, tally: RayTally
 ) -> ray.data.Dataset:
     """Continue each ``Draw`` and give a ``Drawn`` back, in no particular order. Lazy: it runs when the result is consumed."""
     match kind:
         case EchoEngine():
             return draws.map(_echo)
         case VllmEngine():
-            return _vllm(draws, model, engine, pool, max_model_len)
+            return _vllm(draws, model, engine, pool, max_model_len, tally)
         case OpenAIEngine():
             ask = partial(ask_server, kind)
             return draws.map_batches(ask, batch_size=pool.batch_rows, batch_format="pyarrow", compute=TaskPoolStrategy(size=pool.size))
@@ -41,10 +41,11 @@ def _echo(draw: dict[str, Any]) -> dict[str, Any]:
             "prompt_tokens": len(words), "answer_tokens": 9, "error": ""}  # fmt: skip
 
 
-def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool, max_model_len: int) -> ray.data.Dataset:
+def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool, max_model_len: int, tally: RayTally) -> ray.data.Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig  # noqa: PLC0415  imports transformers
 
     from delia_ray.models import resolve_dtype  # noqa: PLC0415
+    from delia_ray.synthesis.metered_engine import metered  # noqa: PLC0415  imports vllm
 
     check_pool(pool, "placement.synthesize")
     dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
@@ -64,12 +65,7 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
         should_continue_on_error=True,
         log_engine_metrics=False,
     )
-    process = build_processor(
-        config,
-        preprocess=_request,
-        postprocess=_drawn,
-    )
-    return process(draws)
+    return metered(build_processor(config, preprocess=_request, postprocess=_drawn), tally)(draws)
 
 
 def _request(row: Mapping[str, Any]) -> dict[str, Any]:

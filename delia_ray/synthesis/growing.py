@@ -1,5 +1,6 @@
 """Self-Instruct on actors: each round's prompts are drawn through the store, so a rerun draws nothing again."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,12 +13,13 @@ import ray.data
 from delia_ray.artifacts import Counts, Workspace
 from delia_ray.models import load_tokenizer
 from delia_ray.records import keyed_int
+from delia_ray.synthesis.accounting import Effort
 from delia_ray.synthesis.config import SelfInstructQueries, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, new_draw
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.queries import UserRows, judged_queries
 from delia_ray.synthesis.self_instruct import TaskPool, built_in_seeds, examples, list_prompt, listed_tasks, prompt_ids
-from delia_ray.synthesis.site import Site, draw_rows, judged, source
+from delia_ray.synthesis.site import Site, draw_rows, judged, source, told
 from delia_ray.synthesis.verdicts import Verdict, write_queries
 
 _KEPT_A_PROMPT = 2
@@ -45,7 +47,7 @@ def grow(config: SynthesizeConfig, asked: SelfInstructQueries, seeds: Sequence[s
     site.connect()
     growth = _Growth(config, asked, seeds, site, workspace)
     written = write_queries(growth.verdicts(), workspace.data)
-    return {**written, **growth.effort}
+    return told({**written, **growth.tokens, "rounds": growth.rounds, **growth.effort.counts(site.price)}, "query", site)
 
 
 @dataclass
@@ -55,7 +57,10 @@ class _Growth:
     seeds: Sequence[str]
     site: Site
     workspace: Workspace
-    effort: dict[str, int | float] = field(default_factory=lambda: {"rounds": 0})
+    rounds: int = 0
+    tokens: Counter[str] = field(default_factory=Counter)
+    """Of all lists, drawn now or before."""
+    effort: Effort = field(default_factory=Effort)
 
     def verdicts(self) -> Iterator[Verdict]:
         wanted = self.asked.rows
@@ -64,7 +69,7 @@ class _Growth:
         pool = TaskPool(self.seeds, self.asked.max_similarity, control_tokens(tokenizer))
         grown: list[str] = []
         for names in prompt_ids(self.asked):
-            self.effort["rounds"] += 1
+            self.rounds += 1
             shown = list(grown)
             while names:
                 portion = min(_PORTION, -(-(wanted - len(grown)) // _KEPT_A_PROMPT))
@@ -94,9 +99,8 @@ class _Growth:
         table = ray.data.from_arrow(pa.Table.from_pylist(draws, schema=DRAW_SCHEMA))
         folder, effort = draw_rows(self.config, table, partial(judged, _accept, ()), "query", self.site, self.workspace.inflight)
         rows = {row["row_id"]: row for row in pq.read_table(folder).to_pylist()}
-        used = {name: sum(row[name] for row in rows.values()) for name in ("prompt_tokens", "answer_tokens")}
-        for name, more in {**effort, **used}.items():
-            self.effort[name] = self.effort.get(name, 0) + more
+        self.effort += effort
+        self.tokens.update({name: sum(row[name] for row in rows.values()) for name in ("prompt_tokens", "answer_tokens")})
         return [rows[name] for name in sorted(rows)]
 
 

@@ -1,6 +1,7 @@
 """Queries that the model writes itself, from the user-turn prefix alone (Magpie, Xu et al., arXiv 2406.08464)."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,35 +11,50 @@ import ray.data
 from delia_ray.artifacts import Adopted, Counts, Workspace
 from delia_ray.models import load_tokenizer
 from delia_ray.records import QUERY_SCHEMA, keyed_int
-from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import DiversityController, MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.controller import Ask, Steerings, plan, start
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_query, whole_sentences
-from delia_ray.synthesis.prompts import control_tokens, query_row, user_turn_prefix
+from delia_ray.synthesis.prompts import control_tokens, query_id, steering_turn, topics, user_turn_prefix
 from delia_ray.synthesis.site import Site, generate_rows, judged, source, tokenizer_of
+from delia_ray.synthesis.waves import LOG, Waves
 
 _ROWS_PER_BLOCK = 10_000
 
 
 def draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, workspace: Workspace) -> Counts:
-    """``magpie.rows`` queries, the topics taking turns."""
+    """``magpie.rows`` queries, the topics taking turns. A controller's log is beside them, in ``controller.jsonl``."""
     assert magpie.rows is not None, "the pipeline sets the number of queries"
     site.connect()
-    draws = ray.data.range(magpie.rows, override_num_blocks=max(1, magpie.rows // _ROWS_PER_BLOCK)).map_batches(
-        partial(_draws, config, magpie, site.model), batch_format="pyarrow"
-    )
+    write = partial(_draws, config, magpie, site.model)
+    log = workspace.inflight / LOG
+    names = tuple(topic["topic"] for topic in topics())
+    match magpie.controller:
+        case None:
+            numbers = ray.data.range(magpie.rows, override_num_blocks=max(1, magpie.rows // _ROWS_PER_BLOCK))
+            draws = numbers.map_batches(partial(_in_turn, start(names, magpie.temperature), write), batch_format="pyarrow")
+        case DiversityController() as settings:
+            draws = Waves(settings, magpie.rows, names, magpie.temperature, write, log)
     judge = partial(judged, refuse_query, control_tokens(load_tokenizer(site.model.path)))
-    return generate_rows(config, draws, lambda drawn: judge(_trimmed(drawn)), "query", site, workspace, QUERY_SCHEMA, _query)
+    counts = generate_rows(config, draws, lambda drawn: judge(_trimmed(drawn)), "query", site, workspace, QUERY_SCHEMA, _query)
+    if magpie.controller is not None:
+        shutil.copy(log, workspace.data / LOG)
+    return counts
 
 
-def _draws(config: SynthesizeConfig, magpie: MagpieQueries, model: Adopted, numbers: pa.Table) -> pa.Table:
+def _in_turn(steerings: Steerings, write: Callable[[list[Ask]], pa.Table], numbers: pa.Table) -> pa.Table:
+    return write(plan(steerings, numbers["id"].to_pylist()))
+
+
+def _draws(config: SynthesizeConfig, magpie: MagpieQueries, model: Adopted, asks: list[Ask]) -> pa.Table:
     tokenizer = tokenizer_of(model.path)
     draws: list[Draw] = []
-    for number in numbers["id"].to_pylist():
-        row = query_row(number)
-        seed = keyed_int(config.seed, "query", row["query_id"]) % 2**31
-        sampling = {"temperature": magpie.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"], "seed": seed}
-        prompt = user_turn_prefix(tokenizer, row["system"])
-        draws.append(new_draw(source(config, model), row["query_id"], prompt, sampling, topic=row["topic"]))
+    for ask in asks:
+        name = query_id(ask.number)
+        seed = keyed_int(config.seed, "query", name) % 2**31
+        sampling = {"temperature": ask.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"], "seed": seed}
+        prompt = user_turn_prefix(tokenizer, steering_turn(ask.topic, ask.wording))
+        draws.append(new_draw(source(config, model), name, prompt, sampling, topic=ask.topic))
     return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
 
 

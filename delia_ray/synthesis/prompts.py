@@ -8,7 +8,13 @@ from typing import Any
 
 from delia_ray.records import Message, Query
 
-_STEER = "You are a helpful assistant. The user asks about {topic} ({hint}). Every question is short, clear and complete in itself."
+_STEERS = (
+    "You are a helpful assistant. The user asks about {topic} ({hint}). Every question is short, clear and complete in itself.",
+    "You are an expert on {topic}. People bring you unusual questions of their own, each about another side of it than {hint}.",
+    "You help with {topic}. The user describes a concrete situation of their own in a sentence or two, and asks what to do.",
+)
+WORDINGS = len(_STEERS)
+"""Ways to steer towards a topic; the first is used unless a controller asks for another."""
 _MARK = "\u0001"
 
 
@@ -18,11 +24,14 @@ def topics() -> list[dict[str, str]]:
     return json.loads(resources.files("delia_ray.synthesis").joinpath("data", "topics.json").read_text(encoding="utf-8"))
 
 
-def query_row(index: int) -> dict[str, str]:
-    """The request for the query of that number, the topics taking turns: ``query_id``, ``topic`` and the steering ``system`` turn."""
-    known = topics()
-    topic = known[index % len(known)]
-    return {"query_id": f"magpie-{index:08d}", "topic": topic["topic"], "system": _STEER.format(**topic)}
+def query_id(number: int) -> str:
+    """The id of the query of that number."""
+    return f"magpie-{number:08d}"
+
+
+def steering_turn(topic: str, wording: int) -> str:
+    """The system turn that steers towards ``topic``, in the wording of that index."""
+    return _STEERS[wording].format(**next(each for each in topics() if each["topic"] == topic))
 
 
 def user_turn_prefix(tokenizer: Any, system: str) -> str:

@@ -13,12 +13,13 @@ import ray.data
 from delia_ray.artifacts import Adopted, Counts, Provenance, Workspace
 from delia_ray.fingerprint import fingerprint
 from delia_ray.models import load_tokenizer
-from delia_ray.placement import ActorPool, Engine
+from delia_ray.placement import ActorPool, Engine, Price
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect
+from delia_ray.synthesis.accounting import Effort, summary
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.draws import Drawn, DrawStore
-from delia_ray.synthesis.generation import Generation, draw_and_judge
+from delia_ray.synthesis.generation import Drawing, Generation, at_once, draw_and_judge
 from delia_ray.synthesis.sorting import set_aside
 
 Refuse = Callable[[str, bool, tuple[str, ...]], str | None]
@@ -37,6 +38,8 @@ class Site:
     connect: Connect
     line: Line
     provenance: Provenance
+    price: Price | None = None
+    """null: nothing is said of cost."""
 
 
 def source(config: SynthesizeConfig, model: Adopted) -> str:
@@ -58,21 +61,22 @@ def judged(refuse: Refuse, control: tuple[str, ...], drawn: Drawn) -> dict[str, 
 
 def draw_rows(
     config: SynthesizeConfig,
-    draws: ray.data.Dataset,
+    draws: ray.data.Dataset | Drawing,
     judge: Callable[[Drawn], dict[str, Any]],
     step: Literal["query", "answer"],
     site: Site,
     inflight: Path,
-) -> tuple[Path, dict[str, int | float]]:
+) -> tuple[Path, Effort]:
     """Draw what is missing and judge all of it: the folder of judged rows, and the effort it took."""
     store = DrawStore(site.draws / source(config, site.model))
     generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
-    return draw_and_judge(draws, judge, generation, site.line, _UNITS[step], inflight)
+    drawing = at_once(draws) if isinstance(draws, ray.data.Dataset) else draws
+    return draw_and_judge(drawing, judge, generation, site.line, _UNITS[step], inflight)
 
 
 def generate_rows(
     config: SynthesizeConfig,
-    draws: ray.data.Dataset,
+    draws: ray.data.Dataset | Drawing,
     judge: Callable[[Drawn], dict[str, Any]],
     step: Literal["query", "answer"],
     site: Site,
@@ -81,13 +85,12 @@ def generate_rows(
     keep: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> Counts:
     """Draw what is missing, judge all of it, and part what is kept from what is not."""
-<<<<<<< HEAD
-    store = DrawStore(site.draws / source(config, site.model))
-    generation = Generation(config.engine, site.model.path, site.engine, site.pool, store, config.error_budget)
-    rows, effort = draw_and_judge(draws, judge, generation, site.line, _UNITS[step], workspace.inflight)
-    counts = ray.get(ray.remote(set_aside).remote(rows, workspace.data, step, schema, keep))
-    return {**counts, **effort}
-=======
     rows, effort = draw_rows(config, draws, judge, step, site, workspace.inflight)
-    return {**set_aside(rows, workspace.data, step, schema, keep), **effort}
->>>>>>> e77f4eb5622ead75c746a480c9017a2e00100fe4
+    sorted_out = ray.get(ray.remote(set_aside).remote(rows, workspace.data, step, schema, keep))
+    return told({**sorted_out, **effort.counts(site.price)}, step, site)
+
+
+def told(counts: Counts, step: Literal["query", "answer"], site: Site) -> Counts:
+    """The counts, after they were said on the terminal."""
+    site.line.say(summary(counts, _UNITS[step]))
+    return counts

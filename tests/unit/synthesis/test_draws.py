@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from delia_ray.records import QUERY_SCHEMA
-from delia_ray.synthesis.draws import DRAWN_SCHEMA, DrawStore, contains, new_draw, sorted_keys
+from delia_ray.synthesis.draws import DRAW_SCHEMA, DRAWN_SCHEMA, PADDING, DrawIndex, DrawStore, contains, new_draw, padded, sorted_keys
 from delia_ray.synthesis.sorting import set_aside
 
 
@@ -62,3 +62,23 @@ def test_a_row_that_was_judged_twice_is_kept_once(tmp_path: Path):
     counts = set_aside(judged, out, "query", QUERY_SCHEMA, keep)
     assert counts["rows"] == 3 and counts["rejected"] == 0
     assert sorted(pq.read_table(out / "kept")["query_id"].to_pylist()) == ["row-1", "row-2", "row-3"]
+
+
+def test_an_index_finds_rows_in_files_that_came_later(tmp_path: Path):
+    store = DrawStore(tmp_path / "draws")
+    index = DrawIndex(store, DrawStore(tmp_path / "failed"))
+    keys = np.array([5, 2, 9])
+    assert index.missing(keys).tolist() == [5, 2, 9]
+    store.add(drawn(9, 1))
+    store.add(drawn(2, 3))
+    assert index.missing(keys).tolist() == [5]
+    assert sorted(index.rows(keys, "text")["text"].to_pylist()) == ["text 2", "text 9"]
+
+
+def test_a_batch_is_filled_up_with_rows_of_one_token_that_nobody_wants():
+    draws = [new_draw("m", str(number), "p", {"max_tokens": 64, "seed": 1}, topic="t") for number in range(5)]
+    table = pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
+    rows = padded(table, 4).to_pylist()
+    assert rows[:5] == draws and len(rows) == 8
+    assert {(row["key"], row["sampling"]) for row in rows[5:]} == {(PADDING, '{"max_tokens":1,"seed":1}')}
+    assert padded(table, 5).equals(table) and not padded(table.slice(0, 0), 4).num_rows

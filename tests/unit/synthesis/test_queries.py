@@ -6,16 +6,24 @@ import pytest
 
 from delia_ray.errors import UserError
 from delia_ray.synthesis.config import Columns
-from delia_ray.synthesis.prompts import query_row, topics
+from delia_ray.synthesis.controller import plan, start
+from delia_ray.synthesis.prompts import WORDINGS, query_id, steering_turn, topics
 from delia_ray.synthesis.queries import judged_queries
 from delia_ray.synthesis.user_files import local_rows
 
 
 def test_topics_take_turns_under_ids_of_their_own():
-    rows = [query_row(index) for index in range(250)]
-    assert [row["topic"] for row in rows[: len(topics())]] == [topic["topic"] for topic in topics()]
-    assert len({row["topic"] for row in rows}) == len(topics()) >= 60
-    assert len({row["query_id"] for row in rows}) == 250
+    names = [topic["topic"] for topic in topics()]
+    asks = plan(start(names, 1.0), range(250))
+    assert [ask.topic for ask in asks[: len(names)]] == names
+    assert len(set(names)) == len(names) >= 60
+    assert len({query_id(ask.number) for ask in asks}) == 250
+
+
+def test_every_wording_steers_towards_its_topic_in_other_words():
+    turns = [steering_turn("cooking", wording) for wording in range(WORDINGS)]
+    assert len(set(turns)) == WORDINGS > 1
+    assert all("cooking" in turn for turn in turns)
 
 
 CONTROL = ("<|im_start|>", "<|im_end|>")

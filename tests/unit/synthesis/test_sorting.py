@@ -11,7 +11,10 @@ SCHEMA = pa.schema([("row_id", pa.string()), ("text", pa.string())])
 
 def rows(*given: tuple[int, str, str]) -> pa.Table:
     return pa.Table.from_pylist(
-        [{"row_id": IDS[n], "text": text, "reason": reason, "prompt_tokens": 2, "answer_tokens": 3} for n, text, reason in given]
+        [
+            {"row_id": IDS[n], "text": text, "reason": reason, "scope": "", "prompt_tokens": 2, "answer_tokens": 3}
+            for n, text, reason in given
+        ]
     )
 
 
