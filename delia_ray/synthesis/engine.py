@@ -84,7 +84,7 @@ def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
         return dict(sampling)
     ours = {"temperature": sampling["temperature"], "top_p": top_p, "seed": sampling["seed"]}
     others = {key: value for key, value in sampling.items() if key not in (*ours, "top_k")}
-    return {**others, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "extra_args": {"nucleus": ours}}
+    return {**others, "temperature": 0.0, "extra_args": {"nucleus": ours}}
 
 
 def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
