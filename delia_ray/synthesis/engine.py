@@ -12,7 +12,7 @@ from ray.data import TaskPoolStrategy
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.runtime import RayTally, check_pool, engine_kwargs
 from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
-from delia_ray.synthesis.draws import carried
+from delia_ray.synthesis.draws import DRAWN_SCHEMA, carried
 from delia_ray.synthesis.remote import ask_server
 
 _NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
@@ -65,7 +65,7 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
         should_continue_on_error=True,
         log_engine_metrics=False,
     )
-    return metered(build_processor(config, preprocess=_request, postprocess=_drawn), tally)(draws)
+    return metered(build_processor(config, preprocess=_request, postprocess=_drawn), tally)(draws).map(_landed)
 
 
 def _request(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,13 @@ def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drawn(row: Mapping[str, Any]) -> dict[str, Any]:
-    error = str(row.get("__inference_error__") or "")
     tokens = int(row.get("num_generated_tokens") or 0)
-    return {**carried(row), "text": "" if error else row["generated_text"].strip(), "finished": tokens < row["limit"],
-            "prompt_tokens": int(row.get("num_input_tokens") or 0), "answer_tokens": tokens, "error": error}  # fmt: skip
+    return {**carried(row), "text": row["generated_text"].strip(), "finished": tokens < row["limit"],
+            "prompt_tokens": int(row.get("num_input_tokens") or 0), "answer_tokens": tokens, "error": ""}  # fmt: skip
+
+
+def _landed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``Drawn`` of a row that the engine failed on, too: such rows pass by ``_drawn``, as they went in."""
+    if error := str(row.get("__inference_error__") or ""):
+        return {**carried(row), "text": "", "finished": False, "prompt_tokens": 0, "answer_tokens": 0, "error": error}
+    return {name: row[name] for name in DRAWN_SCHEMA.names}

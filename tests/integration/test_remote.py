@@ -19,6 +19,7 @@ from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.config import FileQueries, OpenAIEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.site import Site
+from delia_ray.synthesis.structure import RegexForm
 from delia_ray.terminal import StageLine
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -91,6 +92,7 @@ def config(folder: Path, server: Server, budget: float) -> SynthesizeConfig:
         engine=OpenAIEngine(kind="openai", url=f"http://127.0.0.1:{server.server_port}/v1", model="m"),
         queries=FileQueries(kind="file", path=folder / "q.jsonl"),
         answers=Sampling(top_p=0.9, top_k=7, max_tokens=20),
+        structured=RegexForm(kind="regex", pattern="[^#]+"),
         error_budget=budget,
     )
 
@@ -103,6 +105,7 @@ def test_an_overloaded_server_is_asked_again_and_a_refused_prompt_is_set_aside(t
     assert len(rejects) == 1 and "prompt is too long" in rejects[0]["reason"]
     assert server.most_flying <= 4
     assert {(body["temperature"], body["top_p"], body["top_k"], body["max_tokens"]) for body in server.bodies} == {(0.7, 0.9, 7, 20)}
+    assert all(body["structured_outputs"] == {"regex": "[^#]+"} for body in server.bodies)
     assert len({body["seed"] for body in server.bodies}) == len(QUERIES)
 
 

@@ -1,6 +1,8 @@
-"""Answers with a form, from a real engine: neither vLLM's sampler nor the nucleus draw leaves the grammar."""
+"""Answers with a form, from a real engine: neither vLLM's sampler nor the nucleus draw leaves the grammar.
 
-import json
+A row that the engine fails on comes back with the reason.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ SAMPLINGS = {"nucleus": {"temperature": 2.0, "top_p": 0.95, "top_k": 0}, "theory
 DRAWS = 12
 
 
-def test_every_answer_has_its_form_however_hot_it_is_drawn() -> None:
+@pytest.mark.parametrize("how", SAMPLINGS)
+def test_every_answer_has_its_form_however_hot_it_is_drawn(how: str) -> None:
     given: dict[str, Any] = {
         name: Settings.model_validate({"run": {"name": "r"}, "synthesize": {"structured": form}}).synthesize.structured
         for name, form in FORMS.items()
@@ -39,16 +42,18 @@ def test_every_answer_has_its_form_however_hot_it_is_drawn() -> None:
     draws = [
         new_draw("m", f"{name}-{how}-{number}", "<|im_start|>user\nName an animal.<|im_end|>\n<|im_start|>assistant\n", sampling, topic="")
         for name, form in given.items()
-        for how, knobs in SAMPLINGS.items()
         for number in range(DRAWS)
-        for sampling in [{**knobs, "max_tokens": 160, "seed": number, "structured_outputs": structured_outputs(form)}]
+        for sampling in [{**SAMPLINGS[how], "max_tokens": 160, "seed": number, "structured_outputs": structured_outputs(form)}]
     ]
     model: Path = adopt_model("builtin:smollm2-135m-instruct").path
+    draws.append(new_draw("m", "bad-0", "<|im_start|>user\nHi", {**SAMPLINGS[how], "seed": 0, "max_tokens": 0}, topic=""))
     table = ray.data.from_items(draws)
     rows = generate(table, VllmEngine(), model, Engine(dtype="float32"), ActorPool(), 512).take_all()
-    texts = {row["row_id"]: row["text"] for row in rows if not row["error"] and row["finished"]}
-    cut = [row for row in rows if row["error"] or not row["finished"]]
-    assert not [row["error"] for row in rows if row["error"]]
-    assert len(cut) <= 0.05 * len(draws)  # JSON may be padded with blanks until the limit
+    failed, cut = [row["row_id"] for row in rows if row["error"]], [row for row in rows if not row["error"] and not row["finished"]]
+    texts = {row["row_id"]: row["text"] for row in rows if row["finished"]}
+    print(*sorted(texts.items()), *cut, sep="\n")
+    assert failed == ["bad-0"]
+    assert len(cut) <= 0.1 * len(draws)  # JSON may be padded with blanks until the limit
+    assert len(texts) + len(cut) + len(failed) == len(draws)
     assert {name: text for name, text in texts.items() if not has_form(given[name.partition("-")[0]], text)} == {}
-    assert len({json.dumps(text) for text in texts.values()}) > len(texts) / 3
+    assert len(set(texts.values())) > len(texts) / 3

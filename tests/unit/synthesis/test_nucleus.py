@@ -54,3 +54,12 @@ def test_uniform_numbers_follow_from_seed_and_position_alone() -> None:
     assert 0 <= numbers.min() and numbers.max() < 1
     counts = torch.histc(numbers, bins=20, min=0, max=1)
     assert (counts - 500).square().sum() / 500 < 43.8  # chi-squared, 19 degrees of freedom, 0.1 %
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 400])
+def test_a_token_that_a_grammar_rules_out_is_never_drawn(allowed: int) -> None:
+    logits_BV = torch.randn(2000, 1000, generator=torch.Generator().manual_seed(3))
+    logits_BV[:, allowed:] = -torch.inf
+    hot_B, top_p_B = torch.full((2000,), 2.0, dtype=torch.float64), torch.full((2000,), 0.95, dtype=torch.float64)
+    uniform_B = torch.tensor([uniform(seed, 0) for seed in range(1999)] + [1 - 2**-53], dtype=torch.float64)
+    assert draw(logits_BV, hot_B, top_p_B, uniform_B).max() < allowed
