@@ -23,7 +23,7 @@ from delia_ray.mixing.minhash import bands_for
 from delia_ray.records import row_id
 from delia_ray.words import ngrams, words_of
 
-FEW = 2_000
+FEW = 40_000
 _VOCABULARY, _ROWS_AT_ONCE = 50_000, 10_000
 _NEAR, _FAR = 0.1, 0.1
 _SIMILARITY = Deduplicate().similarity

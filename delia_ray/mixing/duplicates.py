@@ -55,7 +55,8 @@ def find_duplicates(rows: ray.data.Dataset, config: Deduplicate, scratch: Path) 
 
     Args:
         rows: ``row_id``, unique, and ``text``.
-        scratch: a folder that every node sees; about 0.5 KB a row, and memory of a task: some 50 bytes for each of 8 million rows.
+        scratch: a folder that every node sees; it takes 8 bytes a word and 0.2 KB a row. A task
+            holds some 50 bytes for each of 8 million rows.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -79,7 +79,8 @@ def shingles(texts: Sequence[str]) -> Shingles:
     for step in range(_SHINGLE_WORDS):
         word = np.where(places + step < past, words[np.minimum(places + step, len(words) - 1)], np.uint64(0)) if len(places) else hashes
         hashes = _mixed(hashes + word)
-    keys = np.unique(_keys(counts, hashes))
+    keys = np.sort(_keys(counts, hashes))
+    keys = keys[np.concatenate([np.ones(len(keys[:1]), dtype=np.bool_), keys[1:] != keys[:-1]])]
     sizes = np.bincount((keys >> _HASH_BITS).astype(np.int64), minlength=len(texts))
     return Shingles(keys & _HASH_MASK, np.concatenate([[0], np.cumsum(sizes)]))
 

@@ -53,7 +53,8 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
 def shuffle(parts: Sequence[ray.data.Dataset], rows: int, seed: int) -> ray.data.Dataset:
     """The examples of all ``parts``, ``rows`` in all, in the order of their keyed hashes."""
     first, *others = (_ordered(part, seed) for part in parts)
-    return first.union(*others).sort("order_key", boundaries=_boundaries(rows))
+    rows_of_all = first.union(*others) if others else first
+    return rows_of_all.sort("order_key", boundaries=_boundaries(rows))
 
 
 def _boundaries(rows: int) -> list[int | float]:
