@@ -1,6 +1,5 @@
 """The stage ``diverse``: the model's own answers to the queries."""
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
-from delia_ray.synthesis.diversity import describe
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, new_draw
 from delia_ray.synthesis.filters import refuse_answer
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
@@ -53,11 +51,7 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
         site.connect()
         draws = ray.data.read_parquet(str(queries.data / "kept")).map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
         judge = partial(judged, refuse_answer, control_tokens(load_tokenizer(site.model.path)))
-        counts = generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
-        if counts["rows"]:
-            found = describe(workspace.data / "kept")
-            (workspace.data / "diversity.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        return counts
+        return generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
