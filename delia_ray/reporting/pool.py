@@ -16,7 +16,8 @@ from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import ARM_COLOURS, inline
 from delia_ray.synthesis.diversity import COLUMNS, Column, Diversity, Histogram, Measure
 
-_COLOURS = {"queries": ARM_COLOURS[1], "answers": ARM_COLOURS[2]}
+_COLOURS = {"queries": ARM_COLOURS[3], "answers": ARM_COLOURS[4]}
+"""Not those of the usual arms, which the run's page shows too."""
 _SHOWN = 10
 _COLOURED_TOPICS = 5
 
@@ -51,7 +52,7 @@ class _Figure(NamedTuple):
 
 def render_pool(found: Diversity, points: pa.Table) -> str:
     """The page for what was found and the texts' places on a plane (columns ``column``, ``topic``, ``x``, ``y``)."""
-    columns = {name: column(found, name) for name in COLUMNS}
+    columns = {name: column_of(found, name) for name in COLUMNS}
     figures = [_lengths(columns), _topics(found), _openings(columns), _languages(columns)]
     if points.num_rows:
         figures[:0] = [_nearest(columns), _map(found, points)]
@@ -66,7 +67,7 @@ def sampling(found: Diversity) -> str:
     if found.queries.texts > texts:
         return (
             f"A dot is the median of 40 samples of {sizes}, so that pools of different sizes can be compared; "
-            "whiskers hold the middle 95 % of the samples."
+            "whiskers hold the middle 95\N{NO-BREAK SPACE}% of the samples."
         )
     return (
         f"Samples are of {sizes}, as many as there are texts: such a dot is the pool's own value, without whiskers, "
@@ -74,7 +75,7 @@ def sampling(found: Diversity) -> str:
     )
 
 
-def column(found: Diversity, name: str) -> Column:
+def column_of(found: Diversity, name: str) -> Column:
     """The queries or the answers."""
     return found.queries if name == "queries" else found.answers
 
@@ -83,7 +84,7 @@ def measure_drawings(found: Diversity) -> list[Drawing]:
     """For each measure, its value for queries and for answers."""
     drawings: list[Drawing] = []
     for name, words in MEASURES.items():
-        rows = [Row(each.capitalize(), _estimate(column(found, each), name), _COLOURS[each]) for each in COLUMNS]
+        rows = [Row(each.capitalize(), _estimate(column_of(found, each), name), _COLOURS[each]) for each in COLUMNS]
         if any(row.estimate for row in rows):
             spoken = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
             svg = inline(draw_dots(rows, is_share=False, floor=None), f"pool-{name}", f"{words.title}: {spoken}")
@@ -127,11 +128,15 @@ def _topics(found: Diversity) -> _Figure:
     counts, measure = found.topics.counts, found.topics.entropy
     shares = {name or "(none given)": times / found.queries.texts for name, times in list(counts.items())[:_SHOWN]}
     caption = (
-        f"The {len(shares)} commonest of {len(counts)} topics that the queries were asked under. The topics of a sample of "
+        f"{_how_many(len(shares), len(counts))} topics that the queries were asked under. The topics of a sample of "
         f"{found.queries.sample_texts} have an entropy of {number(measure.value)} bits{_between(measure)}; if all {len(counts)} were "
         f"equally frequent, the whole pool's would be {number(float(np.log2(len(counts))))}. The more even, the more diverse."
     )
     return _Figure("Topics", caption, [_shares(shares, "topics", "Share of exchanges", "queries")])
+
+
+def _how_many(shown: int, all_of_them: int) -> str:
+    return f"The {shown} commonest of {all_of_them}" if shown < all_of_them else f"The {shown}"
 
 
 def _between(measure: Measure) -> str:
@@ -171,15 +176,13 @@ def _map(found: Diversity, points: pa.Table) -> _Figure:
         figure = draw_map(places_N2, [tones.get(topic, ARM_COLOURS[0]) for topic in mine["topic"].to_pylist()])
         svg = inline(figure, f"map-{name}", f"{mine.num_rows} {name} as dots; texts alike in meaning lie close together")
         drawings.append(Drawing(name.capitalize(), f"{count(mine.num_rows)} texts", Markup(svg)))
-    key = [
-        f'<span class="key" style="--tone: var(--arm-{place})">{Markup.escape(name)}</span>'
-        for place, name in enumerate(["other topics", *coloured])
-    ]
-    caption = (
+    caption = Markup(
         "Each dot is a text; what lies close is alike. The plane is the one the texts differ most along, and hides the rest. "
         "A cloud that fills it evenly is more diverse than a few clumps."
     )
-    return _Figure("Map", Markup(f"{Markup.escape(caption)} {' '.join(reversed(key))}") if coloured else caption, drawings)
+    places = {**{topic: place + 1 for place, topic in enumerate(coloured)}, "other topics": 0} if coloured else {}
+    key = [Markup('<span class="key" style="--tone: var(--arm-{})">{}</span>').format(place, name) for name, place in places.items()]
+    return _Figure("Map", Markup("<br>").join([caption, Markup(" ").join(key)]), drawings)
 
 
 def _histogram(histogram: Histogram, name: str, column: str, unit: str, spoken: str) -> Drawing:
