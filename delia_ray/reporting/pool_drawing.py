@@ -20,7 +20,7 @@ def draw_shares(shares: Mapping[str, float], colour: str) -> Figure:
     """A bar for each label, as long as its share of the longest, with the share beside it."""
     with styled():
         figure = canvas(_WIDTH, _ROW * len(shares) + 8)
-        axes = figure.add_axes((0.5, 0, 0.36, 1))
+        axes = figure.add_axes((0.5, 0, 0.34, 1))
         longest = max(shares.values())
         axes.set(xlim=(0, longest), ylim=(len(shares) - 0.4, -0.6))
         for place, (label, share) in enumerate(shares.items()):

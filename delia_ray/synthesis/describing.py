@@ -27,6 +27,8 @@ from delia_ray.synthesis.spread import plane, unit_rows
 STAGE = "diversity/1"
 DIVERSITY_KIND = "diversity/1"
 _POOL_TEXTS = 5_000
+_MOST_ACTORS = 8
+"""Each loads a model for a few hundred texts, and a pool that asks a server may be far larger."""
 MAP_SCHEMA = pa.schema(
     [("exchange_id", pa.string()), ("column", pa.string()), ("topic", pa.string()), ("x", pa.float64()), ("y", pa.float64())]
 )
@@ -69,14 +71,15 @@ def _look(config: SynthesizeConfig, diverse: Artifact, encoder: Adopted | None, 
     if config.embeddings is None or encoder is None:
         return ray.get(found), MAP_SCHEMA.empty_table()
     pool = site.pool
-    check_pool(pool, "placement.synthesize")
-    parts: list[Any] = [_texts.remote(chosen, config.embeddings.texts, part, pool.size) for part in range(pool.size)]
+    check_pool(pool.model_copy(update={"size": 1}), "placement.synthesize")
+    actors = min(pool.size, _MOST_ACTORS)
+    parts: list[Any] = [_texts.remote(chosen, config.embeddings.texts, part, actors) for part in range(actors)]
     embedded = ray.data.from_arrow_refs(parts).map_batches(
         Embedder,
         fn_constructor_args=(config.embeddings, encoder.path, site.engine.dtype),
         batch_format="pyarrow",
         batch_size=None,
-        compute=ActorPoolStrategy(min_size=1, max_size=pool.size),
+        compute=ActorPoolStrategy(min_size=1, max_size=actors),
         num_cpus=pool.num_cpus,
         num_gpus=min(1, pool.num_gpus),
         **one_core(),

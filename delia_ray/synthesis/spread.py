@@ -28,13 +28,13 @@ def vendi(unit_ND: Rows) -> float:
 def mean_distance(unit_ND: Rows) -> float:
     """Mean of 1 - cosine over all pairs of two texts, 0 to 2: 0 where all point one way, 1 where they are orthogonal.
 
-    sum_(i != j) cos(i, j) is |sum_i u_i|^2 - N, so it takes no N x N table. 0 for one row.
+    sum_(i != j) cos(i, j) is |sum_i u_i|^2 - sum_i |u_i|^2, so it takes no N x N table. 0 for one row.
     """
     count = len(unit_ND)
     if count < 2:
         return 0.0
     total_D = unit_ND.sum(0)
-    return float(1 - (total_D @ total_D - count) / (count * (count - 1)))
+    return float(1 - (total_D @ total_D - (unit_ND**2).sum()) / (count * (count - 1)))
 
 
 def nearest_cosines(unit_ND: Rows) -> NDArray[np.float64]:
