@@ -36,10 +36,11 @@ def adopt_encoder(config: Embeddings | None, model: Adopted) -> Adopted | None:
         case OwnEmbeddings():
             return model
         case FolderEmbeddings(path=path):
-            pooling = path / "1_Pooling" / "config.json"
+            folder = path.expanduser().absolute()
+            pooling = folder / "1_Pooling" / "config.json"
             if pooling.exists() and not json.loads(pooling.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", True):
-                raise UserError(f"synthesize.embeddings.path: {path} pools its tokens another way; name an encoder that takes their mean")
-            return adopt_model(str(path.expanduser().absolute()), "synthesize.embeddings.path")
+                raise UserError(f"synthesize.embeddings.path: {folder} pools its tokens another way; name an encoder that takes their mean")
+            return adopt_model(str(folder), "synthesize.embeddings.path")
 
 
 class Embedder:
