@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 VERBS = {
     "run": "all stages in order; what is finished already is reused",
-    "synthesize": "diverse queries and the model's own answers",
+    "synthesize": "diverse queries, the model's own answers, and how diverse they are",
     "rewrite": "the task's rows under many wordings of its instruction",
     "mix": "the training rows of every arm",
     "finetune": "train every arm",
@@ -96,7 +96,7 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
         pipeline.check(serves=verb in _SERVING)
         match verb:
             case "synthesize":
-                _ = pipeline.diverse
+                _ = pipeline.diversity
             case "rewrite":
                 _ = pipeline.rewritten
             case "mix":

@@ -17,42 +17,43 @@ _WEIGHTS = "*.safetensors"
 _WANTED = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
 
 
-def adopt_model(name: str) -> Adopted:
+def adopt_model(name: str, key: str = "model") -> Adopted:
     """The folder behind ``name`` and the hash of its weights, configuration and tokenizer.
 
     Args:
         name: ``builtin:smollm2-135m-instruct``, a folder, or a hub id ``owner/name[@revision]``.
+        key: the setting that gave it, for messages.
 
     Raises:
         UserError: nothing is there, or a part that tuning needs is missing.
     """
-    folder = _find(name)
+    folder = _find(name, key)
     if not (folder / "config.json").exists():
-        raise UserError(f"model: {folder} has no config.json; name a Hugging Face model folder")
+        raise UserError(f"{key}: {folder} has no config.json; name a Hugging Face model folder")
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise UserError(f"model: {folder} has no tokenizer; save one into it with tokenizer.save_pretrained")
+        raise UserError(f"{key}: {folder} has no tokenizer; save one into it with tokenizer.save_pretrained")
     weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
-        raise UserError(f"model: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
+        raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
     files = sorted({file for pattern in _WANTED for file in folder.glob(pattern)})
     return Adopted(folder, fingerprint({file.name: hash_file(file) for file in files}))
 
 
-def _find(name: str) -> Path:
+def _find(name: str, key: str) -> Path:
     if name.startswith("builtin:"):
         if name != builtin.NAME:
-            raise UserError(f"model: {name!r} is not built in; the one built-in model is {builtin.NAME}")
+            raise UserError(f"{key}: {name!r} is not built in; the one built-in model is {builtin.NAME}")
         return builtin.unpack(Path(os.environ.get("DELIA_CACHE", platformdirs.user_cache_dir("delia_ray"))))
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder.resolve()
     owner_and_name = name.partition("@")[0]
     if name.startswith((".", "/", "~")) or owner_and_name.count("/") != 1:
-        raise UserError(f"model: there is no folder {name}; name a folder, a hub id such as owner/name, or {builtin.NAME}")
-    return _download(name)
+        raise UserError(f"{key}: there is no folder {name}; name a folder, a hub id such as owner/name, or {builtin.NAME}")
+    return _download(name, key)
 
 
-def _download(name: str) -> Path:
+def _download(name: str, key: str) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415  only hub models need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -61,7 +62,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_WANTED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: {name} cannot be had from the hub ({reason}); check the name and the network, or name a folder") from None
+        raise UserError(f"{key}: {name} cannot be had from the hub ({reason}); check the name and the network, or name a folder") from None
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -83,6 +84,13 @@ def load_model(folder: Path, dtype: Any) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
     )
+
+
+def load_encoder(folder: Path, dtype: Any) -> Any:
+    """The model of a folder without its head, which gives hidden states; never runs code from it."""
+    from transformers import AutoModel  # noqa: PLC0415  seconds to import
+
+    return AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa")
 
 
 def resolve_dtype(precision: str) -> Any:

@@ -15,6 +15,7 @@ from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
 from delia_ray.progress import Line, Progress
+from delia_ray.reporting.pool import render_pool
 from delia_ray.reporting.stage import Comparison, report
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.gate import SHAPE_WORDS
@@ -25,6 +26,8 @@ from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask, check_queries
+from delia_ray.synthesis.describing import describe
+from delia_ray.synthesis.embedding import adopt_encoder
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask
@@ -68,12 +71,13 @@ class Pipeline:
             serves: whether the verb opens an endpoint.
 
         Raises:
-            UserError: a row, a query, the model or the port is not usable.
+            UserError: a row, a query, the model, the encoder or the port is not usable.
         """
         items = task_items(self.settings.task)
         control = control_tokens(load_tokenizer(self.model.path))
         check_no_control_tokens((item for split in items.values() for item in split), control)
         check_queries(self.settings.synthesize, control)
+        adopt_encoder(self.settings.synthesize.embeddings, self.model)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         if serves and not all(file.exists() for file in scored):
             check_port(self.placement.serve)
@@ -120,15 +124,9 @@ class Pipeline:
         task = self.task
         with self.progress.stage("rewrite"):
             forbidden = (*SHAPE_WORDS, *LABEL_WORDS) if isinstance(self.settings.task, FormatTask) else ()
-            return rewrite(
-                self.settings.rewriting,
-                task,
-                self.settings.task.token,
-                forbidden,
-                completer(self.settings.rewriting, lambda: self.endpoint({BASE: self.start})),
-                self._path("rewritten"),
-                self.provenance,
-            )
+            complete = completer(self.settings.rewriting, lambda: self.endpoint({BASE: self.start}))
+            token, out = self.settings.task.token, self._path("rewritten")
+            return rewrite(self.settings.rewriting, task, token, forbidden, complete, out, self.provenance)
 
     @cached_property
     def diverse(self) -> Artifact | None:
@@ -142,6 +140,16 @@ class Pipeline:
             queries = ask(config, self._site(model, line), self._path("queries"))
         with self.progress.stage("answers") as line:
             return answer(config, queries, self._site(model, line), self._path("diverse"))
+
+    @cached_property
+    def diversity(self) -> Artifact | None:
+        """How diverse the pool is, in numbers and on a page; null where there is none."""
+        config, diverse = self.settings.synthesize, self.diverse
+        if diverse is None or not diverse.manifest.counts["rows"]:
+            return None
+        encoder = adopt_encoder(config.embeddings, self.model)
+        with self.progress.stage("diversity") as line:
+            return describe(config, diverse, encoder, render_pool, self._site(self.model, line), self._path("diversity"))
 
     @cached_property
     def pool(self) -> Artifact | None:
@@ -181,18 +189,8 @@ class Pipeline:
         checkpoint = self.checkpoint(arm)
         card = model_card(self.settings, arm, self.start, checkpoint)
         with self.progress.stage(f"export {arm}"):
-            return export(
-                ExportRequest(new_tokens=self.tokens),
-                self.start,
-                checkpoint,
-                self.rewritten,
-                self.placement.engine,
-                self.placement.serve,
-                self._connect,
-                card,
-                self._path("arms", arm, "model"),
-                self.provenance,
-            )
+            request, at, out = ExportRequest(new_tokens=self.tokens), self.placement, self._path("arms", arm, "model")
+            return export(request, self.start, checkpoint, self.rewritten, at.engine, at.serve, self._connect, card, out, self.provenance)
 
     def models(self) -> dict[str, Artifact]:
         """Every model of the run, the untrained one first."""
@@ -223,10 +221,10 @@ class Pipeline:
 
     def report(self) -> Artifact:
         """The page and ``report.json``."""
-        scores = self.scores()
+        diversity, scores = self.diversity, self.scores()
         with self.progress.stage("report"):
             comparison = Comparison.model_validate(compare_all(scores, (PLAIN, BASE), self.settings.score))
-            return report(self.settings, scores, comparison, self._path(), self._path("report"), self.provenance)
+            return report(self.settings, scores, comparison, diversity, self._path(), self._path("report"), self.provenance)
 
     def _path(self, *role: str) -> Path:
         """Absolute, since workers have working folders of their own."""

@@ -1,49 +1,25 @@
 """The run's page: one HTML file that needs nothing beside it."""
 
-import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from delia_ray.reporting import glossary, numerals
 from delia_ray.reporting.figures import Panel, curve_panels, metric_panels, token_panels
 from delia_ray.reporting.finding import has_token_figure, metric_finding, probe_labels, token_finding
+from delia_ray.reporting.html import Drawing, environment
+from delia_ray.reporting.pool import measure_drawings, sampling
 from delia_ray.reporting.schema import BUILTIN_METRICS, Report
 from delia_ray.reporting.verdict import outcome
-
-_FILTERS: dict[str, Callable[..., Any]] = {
-    "exact": json.dumps,
-    "number": numerals.number,
-    "signed": numerals.signed,
-    "p_value": numerals.p_value,
-    "duration": numerals.duration,
-    "count": numerals.count,
-    "arm_title": glossary.arm_title,
-    "arm_meaning": glossary.arm_meaning,
-    "metric_words": glossary.metric_words,
-    "meaning": glossary.meaning,
-    "set_title": glossary.set_title,
-}
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """A panel under its heading."""
-
-    heading: str
-    note: str
-    svg: Markup
 
 
 @dataclass(frozen=True)
 class _FirstFigure:
     finding: str
-    drawings: list[_Drawing]
+    drawings: list[Drawing]
     measure: str
     """What a bar or a dot stands for."""
     metrics: dict[str, str]
@@ -58,7 +34,7 @@ def render(report: Report) -> str:
     assert report.verdict, "fill in Report.verdict before the page is rendered"
     first = _first_figure(report)
     measured = [metric for metric in report.metric_names() if any(report.value(arm, metric) is not None for arm in report.arms)]
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         report=report,
         run=report.run,
@@ -69,6 +45,8 @@ def render(report: Report) -> str:
         first=first,
         others=_metric_drawings(report, [metric for metric in measured if metric not in first.metrics]),
         curves=[_drawing(panel, f"Loss on {panel.name} rows", "") for panel in curve_panels(report)],
+        pool=measure_drawings(report.diversity) if report.diversity else [],
+        sampling=sampling,
         named={link.fingerprint: path for path, link in reversed(report.lineage.items())},
         config=yaml.safe_dump(report.run.config, sort_keys=False, allow_unicode=True) if report.run.config else "",
         command=shlex.join(report.run.command),
@@ -87,8 +65,8 @@ def _first_figure(report: Report) -> _FirstFigure:
     return _FirstFigure(finding, _metric_drawings(report, leading), "A dot is an arm's value", titles)
 
 
-def _metric_drawings(report: Report, metrics: Sequence[str]) -> list[_Drawing]:
-    drawings: list[_Drawing] = []
+def _metric_drawings(report: Report, metrics: Sequence[str]) -> list[Drawing]:
+    drawings: list[Drawing] = []
     for panel in metric_panels(report, metrics):
         words = glossary.metric_words(panel.name)
         notes = [f"{words.better} is better"] if words.better else []
@@ -98,13 +76,5 @@ def _metric_drawings(report: Report, metrics: Sequence[str]) -> list[_Drawing]:
     return drawings
 
 
-def _drawing(panel: Panel, heading: str, note: str) -> _Drawing:
-    return _Drawing(heading, note, Markup(panel.svg))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("delia_ray.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(_FILTERS)
-    return environment
+def _drawing(panel: Panel, heading: str, note: str) -> Drawing:
+    return Drawing(heading, note, Markup(panel.svg))

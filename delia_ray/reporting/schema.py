@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from delia_ray.synthesis.diversity import Diversity
+
 BUILTIN_METRICS = (
     "format_acc",
     "label_acc",
@@ -134,6 +136,8 @@ class Report(_Record):
     majority: dict[str, float] = {}
     """Metric -> what always giving the commoner label scores."""
     curves: dict[str, list[CurvePoint]] = {}
+    diversity: Diversity | None = None
+    """The pool of diverse rows; null where no arm took any."""
     examples: list[Answers] = []
     stages: dict[str, StageCost] = {}
     lineage: dict[str, Link] = {}

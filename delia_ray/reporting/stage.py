@@ -16,7 +16,7 @@ from delia_ray.reporting.schema import Report
 from delia_ray.reporting.verdict import verdict
 from delia_ray.settings import Settings
 
-STAGE = "report/1"
+STAGE = "report/2"
 REPORT_KIND = "report/1"
 _EXAMPLES = 10
 _METRIC_OF_PROBE = {"test": "format_acc", "ordinary": "spill"}
@@ -38,12 +38,18 @@ class Comparison(Config):
 
 
 def report(
-    settings: Settings, scores: Mapping[str, Artifact], comparison: Comparison, run: Path, out: Path, provenance: Provenance
+    settings: Settings,
+    scores: Mapping[str, Artifact],
+    comparison: Comparison,
+    diversity: Artifact | None,
+    run: Path,
+    out: Path,
+    provenance: Provenance,
 ) -> Artifact:
-    """Write ``index.html`` and ``report.json`` over the scores of all arms."""
+    """Write ``index.html`` and ``report.json`` over the scores of all arms, and over the pool of diverse rows if there is one."""
 
     def write(workspace: Workspace) -> Counts:
-        filled = assemble(settings, scores, comparison, run, provenance)
+        filled = assemble(settings, scores, comparison, diversity, run, provenance)
         (workspace.data / "report.json").write_text(filled.model_dump_json(indent=1), encoding="utf-8")
         (workspace.data / "index.html").write_text(render(filled), encoding="utf-8")
         return {"arms": len(filled.arms)}
@@ -53,13 +59,20 @@ def report(
         stage=STAGE,
         kind=REPORT_KIND,
         request=ReportRequest(run=settings.run.name),
-        inputs=scores,
+        inputs={**scores, **({} if diversity is None else {"diversity": diversity})},
         provenance=provenance,
         write=write,
     )
 
 
-def assemble(settings: Settings, scores: Mapping[str, Artifact], comparison: Comparison, run: Path, provenance: Provenance) -> Report:
+def assemble(
+    settings: Settings,
+    scores: Mapping[str, Artifact],
+    comparison: Comparison,
+    diversity: Artifact | None,
+    run: Path,
+    provenance: Provenance,
+) -> Report:
     """The report of a finished run, verdict included."""
     found = manifests(run)
     trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in found]
@@ -84,6 +97,7 @@ def assemble(settings: Settings, scores: Mapping[str, Artifact], comparison: Com
                 "config": settings.model_dump(mode="json"),
             },
             "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
+            "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
             "examples": _examples(scores),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},

@@ -1,6 +1,5 @@
 """The stage ``diverse``: the model's own answers to the queries."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,12 +14,10 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
-from delia_ray.synthesis.diversity import describe
 from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_answer
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
-from delia_ray.synthesis.site import Site, generate_rows, judged, source, tokenizer_of
-from delia_ray.synthesis.sorting import set_aside
+from delia_ray.synthesis.site import Site, generate_rows, judged, sorted_out, source, tokenizer_of
 from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
 
 STAGE = "diverse/1"
@@ -58,14 +55,9 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
         if config.mode == "foreign":
             given = asked.map_batches(partial(_given, config, site.model, judge), batch_format="pyarrow")
             given.write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
-            counts: Counts = set_aside(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
-        else:
-            draws = asked.map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
-            counts = generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
-        if counts["rows"]:
-            found = describe(workspace.data / "kept")
-            (workspace.data / "diversity.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        return counts
+            return sorted_out(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
+        draws = asked.map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
+        return generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)

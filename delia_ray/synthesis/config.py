@@ -205,8 +205,29 @@ class EchoEngine(Config):
 GenerationEngine = Annotated[VllmEngine | OpenAIEngine | EchoEngine, Field(discriminator="kind")]
 
 
+class OwnEmbeddings(Config):
+    """A text's vector is the tuned model's own last hidden state, averaged over the text's tokens: nothing to download."""
+
+    kind: Literal["own"] = "own"
+    texts: int = Field(default=200, ge=2, le=5_000)
+    """Queries, and as many answers, to embed at most."""
+
+
+class FolderEmbeddings(Config):
+    """An encoder in a folder, as sentence-transformers saves one, averaged over the text's tokens."""
+
+    kind: Literal["folder"]
+    path: Path
+    """The folder."""
+    texts: int = Field(default=200, ge=2, le=5_000)
+    """Queries, and as many answers, to embed at most."""
+
+
+Embeddings = Annotated[OwnEmbeddings | FolderEmbeddings, Field(discriminator="kind")]
+
+
 class SynthesizeConfig(Config):
-    """What diverse data to make. Every field changes the data, so every field is in its identity."""
+    """What diverse data to make, and how to look at it. Every field is in the identity of what it changes."""
 
     engine: GenerationEngine = VllmEngine()
     queries: Queries = MagpieQueries()
@@ -223,6 +244,8 @@ class SynthesizeConfig(Config):
     """Answers to each query, each with a seed of its own."""
     seed: int = 0
     """Base seed; each row's own seed is a hash of this and its id."""
+    embeddings: Embeddings | None = OwnEmbeddings()
+    """What makes texts into vectors, to tell how far apart they lie. null: nothing does, and the pool is described by its words alone."""
     error_budget: float = Field(default=0.2, ge=0, le=1)
     """Share of rows that the engine may fail on (a prompt that is too long, say) before the stage stops with the reasons."""
 

@@ -86,8 +86,13 @@ def generate_rows(
 ) -> Counts:
     """Draw what is missing, judge all of it, and part what is kept from what is not."""
     rows, effort = draw_rows(config, draws, judge, step, site, workspace.inflight)
-    sorted_out = ray.get(ray.remote(set_aside).remote(rows, workspace.data, step, schema, keep))
-    return told({**sorted_out, **effort.counts(site.price)}, step, site)
+    counts = sorted_out(rows, workspace.data, step, schema, keep)
+    return told({**counts, **effort.counts(site.price)}, step, site)
+
+
+def sorted_out(rows: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
+    """``set_aside`` in a worker, whose memory may hold the rows' names."""
+    return ray.get(ray.remote(set_aside).remote(rows, out, step, schema, keep))
 
 
 def told(counts: Counts, step: Literal["query", "answer"], site: Site) -> Counts:

@@ -82,6 +82,11 @@ def ordinary_prompts(count: int, split: str) -> list[Prompt]:
     return [Prompt(row["prompt_id"], "ordinary", [{"role": "user", "content": row["prompt"]}], None, None) for row in rows]
 
 
+def ordinary_texts() -> list[str]:
+    """All everyday prompts, of every split."""
+    return [row["prompt"] for row in _read_lines("ordinary.jsonl")]
+
+
 def _context(row: Example) -> str:
     return row["messages"][-2]["content"].rpartition("\n\n\n")[0]
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.chaos
 CONFIG = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
 WORDS = ["finetune.checkpoint_every=1", "finetune.epochs=3", "arms={it: null}"]
 ARM = [f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")]
-STAGES = ["task", "rewritten", "start", "queries", "diverse", "clean", *ARM]
+STAGES = ["task", "rewritten", "start", "queries", "diverse", "diversity", "clean", *ARM]
 START_SECONDS = 600
 
 

@@ -73,7 +73,7 @@ def test_every_number_leads_back_to_the_rows_it_came_from(finished: Path, work: 
     assert chain.returncode == 0
     shown = {line.split()[0] for line in chain.stdout.splitlines()}
     arm = {f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")}
-    assert shown == {"task", "rewritten", "start", "queries", "diverse", "clean", "report", "arms/base/scores"} | arm
+    assert shown == {"task", "rewritten", "start", "queries", "diverse", "diversity", "clean", "report", "arms/base/scores"} | arm
     assert set(finished_models(finished)) == {"base", "delia"}
 
 

@@ -1,0 +1,113 @@
+"""Texts as vectors, ready for the cosine."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from delia_ray.artifacts import Adopted
+from delia_ray.errors import UserError
+from delia_ray.models import adopt_model, load_encoder, load_tokenizer, resolve_dtype
+from delia_ray.synthesis.config import Embeddings, FolderEmbeddings, OwnEmbeddings
+from delia_ray.tasks.formatted import ordinary_texts
+
+if TYPE_CHECKING:
+    import torch
+
+_MAX_TOKENS = 256
+"""Of a longer text, the beginning says what it is about."""
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}
+"""Of a batch with its padding; more was slower on a CPU."""
+
+
+def adopt_encoder(config: Embeddings | None, model: Adopted) -> Adopted | None:
+    """The folder that makes texts into vectors; null where none does.
+
+    Raises:
+        UserError: the configured folder holds no encoder, or one that is not averaged over its tokens.
+    """
+    match config:
+        case None:
+            return None
+        case OwnEmbeddings():
+            return model
+        case FolderEmbeddings(path=path):
+            folder = path.expanduser().absolute()
+            pooling = folder / "1_Pooling" / "config.json"
+            if pooling.exists() and not json.loads(pooling.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", True):
+                raise UserError(f"synthesize.embeddings.path: {folder} pools its tokens another way; name an encoder that takes their mean")
+            return adopt_model(str(folder), "synthesize.embeddings.path")
+
+
+class Embedder:
+    """Adds to tables of texts a column ``vector`` of float32 lists; loads its model once, so it is made for an actor of
+    ``Dataset.map_batches``.
+
+    A vector is the mean of the last layer's hidden states over the text's tokens, of the first 256 at most.
+
+    The hidden states of a language model share a large constant part: of the built-in model's, half the energy is in three of 576
+    dimensions, and the mean cosine of its answers is 0.7, of quite different ones too. So from its own vectors the mean vector of
+    a fixed set of everyday prompts is taken away (as Mu and Viswanath, arXiv 1702.01417, do with a corpus's own mean). Taking away
+    the pool's own mean would not do: then every pool has a mean distance of 1, and fifty times "What is the capital of ...?" came
+    out more diverse than 150 answers about eighty topics. An encoder that was trained for the cosine is taken as it is.
+
+    In bfloat16 a vector's last digits depend on the texts it is padded with.
+    """
+
+    def __init__(self, kind: Embeddings, folder: Path, dtype: str, column: str = "text"):
+        """
+        Args:
+            kind: what ``folder`` is.
+            dtype: ``auto | float32 | bfloat16 | float16``; vectors are averaged in single precision.
+            column: the texts.
+        """
+        import torch  # noqa: PLC0415  seconds to import
+
+        self._column = column
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_encoder(folder, resolve_dtype(dtype)).eval().to(self._device)
+        limit: Any = getattr(self._model.config, "max_position_embeddings", _MAX_TOKENS)
+        self._max_tokens = min(_MAX_TOKENS, limit)
+        self._centre_D = self.embed(ordinary_texts()).mean(0) if isinstance(kind, OwnEmbeddings) else np.float32(0)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        vectors_ND = self.embed(rows[self._column].to_pylist()) - self._centre_D
+        flat = pa.array(vectors_ND.ravel(), type=pa.float32())
+        return rows.append_column("vector", pa.FixedSizeListArray.from_arrays(flat, vectors_ND.shape[1]))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[N, D] mean hidden states, as they come; a text of no tokens is all zeros."""
+        ids: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens)["input_ids"] if texts else []
+        vectors_ND = np.zeros((len(texts), self._model.config.hidden_size), dtype=np.float32)
+        for batch in _batches([len(row) for row in ids], _TOKENS_AT_ONCE[self._device]):
+            vectors_ND[batch] = self._means([ids[index] for index in batch]).cpu().numpy()
+        return vectors_ND
+
+    def _means(self, rows: Sequence[list[int]]) -> "torch.Tensor":
+        import torch  # noqa: PLC0415  seconds to import
+
+        longest = max(len(row) for row in rows)
+        ids_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self._device)
+        lengths_B1 = torch.tensor([[len(row)] for row in rows], device=self._device)
+        mask_BT = (torch.arange(longest, device=self._device) < lengths_B1).long()
+        with torch.inference_mode():
+            hidden_BTD = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
+            return (hidden_BTD * mask_BT.unsqueeze(-1)).sum(1) / lengths_B1
+
+
+def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of texts of like length, the empty ones left out; no batch has more than ``max_tokens`` with its padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if batch and (len(batch) + 1) * lengths[index] > max_tokens:
+            yield batch
+            batch = []
+        if lengths[index]:
+            batch.append(index)
+    if batch:
+        yield batch
