@@ -7,16 +7,8 @@ from delia_ray.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.records import QUERY_KIND
 from delia_ray.synthesis.blend import BlendSource, Part
-from delia_ray.synthesis.config import (
-    BlendQueries,
-    FileQueries,
-    GenerationEngine,
-    HubQueries,
-    MagpieQueries,
-    Queries,
-    SelfInstructQueries,
-    SynthesizeConfig,
-)
+from delia_ray.synthesis.config import GenerationEngine, SynthesizeConfig
+from delia_ray.synthesis.query_config import BlendQueries, FileQueries, HubQueries, MagpieQueries, Queries, SelfInstructQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.sources import MagpieSource, QuerySource, RowsSource, SelfInstructSource
 from delia_ray.synthesis.user_files import hub_rows, local_rows

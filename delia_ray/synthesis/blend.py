@@ -8,8 +8,8 @@ from typing import Any
 
 from delia_ray.artifacts import Counts, Input, Workspace
 from delia_ray.errors import UserError
-from delia_ray.synthesis.config import BlendPart, BlendQueries, MagpieQueries, SelfInstructQueries
 from delia_ray.synthesis.picking import by_hash, by_id
+from delia_ray.synthesis.query_config import BlendPart, BlendQueries, MagpieQueries, SelfInstructQueries
 from delia_ray.synthesis.quotas import quotas
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.sources import QuerySource

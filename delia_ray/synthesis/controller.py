@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from delia_ray.records import row_id
-from delia_ray.synthesis.config import DiversityController
+from delia_ray.synthesis.query_config import DiversityController
 from delia_ray.words import ngrams, words_of
 
 Action = Literal["heat", "reword", "stop"]

@@ -14,10 +14,11 @@ from delia_ray.artifacts import Counts, Workspace
 from delia_ray.models import load_tokenizer
 from delia_ray.records import keyed_int
 from delia_ray.synthesis.accounting import Effort
-from delia_ray.synthesis.config import SelfInstructQueries, SynthesizeConfig
+from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, new_draw
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.queries import UserRows, judged_queries
+from delia_ray.synthesis.query_config import SelfInstructQueries
 from delia_ray.synthesis.self_instruct import TaskPool, built_in_seeds, examples, list_prompt, listed_tasks, prompt_ids
 from delia_ray.synthesis.site import Site, draw_rows, judged, source, told
 from delia_ray.synthesis.verdicts import Verdict, write_queries

@@ -11,11 +11,12 @@ import ray.data
 from delia_ray.artifacts import Adopted, Counts, Workspace
 from delia_ray.models import load_tokenizer
 from delia_ray.records import QUERY_SCHEMA, keyed_int
-from delia_ray.synthesis.config import DiversityController, MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.controller import Ask, Steerings, plan, start
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_query, whole_sentences
 from delia_ray.synthesis.prompts import control_tokens, query_id, steering_turn, topics, user_turn_prefix
+from delia_ray.synthesis.query_config import DiversityController, MagpieQueries
 from delia_ray.synthesis.site import Site, generate_rows, judged, source, tokenizer_of
 from delia_ray.synthesis.waves import LOG, Waves
 

@@ -9,8 +9,8 @@ from typing import Any
 from delia_ray.errors import UserError
 from delia_ray.readers import BadRow, parsed_rows
 from delia_ray.records import Query, Reject, row_id
-from delia_ray.synthesis.config import Columns
 from delia_ray.synthesis.filters import refuse_query
+from delia_ray.synthesis.query_config import Columns
 from delia_ray.synthesis.verdicts import Verdict
 from delia_ray.tasks.messages import unusable_text
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import assert_never
 
-from delia_ray.synthesis.config import BlendPart, BlendQueries, FileQueries, HubQueries, MagpieQueries, Queries, SelfInstructQueries
+from delia_ray.synthesis.query_config import BlendPart, BlendQueries, FileQueries, HubQueries, MagpieQueries, Queries, SelfInstructQueries
 
 _MAGPIE_SPARE = 1.5
 """Magpie queries to draw for each that a blend takes: some are refused."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from delia_ray.records import Message, keyed_int
 from delia_ray.rouge import nearest, rouge_words
-from delia_ray.synthesis.config import SelfInstructQueries
 from delia_ray.synthesis.filters import refuse_query
+from delia_ray.synthesis.query_config import SelfInstructQueries
 
 _ASK = "Come up with a list of {count} varied tasks for an assistant that reads and writes text. Number them, one task on each line."
 _ITEM = re.compile(r"^[ \t]*\d+[.)][ \t]*", re.MULTILINE)

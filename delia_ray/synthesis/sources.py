@@ -6,11 +6,12 @@ from typing import Protocol
 
 from delia_ray.artifacts import Adopted, Counts, Input, Workspace
 from delia_ray.models import load_tokenizer
-from delia_ray.synthesis.config import MagpieQueries, SelfInstructQueries, SynthesizeConfig
+from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.growing import grow, seed_tasks
 from delia_ray.synthesis.magpie import draw_queries
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.queries import UserRows, judged_queries
+from delia_ray.synthesis.query_config import MagpieQueries, SelfInstructQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.verdicts import write_queries
 

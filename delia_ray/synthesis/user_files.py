@@ -10,8 +10,8 @@ from delia_ray.artifacts import Adopted
 from delia_ray.errors import UserError
 from delia_ray.fingerprint import fingerprint, hash_file
 from delia_ray.readers import data_files
-from delia_ray.synthesis.config import Columns, HubQueries
 from delia_ray.synthesis.queries import UserRows
+from delia_ray.synthesis.query_config import Columns, HubQueries
 
 _PATTERNS: tuple[str, ...] = ("*.jsonl", "*.json", "*.csv", "*.parquet", "*.arrow")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")

@@ -21,11 +21,11 @@ from ray.data.datasource import Datasource, ReadTask
 from delia_ray.progress import Tally
 from delia_ray.runtime import RayTally, on_this_node
 from delia_ray.synthesis.accounting import Spent
-from delia_ray.synthesis.config import DiversityController
 from delia_ray.synthesis.controller import Ask, Line, Memory, Reading, Wave, apply, decide, plan, read_lines, start, waves, write_lines
 from delia_ray.synthesis.draws import DRAW_SCHEMA, DrawIndex, padded
 from delia_ray.synthesis.generation import MAX_BLOCKS, Desk, Generation, draw
 from delia_ray.synthesis.prompts import WORDINGS
+from delia_ray.synthesis.query_config import DiversityController
 
 _POLL_SECONDS = 0.5
 _READERS = 2

@@ -11,7 +11,8 @@ from delia_ray.models import adopt_model, load_tokenizer, save_whole
 from delia_ray.placement import ActorPool, Cluster, Engine
 from delia_ray.runtime import connect
 from delia_ray.synthesis.asking import ask
-from delia_ray.synthesis.config import MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import SynthesizeConfig
+from delia_ray.synthesis.query_config import MagpieQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 

@@ -11,9 +11,10 @@ from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.synthesis.asking import ask
-from delia_ray.synthesis.config import DiversityController, EchoEngine, MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import EchoEngine, SynthesizeConfig
 from delia_ray.synthesis.controller import read_lines, replay
 from delia_ray.synthesis.prompts import query_id, topics
+from delia_ray.synthesis.query_config import DiversityController, MagpieQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 

@@ -17,10 +17,11 @@ from delia_ray.placement import ActorPool, Engine
 from delia_ray.reporting.pool import render_pool
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
-from delia_ray.synthesis.config import EchoEngine, Embeddings, FolderEmbeddings, MagpieQueries, OwnEmbeddings, SynthesizeConfig
+from delia_ray.synthesis.config import EchoEngine, Embeddings, FolderEmbeddings, OwnEmbeddings, SynthesizeConfig
 from delia_ray.synthesis.describing import describe
 from delia_ray.synthesis.diversity import Diversity
 from delia_ray.synthesis.embedding import Embedder, adopt_encoder
+from delia_ray.synthesis.query_config import MagpieQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 

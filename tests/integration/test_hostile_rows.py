@@ -10,9 +10,9 @@ import pytest
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA
-from delia_ray.synthesis.config import Columns
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
 from delia_ray.synthesis.queries import judged_queries
+from delia_ray.synthesis.query_config import Columns
 from delia_ray.synthesis.user_files import local_rows
 from delia_ray.tasks.config import MessagesTask
 from delia_ray.tasks.messages import check_no_control_tokens, messages_items

@@ -17,7 +17,8 @@ from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
-from delia_ray.synthesis.config import FileQueries, OpenAIEngine, Sampling, SynthesizeConfig
+from delia_ray.synthesis.config import OpenAIEngine, Sampling, SynthesizeConfig
+from delia_ray.synthesis.query_config import FileQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.structure import RegexForm
 from delia_ray.terminal import StageLine

@@ -13,9 +13,10 @@ from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
-from delia_ray.synthesis.config import EchoEngine, MagpieQueries, SynthesizeConfig
+from delia_ray.synthesis.config import EchoEngine, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAWN_SCHEMA, DrawStore
 from delia_ray.synthesis.generation import _check_budget  # pyright: ignore[reportPrivateUsage]
+from delia_ray.synthesis.query_config import MagpieQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
 

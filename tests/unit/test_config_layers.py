@@ -4,7 +4,8 @@ import pytest
 
 from delia_ray.config import Config, ConfigError, build_config
 from delia_ray.settings import Settings
-from delia_ray.synthesis.config import EchoEngine, MagpieQueries
+from delia_ray.synthesis.config import EchoEngine
+from delia_ray.synthesis.query_config import MagpieQueries
 from delia_ray.training.config import Full
 
 

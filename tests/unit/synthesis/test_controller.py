@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-from delia_ray.synthesis.config import DiversityController
 from delia_ray.synthesis.controller import (
     Line,
     Memory,
@@ -16,6 +15,7 @@ from delia_ray.synthesis.controller import (
     waves,
     write_lines,
 )
+from delia_ray.synthesis.query_config import DiversityController
 
 SETTINGS = DiversityController(wave_rows=6, fewest_texts=2, temperature_step=0.1, max_temperature=1.2)
 TOPICS = ("art", "bees", "cars")

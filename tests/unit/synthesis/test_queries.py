@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.synthesis.config import Columns
 from delia_ray.synthesis.controller import plan, start
 from delia_ray.synthesis.prompts import WORDINGS, query_id, steering_turn, topics
 from delia_ray.synthesis.queries import judged_queries
+from delia_ray.synthesis.query_config import Columns
 from delia_ray.synthesis.user_files import local_rows
 
 

@@ -5,8 +5,8 @@ import pytest
 from delia_ray.config import build_config
 from delia_ray.errors import UserError
 from delia_ray.settings import Settings
-from delia_ray.synthesis.config import BlendQueries
 from delia_ray.synthesis.picking import by_hash, by_id
+from delia_ray.synthesis.query_config import BlendQueries
 from delia_ray.synthesis.quotas import quotas
 
 BLEND = {"kind": "blend", "sources": [{"weight": 3, "kind": "magpie"}, {"kind": "file", "path": "faq.jsonl"}, {"kind": "self_instruct"}]}

@@ -3,7 +3,7 @@ from itertools import combinations
 import pytest
 
 from delia_ray.rouge import rouge_l
-from delia_ray.synthesis.config import SelfInstructQueries
+from delia_ray.synthesis.query_config import SelfInstructQueries
 from delia_ray.synthesis.self_instruct import TaskPool, built_in_seeds, examples, listed_tasks, prompt_ids
 
 ASKED = SelfInstructQueries(kind="self_instruct", first_prompts=3, max_rounds=3)
