@@ -5,6 +5,7 @@ import socket
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -170,12 +171,19 @@ class _TallyActor:
         return sum(cpu for cpu, _ in engines), sum(held for _, held in engines)
 
 
+@lru_cache(maxsize=1)
+def _tallies(_node: str, _job: str) -> Any:
+    """Held for as long as the connection: an actor that nobody holds ends, and one that is about to end may still be found by name."""
+    return on_this_node(_TallyActor).remote()
+
+
 class RayTally:
-    """A ``Tally`` that any worker can add to. All of a run's are kept by one small actor on the driver's node."""
+    """A ``Tally`` that any worker can add to. All of a driver's are kept by one small actor on its node."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
-        self._actor = on_this_node(_TallyActor, name="delia-tally", get_if_exists=True).remote()
+        context = ray.get_runtime_context()
+        self._actor = _tallies(context.get_node_id(), context.get_job_id())
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
         self._actor.add.remote(self._name, rows, tokens)

@@ -15,7 +15,11 @@ from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngin
 from delia_ray.synthesis.draws import DRAWN_SCHEMA, carried
 from delia_ray.synthesis.remote import ask_server
 
-_NUCLEUS = "delia_ray.synthesis.row_draws:NucleusDraws"
+_OURS: dict[str, Any] = {
+    "logits_processors": ["delia_ray.synthesis.row_draws:NucleusDraws"],
+    # Where a grammar allows white space between two fields, a hot model may write nothing else until its limit.
+    "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+}
 
 
 def generate(
@@ -56,7 +60,7 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
         concurrency=(pool.size, pool.size),
-        engine_kwargs=engine_kwargs(engine, dtype, max_model_len, pool.num_gpus) | {"logits_processors": [_NUCLEUS]},
+        engine_kwargs=engine_kwargs(engine, dtype, max_model_len, pool.num_gpus) | _OURS,
         placement_group_config={"bundle_per_worker": bundle},
         # Prompts arrive rendered and texts leave decoded, so vLLM's own tokenizer does all there is to do.
         chat_template_stage=False,

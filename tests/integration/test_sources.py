@@ -136,7 +136,7 @@ def fill_cache(home: Path) -> None:
 PROBE = """
 import sys
 from delia_ray.errors import UserError
-from delia_ray.synthesis.config import HubQueries
+from delia_ray.synthesis.query_config import HubQueries
 from delia_ray.synthesis.user_files import hub_rows
 try:
     rows, found = hub_rows(HubQueries.model_validate_json(sys.argv[1]), "synthesize.queries")
