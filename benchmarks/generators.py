@@ -32,7 +32,7 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 MODEL = "builtin:smollm2-135m-instruct"
 _ENGINE, _POOL, _MAX_MODEL_TOKENS = Engine(), ActorPool(), 2048
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
 
 
 class Landings:
