@@ -44,12 +44,15 @@ def test_a_run_can_start_from_every_config_in_jobs(file: Path):
 @pytest.mark.parametrize("file", [ROOT / "docs" / "synthesis.md"], ids=_named)
 def test_a_run_can_start_from_every_yaml_in_the_documents(file: Path):
     blocks = re.findall(r"```yaml\n(.*?)```", file.read_text(), re.DOTALL)
-    forms = [form for form in re.findall(r"`(\{kind: .*?\})` \|", file.read_text()) if "..." not in form]
-    assert blocks and forms
+    tables = re.findall(r"\| `synthesize\.(\w+)` \| \|\n\|---\|---\|\n((?:\|.*\n)*)", file.read_text())
+    forms = [
+        (key, form) for key, rows in tables for form in re.findall(r"^\| `(\{kind: .*?\})` \|", rows, re.MULTILINE) if "..." not in form
+    ]
+    assert blocks and {key for key, _ in forms} == {"engine", "embeddings"}
     for block in blocks:
         Settings.model_validate({"run": {"name": "r"}, **yaml.safe_load(block)})
-    for form in forms:
-        Settings.model_validate({"run": {"name": "r"}, "synthesize": {"engine": yaml.safe_load(form)}})
+    for key, form in forms:
+        Settings.model_validate({"run": {"name": "r"}, "synthesize": {key: yaml.safe_load(form)}})
 
 
 def test_every_alternative_that_the_template_shows_can_be_chosen():
