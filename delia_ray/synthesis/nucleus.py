@@ -31,15 +31,15 @@ def draw(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, uniform_B: T
         uniform_B: float64 in [0, 1), one number a draw.
         candidates: largest logits to look at before a row is sorted whole; changes the cost, never the draw.
     """
-    norm_B = (logits_BV / temperature_B[:, None].float()).logsumexp(-1).double()
-    values_BC, ids_BC = logits_BV.topk(min(candidates, logits_BV.shape[-1]))
-    mass_BC = _probabilities(values_BC, temperature_B, norm_B)
+    probability_BV = (logits_BV / temperature_B[:, None].float()).softmax(-1)
+    ids_BC = logits_BV.topk(min(candidates, logits_BV.shape[-1])).indices
+    mass_BC = probability_BV.gather(-1, ids_BC).double()
     drawn_B = _invert(mass_BC, ids_BC, top_p_B, uniform_B)
     # With nothing cut off, it is enough that the number falls among the candidates.
     outside_B = mass_BC.sum(-1) < torch.where(top_p_B < 1, top_p_B, uniform_B)
     if outside_B.any():
-        values_XV, ids_XV = logits_BV[outside_B].sort(descending=True)
-        mass_XV = _probabilities(values_XV, temperature_B[outside_B], norm_B[outside_B])
+        ids_XV = logits_BV[outside_B].argsort(descending=True)
+        mass_XV = probability_BV[outside_B].gather(-1, ids_XV).double()
         drawn_B[outside_B] = _invert(mass_XV, ids_XV, top_p_B[outside_B], uniform_B[outside_B])
     return drawn_B
 
@@ -48,10 +48,6 @@ def kept(mass_BC: Tensor, top_p_B: Tensor) -> Tensor:
     """[B, C] whether each token of descending ``mass_BC`` is in the nucleus: what lies above it is less than ``top_p_B``."""
     above_BC = mass_BC.cumsum(-1) - mass_BC
     return above_BC < top_p_B[:, None]
-
-
-def _probabilities(values_BC: Tensor, temperature_B: Tensor, norm_B: Tensor) -> Tensor:
-    return (values_BC.double() / temperature_B[:, None] - norm_B[:, None]).exp()
 
 
 def _invert(mass_BC: Tensor, ids_BC: Tensor, top_p_B: Tensor, uniform_B: Tensor) -> Tensor:
