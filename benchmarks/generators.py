@@ -104,6 +104,7 @@ def vllm() -> dict[str, dict[str, float]]:
     def part(name: str, *, seeded: bool = False) -> dict[str, float]:
         drawn = [SamplingParams(**_sampling(name), seed=row if seeded else None) for row in range(len(asked))]
         llm.generate(asked[: _ENGINE.max_num_seqs], SamplingParams(**_sampling(name) | {"max_tokens": 4}), use_tqdm=False)
+        llm.reset_prefix_cache()  # the other arms see each prompt for the first time, too
         began = time.perf_counter()
         answers = llm.generate(asked[WARM_ROWS:], drawn[WARM_ROWS:], use_tqdm=False)
         seconds = time.perf_counter() - began
