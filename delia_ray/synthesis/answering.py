@@ -17,7 +17,7 @@ from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeCon
 from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_answer
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
-from delia_ray.synthesis.site import Site, generate_rows, judged, sorted_out, source, tokenizer_of
+from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, sorted_out, source, tokenizer_of
 from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
 
 STAGE = "diverse/1"
@@ -57,7 +57,8 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
             given.write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
             return sorted_out(workspace.inflight / "judged", workspace.data, "answer", EXCHANGE_SCHEMA, _exchange)
         draws = asked.map_batches(partial(_draws, config, site.model), batch_format="pyarrow")
-        return generate_rows(config, draws, judge, "answer", site, workspace, EXCHANGE_SCHEMA, _exchange)
+        drawn = draw_rows(config, draws, judge, "answer", site, workspace.inflight)
+        return part_rows(drawn, "answer", site, workspace.data, EXCHANGE_SCHEMA, _exchange)
 
     inputs: dict[str, Input] = {"model": site.model, "queries": queries}
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)

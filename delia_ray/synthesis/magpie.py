@@ -17,7 +17,7 @@ from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_query, whole_sentences
 from delia_ray.synthesis.prompts import control_tokens, query_id, steering_turn, topics, user_turn_prefix
 from delia_ray.synthesis.query_config import DiversityController, MagpieQueries
-from delia_ray.synthesis.site import Site, generate_rows, judged, source, tokenizer_of
+from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, source, tokenizer_of
 from delia_ray.synthesis.waves import LOG, Waves
 
 _ROWS_PER_BLOCK = 10_000
@@ -37,7 +37,8 @@ def draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, wo
         case DiversityController() as settings:
             draws = Waves(settings, magpie.rows, names, magpie.temperature, write, log)
     judge = partial(judged, refuse_query, control_tokens(load_tokenizer(site.model.path)))
-    counts = generate_rows(config, draws, lambda drawn: judge(_trimmed(drawn)), "query", site, workspace, QUERY_SCHEMA, _query)
+    drawn = draw_rows(config, draws, lambda each: judge(_trimmed(each)), "query", site, workspace.inflight)
+    counts = part_rows(drawn, "query", site, workspace.data, QUERY_SCHEMA, _query)
     if magpie.controller is not None:
         shutil.copy(log, workspace.data / LOG)
     return counts

@@ -10,7 +10,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from delia_ray.artifacts import Adopted, Counts, Provenance, Workspace
+from delia_ray.artifacts import Adopted, Counts, Provenance
 from delia_ray.fingerprint import fingerprint
 from delia_ray.models import load_tokenizer
 from delia_ray.placement import ActorPool, Engine, Price
@@ -74,20 +74,17 @@ def draw_rows(
     return draw_and_judge(drawing, judge, generation, site.line, _UNITS[step], inflight)
 
 
-def generate_rows(
-    config: SynthesizeConfig,
-    draws: ray.data.Dataset | Drawing,
-    judge: Callable[[Drawn], dict[str, Any]],
+def part_rows(
+    drawn: tuple[Path, Effort],
     step: Literal["query", "answer"],
     site: Site,
-    workspace: Workspace,
+    out: Path,
     schema: pa.Schema,
     keep: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> Counts:
-    """Draw what is missing, judge all of it, and part what is kept from what is not."""
-    rows, effort = draw_rows(config, draws, judge, step, site, workspace.inflight)
-    counts = sorted_out(rows, workspace.data, step, schema, keep)
-    return told({**counts, **effort.counts(site.price)}, step, site)
+    """Part what is kept from what is not, of what ``draw_rows`` gave."""
+    rows, effort = drawn
+    return told({**sorted_out(rows, out, step, schema, keep), **effort.counts(site.price)}, step, site)
 
 
 def sorted_out(rows: Path, out: Path, step: str, schema: pa.Schema, keep: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, int]:
