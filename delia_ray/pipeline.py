@@ -108,8 +108,11 @@ class Pipeline:
     @cached_property
     def task(self) -> Artifact:
         """The task's rows in splits."""
-        with self.progress.stage("task"):
-            return prepare_task(self.settings.task, self._path("task"), self.provenance)
+        with self.progress.stage("task") as line:
+            task = prepare_task(self.settings.task, self.settings.decontaminate, self._path("task"), self.provenance)
+            if rejected := task.manifest.counts["rejected"]:
+                line.say(f"{rejected:g} training rows left out, too close to what is scored: {task.data / 'rejects.parquet'}")
+            return task
 
     @cached_property
     def start(self) -> Artifact:

@@ -36,11 +36,11 @@ class Exchange(TypedDict):
 
 
 class Reject(TypedDict):
-    """A row that was generated and not kept."""
+    """A row that was given or generated and not kept."""
 
     row_id: str
     step: str
-    """``query`` or ``answer``."""
+    """``task``, ``query``, ``answer`` or ``clean``."""
     reason: str
     text: str
 

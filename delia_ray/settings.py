@@ -10,12 +10,12 @@ from pydantic import Field, field_validator, model_validator
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.mixing.config import CleanConfig, Decontaminate, Deduplicate, MixConfig
+from delia_ray.mixing.config import CleanConfig, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
-from delia_ray.tasks.config import FormatTask, TaskConfig
+from delia_ray.tasks.config import Decontaminate, FormatTask, TaskConfig
 from delia_ray.training.config import FinetuneConfig
 
 OVERSAMPLE = 2.0
@@ -55,7 +55,7 @@ class Settings(Config):
     """null: the grammar for the built-in format task, nothing for others."""
     synthesize: SynthesizeConfig = SynthesizeConfig()
     decontaminate: Decontaminate | None = Decontaminate()
-    """null: diverse rows may overlap with what is scored."""
+    """null: training rows, the task's own and diverse ones, may overlap with what is scored."""
     deduplicate: Deduplicate | None = Deduplicate()
     """null: diverse rows may be near-duplicates of each other and of the task's training rows."""
     mix: MixConfig = MixConfig()

@@ -1,7 +1,7 @@
 """The stage ``clean``: the pool without repeats, and without what the finished models will be scored on."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import ray.data
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.mixing.config import CleanConfig, Deduplicate
 from delia_ray.mixing.duplicates import Duplicates, find_duplicates
-from delia_ray.mixing.overlap import OverlapIndex
+from delia_ray.overlap import OverlapIndex
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, REJECT_SCHEMA
 from delia_ray.runtime import Connect
-from delia_ray.tasks.formatted import ordinary_prompts
+from delia_ray.tasks.leaks import asked, scored_texts
+from delia_ray.tasks.stage import read_items
 
 STAGE = "clean/2"
-_ALL_PROMPTS = 10**6
 _Shape = Callable[[pa.Table], pa.Table]
 
 
@@ -46,28 +46,15 @@ def clean(config: CleanConfig, diverse: Artifact, task: Artifact, connect: Conne
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
 
 
-def evaluation_texts(task: Artifact) -> Iterator[tuple[str, str]]:
-    """Name and text of everything that models are scored on."""
-    for split in ("dev", "test"):
-        yield from task_texts(task, split)
-        for prompt in ordinary_prompts(_ALL_PROMPTS, split):
-            yield prompt.prompt_id, prompt.messages[-1]["content"]
-
-
-def task_texts(task: Artifact, split: str) -> Iterator[tuple[str, str]]:
-    """Name of each item and what it asks, without its instruction."""
-    for item in pq.read_table(task.data / f"{split}.parquet").to_pylist():
-        asked = item["messages"][-2]["content"]
-        yield item["example_id"], asked.replace(item["instruction"], " ") if item["instruction"] else asked
-
-
 def _indexes(config: CleanConfig, task: Artifact) -> list[OverlapIndex]:
     scored, repeated = config.decontaminate, config.deduplicate
+    items = read_items(task)
     indexes: list[OverlapIndex] = []
     if scored:
-        indexes.append(OverlapIndex(evaluation_texts(task), similarity=scored.similarity, ngram_words=scored.ngram_words))
+        indexes.append(OverlapIndex(scored_texts(items), similarity=scored.similarity, ngram_words=scored.ngram_words))
     if repeated:
-        indexes.append(OverlapIndex(task_texts(task, "train"), similarity=repeated.similarity))
+        taught = ((item["example_id"], asked(item)) for item in items["train"])
+        indexes.append(OverlapIndex(taught, similarity=repeated.similarity))
     return indexes
 
 

@@ -1,6 +1,7 @@
 from pydantic import Field
 
 from delia_ray.config import Config
+from delia_ray.tasks.config import Decontaminate
 
 
 class MixConfig(Config):
@@ -10,15 +11,6 @@ class MixConfig(Config):
     """rho: diverse rows for each task row. 0 is plain instruction tuning."""
     seed: int = 0
     """Seed of the draw and of the shuffle. A smaller ratio's draw is contained in a larger one's."""
-
-
-class Decontaminate(Config):
-    """When a diverse row is too close to a dev or test item or an everyday prompt; such rows are left out and listed."""
-
-    ngram_words: int = Field(default=13, ge=2)
-    """Words in a row that a query or an answer may not share with one."""
-    similarity: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of runs of three words, from which on a query or an answer is a near-duplicate of one."""
 
 
 class Deduplicate(Config):

@@ -81,4 +81,16 @@ class MessagesTask(Config):
     """How an answer is scored against the row's target."""
 
 
+class Decontaminate(Config):
+    """When a training row, the task's own or a diverse one, is too close to a dev or test item or an everyday prompt.
+
+    Such rows are left out and listed.
+    """
+
+    ngram_words: int = Field(default=13, ge=2)
+    """Words in a row that an item, a query or an answer may not share with one."""
+    similarity: float = Field(default=0.8, gt=0, le=1)
+    """Jaccard similarity of runs of three words, from which on it is a near-duplicate of one."""
+
+
 TaskConfig = Annotated[FormatTask | MessagesTask, Field(discriminator="kind")]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from delia_ray.errors import UserError
 from delia_ray.records import Example, Message, TaskItem, keyed_int, row_id
 from delia_ray.tasks.config import FormatTask
 
@@ -28,10 +29,16 @@ class Prompt:
 
 
 def format_items(task: FormatTask) -> dict[str, list[TaskItem]]:
-    """``train``, ``dev`` and ``test`` items over different facts, half of them with a wrong answer in each split."""
+    """``train``, ``dev`` and ``test`` items over different facts, half of them with a wrong answer in each split.
+
+    Raises:
+        UserError: there are not as many facts.
+    """
     facts = sorted(_read_lines("facts.jsonl"), key=lambda fact: keyed_int(task.seed, "facts", fact["fact_id"]))
     sizes = {"train": task.train, "dev": task.dev, "test": task.test}
-    assert sum(sizes.values()) <= len(facts), "the bounds of FormatTask keep the splits inside the table"
+    if (wanted := sum(sizes.values())) > len(facts):
+        given = " + ".join(f"{split}={size}" for split, size in sizes.items())
+        raise UserError(f"task: {given} asks for {wanted} facts, and the built-in table has {len(facts)}; lower one of them")
     items: dict[str, list[TaskItem]] = {}
     start = 0
     for split, size in sizes.items():

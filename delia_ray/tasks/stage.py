@@ -1,33 +1,52 @@
 """The stage ``task``: the downstream rows, split, before any rewriting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
+from delia_ray.config import Config
 from delia_ray.fingerprint import hash_file
-from delia_ray.records import TASK_KIND, TASK_SCHEMA, TaskItem
-from delia_ray.tasks.config import FormatTask, MessagesTask
+from delia_ray.records import REJECT_SCHEMA, TASK_KIND, TASK_SCHEMA, Reject, TaskItem
+from delia_ray.tasks.config import Decontaminate, FormatTask, MessagesTask, TaskConfig
 from delia_ray.tasks.formatted import format_items
+from delia_ray.tasks.leaks import without_leaks
 from delia_ray.tasks.messages import messages_items
 
-STAGE = "task/1"
+STAGE = "task/2"
 
 
-def prepare_task(task: FormatTask | MessagesTask, out: Path, provenance: Provenance) -> Artifact:
-    """Store ``train``, ``dev`` and ``test`` items of the task at ``out``.
+class TaskRequest(Config):
+    """What makes one set of items different from another."""
+
+    task: TaskConfig
+    decontaminate: Decontaminate | None
+
+
+def prepare_task(task: FormatTask | MessagesTask, decontaminate: Decontaminate | None, out: Path, provenance: Provenance) -> Artifact:
+    """Store ``train``, ``dev`` and ``test`` items of the task at ``out``; ``rejects`` has the training items that give a scored one away.
 
     Raises:
-        UserError: a row of the user's files is not usable; nothing is written then.
+        UserError: a row of the user's files is not usable, or no training row is left; nothing is written then.
     """
 
     def write(workspace: Workspace) -> Counts:
-        return {split: _write(rows, workspace.data / f"{split}.parquet") for split, rows in task_items(task).items()}
+        items, rejects = task_items(task), list[Reject]()
+        if decontaminate is not None:
+            items["train"], rejects = without_leaks(items, decontaminate)
+        counts = {split: _write(rows, TASK_SCHEMA, workspace.data / f"{split}.parquet") for split, rows in items.items()}
+        return {**counts, "rejected": _write(rejects, REJECT_SCHEMA, workspace.data / "rejects.parquet")}
 
-    return build_once(out, stage=STAGE, kind=TASK_KIND, request=task, inputs=_adopt(task), provenance=provenance, write=write)
+    request = TaskRequest(task=task, decontaminate=decontaminate)
+    return build_once(out, stage=STAGE, kind=TASK_KIND, request=request, inputs=_adopt(task), provenance=provenance, write=write)
+
+
+def read_items(task: Artifact) -> dict[str, list[TaskItem]]:
+    """The items of each split that ``prepare_task`` stored."""
+    return {split: cast(list[TaskItem], pq.read_table(task.data / f"{split}.parquet").to_pylist()) for split in ("train", "dev", "test")}
 
 
 def task_items(task: FormatTask | MessagesTask) -> dict[str, list[TaskItem]]:
@@ -51,6 +70,6 @@ def _adopt(task: FormatTask | MessagesTask) -> dict[str, Input]:
             assert_never(task)
 
 
-def _write(rows: Sequence[TaskItem], file: Path) -> int:
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=TASK_SCHEMA), file)  # pyright: ignore[reportUnknownMemberType]
+def _write(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, file: Path) -> int:
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)  # pyright: ignore[reportUnknownMemberType]
     return len(rows)

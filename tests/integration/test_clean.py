@@ -9,11 +9,12 @@ import pytest
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.mixing.clean import clean, evaluation_texts, task_texts
+from delia_ray.mixing.clean import clean
 from delia_ray.mixing.config import CleanConfig, Decontaminate
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA
 from delia_ray.tasks.config import FormatTask
-from delia_ray.tasks.stage import prepare_task
+from delia_ray.tasks.leaks import asked, scored_texts
+from delia_ray.tasks.stage import prepare_task, read_items
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 PROVENANCE = Provenance(None, ["pytest"])
@@ -40,8 +41,8 @@ def pool(out: Path, queries: list[str], files: int = 1) -> Artifact:
 
 
 def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_they_matched(tmp_path: Path) -> None:
-    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
-    known = dict(evaluation_texts(task))
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
+    known = dict(scored_texts(read_items(task)))
     items = pq.read_table(task.data / "test.parquet").to_pylist()
     everyday = next(name for name in known if name not in {item["example_id"] for item in items})
     queries = ["How do bees find their way home?", known[items[0]["example_id"]], known[everyday]]
@@ -53,7 +54,7 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
 
 
 def test_a_clean_pool_stays_whole(tmp_path: Path) -> None:
-    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
     queries = [f"What can one build out of {n} bricks and a rope?" for n in range(30)]
     found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
     assert found.manifest.counts == {"rows": 30, "rejected": 0, "repeats": 0}
@@ -61,7 +62,7 @@ def test_a_clean_pool_stays_whole(tmp_path: Path) -> None:
 
 
 def test_of_near_duplicates_one_stays_whichever_files_they_are_in(tmp_path: Path) -> None:
-    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
     topics = ["rivers", "salt", "glass", "bread", "wool", "clocks"]
     plain = [
         f"Who first wrote about {topic} in {place}, and what did people there believe about it before?"
@@ -82,8 +83,9 @@ def test_of_near_duplicates_one_stays_whichever_files_they_are_in(tmp_path: Path
 
 
 def test_a_row_like_one_of_the_tasks_training_rows_is_left_out_unless_both_are_switched_off(tmp_path: Path) -> None:
-    task = prepare_task(FormatTask(train=4, dev=4, test=8), tmp_path / "task", PROVENANCE)
-    name, text = next(task_texts(task, "train"))
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
+    item = read_items(task)["train"][0]
+    name, text = item["example_id"], asked(item)
     given = pool(tmp_path / "pool", [text, "How do bees find their way home?"])
     found = clean(CleanConfig(decontaminate=None), given, task, lambda: None, tmp_path / "clean", PROVENANCE)
     assert name in pq.read_table(found.data / "rejects")["reason"][0].as_py()

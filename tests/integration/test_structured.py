@@ -34,8 +34,7 @@ SAMPLINGS = {"nucleus": {"temperature": 2.0, "top_p": 0.95, "top_k": 0}, "theory
 DRAWS = 12
 
 
-@pytest.mark.parametrize("how", SAMPLINGS)
-def test_every_answer_has_its_form_however_hot_it_is_drawn(how: str) -> None:
+def test_every_answer_has_its_form_however_hot_it_is_drawn() -> None:
     given: dict[str, Any] = {
         name: Settings.model_validate({"run": {"name": "r"}, "synthesize": {"structured": form}}).synthesize.structured
         for name, form in FORMS.items()
@@ -43,11 +42,12 @@ def test_every_answer_has_its_form_however_hot_it_is_drawn(how: str) -> None:
     draws = [
         new_draw("m", f"{name}-{how}-{number}", "<|im_start|>user\nName an animal.<|im_end|>\n<|im_start|>assistant\n", sampling, topic="")
         for name, form in given.items()
+        for how, sampled in SAMPLINGS.items()
         for number in range(DRAWS)
-        for sampling in [{**SAMPLINGS[how], "max_tokens": 160, "seed": number, "structured_outputs": structured_outputs(form)}]
+        for sampling in [{**sampled, "max_tokens": 160, "seed": number, "structured_outputs": structured_outputs(form)}]
     ]
     model: Path = adopt_model("builtin:smollm2-135m-instruct").path
-    draws.append(new_draw("m", "bad-0", "<|im_start|>user\nHi", {**SAMPLINGS[how], "seed": 0, "max_tokens": 0}, topic=""))
+    draws.append(new_draw("m", "bad-0", "<|im_start|>user\nHi", {"temperature": 1.0, "top_k": 0, "seed": 0, "max_tokens": 0}, topic=""))
     table = ray.data.from_items(draws)
     rows = generate(table, VllmEngine(), model, Engine(dtype="float32"), ActorPool(), 512, RayTally()).take_all()
     failed, cut = [row["row_id"] for row in rows if row["error"]], [row for row in rows if not row["error"] and not row["finished"]]

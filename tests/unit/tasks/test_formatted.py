@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from delia_ray.errors import UserError
 from delia_ray.evaluation.format_metrics import parse_verdict
 from delia_ray.records import Example
 from delia_ray.tasks.config import FormatTask
@@ -67,3 +68,8 @@ def test_settings_are_chosen_on_prompts_that_the_test_never_asks():
         for split in ("dev", "test")
     ]
     assert not {w for w in wordings[0] if "Follow" not in w} & {w for w in wordings[1] if "Follow" not in w}
+
+
+def test_splits_that_ask_for_more_facts_than_there_are_are_refused() -> None:
+    with pytest.raises(UserError, match=r"train=320 \+ dev=80 \+ test=200 asks for 600 facts, and the built-in table has 542"):
+        format_items(FormatTask(train=320, dev=80, test=200))

@@ -1,11 +1,11 @@
-"""What a text has in common with texts of the task."""
+"""What a text has in common with known ones."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from delia_ray.words import ngrams, words_of
 
-_SHINGLE_WORDS = 3
+SHINGLE_WORDS = 3
 Gram = tuple[str, ...]
 
 
@@ -24,11 +24,11 @@ class OverlapIndex:
             words = words_of(text)
             for gram in self._runs(words):
                 self._grams.setdefault(gram, name)
-            shingles = _shingles(words)
-            for shingle in shingles:
+            runs = shingles(words)
+            for shingle in runs:
                 self._places[shingle].append(len(self._names))
             self._names.append(name)
-            self._sizes.append(len(shingles))
+            self._sizes.append(len(runs))
 
     def overlap(self, text: str) -> str | None:
         """How ``text`` overlaps with a known one, or None.
@@ -40,10 +40,10 @@ class OverlapIndex:
         for gram in self._runs(words):
             if gram in self._grams:
                 return f"{self._ngram_words} words in a row of {self._grams[gram]}"
-        shingles = _shingles(words)
-        shared = Counter(place for shingle in shingles for place in self._places.get(shingle, ()))
+        runs = shingles(words)
+        shared = Counter(place for shingle in runs for place in self._places.get(shingle, ()))
         for place, count in shared.items():
-            similarity = count / (len(shingles) + self._sizes[place] - count)
+            similarity = count / (len(runs) + self._sizes[place] - count)
             if similarity >= self._similarity:
                 return f"near-duplicate of {self._names[place]} ({similarity:.2f})"
         return None
@@ -52,6 +52,6 @@ class OverlapIndex:
         return ngrams(words, self._ngram_words) if self._ngram_words else ()
 
 
-def _shingles(words: list[str]) -> set[Gram]:
+def shingles(words: list[str]) -> set[Gram]:
     """Runs of three words; of a shorter text, all of it."""
-    return set(ngrams(words, _SHINGLE_WORDS)) or ({tuple(words)} if words else set())
+    return set(ngrams(words, SHINGLE_WORDS)) or ({tuple(words)} if words else set())

@@ -1,6 +1,6 @@
 import pytest
 
-from delia_ray.mixing.overlap import OverlapIndex
+from delia_ray.overlap import OverlapIndex
 
 LONG = "The quick brown fox jumps over the lazy dog while seven wise owls look on from above"
 SHORT = "What is the capital city of Iceland?"
