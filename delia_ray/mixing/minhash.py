@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from delia_ray.overlap import SHINGLE_WORDS
 from delia_ray.words import words_of
 
 Hashes = NDArray[np.uint64]
@@ -19,7 +20,6 @@ ROWS_AT_ONCE = 2**16
 """Most texts, or pairs of texts, of one call: their number stands in a key's upper 16 bits, a hash in its lower 48."""
 _HASH_BITS = np.uint64(48)
 _HASH_MASK = np.uint64(2**48 - 1)
-_SHINGLE_WORDS = 3
 _RECALL = 0.97
 _MOST_BANDS = 32
 _MOST_PERMUTATIONS = 128
@@ -71,12 +71,12 @@ def shingles(texts: Sequence[str]) -> Shingles:
     parted = [words_of(text) for text in texts]
     lengths = np.fromiter(map(len, parted), dtype=np.int64, count=len(parted))
     words = _word_hashes(list(chain.from_iterable(parted)))
-    counts = np.where(lengths > 0, np.maximum(lengths - _SHINGLE_WORDS + 1, 1), 0)
+    counts = np.where(lengths > 0, np.maximum(lengths - SHINGLE_WORDS + 1, 1), 0)
     ends = np.cumsum(lengths)
     places = _spread(ends - lengths, counts)
     past = np.repeat(ends, counts)
     hashes = np.zeros(len(places), dtype=np.uint64)
-    for step in range(_SHINGLE_WORDS):
+    for step in range(SHINGLE_WORDS):
         word = np.where(places + step < past, words[np.minimum(places + step, len(words) - 1)], np.uint64(0)) if len(places) else hashes
         hashes = _mixed(hashes + word)
     keys = np.sort(_keys(counts, hashes))
