@@ -7,9 +7,10 @@ from pathlib import Path
 
 from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
+from delia_ray.embedding.encoder import adopt_encoder
 from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.stage import score
-from delia_ray.mixing.clean import clean
+from delia_ray.mixing.clean import clean, embedding_for
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
@@ -27,7 +28,6 @@ from delia_ray.settings import Arm, Settings
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask, check_queries
 from delia_ray.synthesis.describing import describe
-from delia_ray.synthesis.embedding import adopt_encoder
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask
@@ -73,11 +73,11 @@ class Pipeline:
         Raises:
             UserError: a row, a query, the model, the encoder or the port is not usable.
         """
-        items = task_items(self.settings.task)
         control = control_tokens(load_tokenizer(self.model.path))
-        check_no_control_tokens((item for split in items.values() for item in split), control)
+        check_no_control_tokens((item for split in task_items(self.settings.task).values() for item in split), control)
         check_queries(self.settings.synthesize, control)
-        adopt_encoder(self.settings.synthesize.embeddings, self.model)
+        adopt_encoder(self.settings.synthesize.embeddings, self.model, "synthesize.embeddings")
+        embedding_for(self.settings.deduplicate, self.model, self.placement)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         if serves and not all(file.exists() for file in scored):
             check_port(self.placement.serve)
@@ -150,7 +150,7 @@ class Pipeline:
         config, diverse = self.settings.synthesize, self.diverse
         if diverse is None or not diverse.manifest.counts["rows"]:
             return None
-        encoder = adopt_encoder(config.embeddings, self.model)
+        encoder = adopt_encoder(config.embeddings, self.model, "synthesize.embeddings")
         with self.progress.stage("diversity") as line:
             return describe(config, diverse, encoder, render_pool, self._site(self.model, line), self._path("diversity"))
 
@@ -160,8 +160,9 @@ class Pipeline:
         diverse, config = self.diverse, self.settings.cleaning
         if diverse is None or config is None:
             return diverse
+        embedding = embedding_for(config.deduplicate, self.model, self.placement)
         with self.progress.stage("clean"):
-            return clean(config, diverse, self.task, self._connect, self._path("clean"), self.provenance)
+            return clean(config, diverse, self.task, embedding, self._connect, self._path("clean"), self.provenance)
 
     def mixed(self, arm: str) -> Artifact:
         """The training rows of ``arm``."""
@@ -174,10 +175,9 @@ class Pipeline:
         """What ``arm`` learnt."""
         start, mixed = self.start, self.mixed(arm)
         config = self.settings.finetune
-        rate = self.arms[arm].learning_rate or config.learning_rate
         rows = int(self.task.manifest.counts["train"])
         request = Request(
-            finetune=config.model_copy(update={"learning_rate": rate}),
+            finetune=config.model_copy(update={"learning_rate": self.arms[arm].learning_rate or config.learning_rate}),
             steps=steps_for(rows, self.settings.mix.ratio, config.epochs, config.batch_rows),
             new_tokens=self.tokens,
         )

@@ -1,6 +1,7 @@
 from pydantic import Field
 
 from delia_ray.config import Config
+from delia_ray.embedding.config import Encoder, OwnEncoder
 from delia_ray.tasks.config import Decontaminate
 
 
@@ -13,11 +14,22 @@ class MixConfig(Config):
     """Seed of the draw and of the shuffle. A smaller ratio's draw is contained in a larger one's."""
 
 
+class Meaning(Config):
+    """When rows say the same in other words."""
+
+    cosine: float = Field(default=0.95, ge=0.5, le=1)
+    """Of the vectors of query and answer together, from which on they do."""
+    embeddings: Encoder = OwnEncoder()
+    """What makes texts into vectors."""
+
+
 class Deduplicate(Config):
     """When diverse rows say the same; all but one of them are left out and listed, and what a task's training row says already."""
 
     similarity: float = Field(default=0.8, ge=0.3, le=1)
     """Jaccard similarity of runs of three words of query and answer together, from which on rows are near-duplicates."""
+    meaning: Meaning | None = None
+    """Compare what is left by its meaning, too; every row then becomes a vector. null: words alone."""
 
 
 class CleanConfig(Config):

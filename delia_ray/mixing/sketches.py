@@ -1,20 +1,23 @@
 """What finding duplicates needs of each row, in Arrow files that are memory-mapped: a column that is not looked at is not read."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import ipc
 
-from delia_ray.mixing.minhash import Bands, Places, Shingles, buckets, shingles
+from delia_ray.mixing.meaning import Vectors, sides, unit_halves
+from delia_ray.mixing.minhash import Bands, Hashes, Places, Shingles, buckets, shingles
 from delia_ray.records import keyed_int
 
 SKETCH_SCHEMA = pa.schema({"key": pa.int64(), "row_id": pa.string(), "shingles": pa.large_list(pa.uint64())})
-"""And the row's bucket of each band: ``0``, ``1``, ..."""
+"""And the row's bucket of each band: ``0``, ``1``, ... Of rows that are compared as vectors, ``vector`` stands for ``shingles``."""
 
 
 def key_of(row_id: str) -> int:
@@ -28,14 +31,24 @@ def write_sketches(row_ids: Sequence[str], texts: Sequence[str], bands: Bands, f
     spoken = np.flatnonzero(made.sizes)
     names = [name for name, size in zip(row_ids, made.sizes, strict=True) if size]
     made = replace(made, starts=np.concatenate([made.starts[spoken], made.starts[-1:]]))
-    keys = [key_of(name) for name in names]
-    columns = {
-        "key": pa.array(keys, pa.int64()),
-        "row_id": pa.array(names, pa.string()),
-        "shingles": pa.LargeListArray.from_arrays(pa.array(made.starts), pa.array(made.hashes)),
-        **{str(band): pa.array(bucket) for band, bucket in enumerate(buckets(made, bands) if len(spoken) else ())},
-    }
-    return write_arrow(pa.table(columns), folder / f"{min(keys, default=0):016x}-{len(keys)}.arrow")
+    told = pa.LargeListArray.from_arrays(pa.array(made.starts), pa.array(made.hashes))
+    return _write(names, {"shingles": told}, buckets(made, bands) if len(spoken) else (), folder)
+
+
+def write_vectors(row_ids: Sequence[str], vectors_ND: NDArray[np.floating], planes: Bands, folder: Path) -> Path:
+    """One file of the rows that have a direction, named by what is in it."""
+    unit_ND = unit_halves(vectors_ND)
+    led_N = np.abs(unit_ND).max(1, initial=0) > 0
+    unit_ND = unit_ND[led_N]
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(unit_ND.ravel()), vectors_ND.shape[1])
+    return _write(list(compress(row_ids, led_N)), {"vector": vector}, sides(unit_ND, planes), folder)
+
+
+def _write(row_ids: Sequence[str], columns: Mapping[str, pa.Array], bands: Iterable[Hashes], folder: Path) -> Path:
+    keys = [key_of(row_id) for row_id in row_ids]
+    named = {"key": pa.array(keys, pa.int64()), "row_id": pa.array(row_ids, pa.string()), **columns}
+    table = pa.table(named | {str(band): pa.array(bucket) for band, bucket in enumerate(bands)})
+    return write_arrow(table, folder / f"{min(keys, default=0):016x}-{len(keys)}.arrow")
 
 
 def write_arrow(table: pa.Table, file: Path) -> Path:
@@ -83,3 +96,7 @@ class Sketches:
         """Of the rows at ``places``, which ascend."""
         taken = self.take("shingles", places)
         return Shingles(taken.values.to_numpy(), taken.offsets.to_numpy())
+
+    def vectors(self, places: Places) -> Vectors:
+        """Of the rows at ``places``, which ascend."""
+        return self.take("vector", places).flatten().to_numpy().reshape(len(places), -1)

@@ -1,9 +1,9 @@
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from delia_ray.config import Config
+from delia_ray.embedding.config import FolderEncoder, OwnEncoder
 from delia_ray.errors import UserError
 from delia_ray.synthesis.query_config import MagpieQueries, Queries
 from delia_ray.synthesis.structure import Structure
@@ -50,20 +50,12 @@ class EchoEngine(Config):
 GenerationEngine = Annotated[VllmEngine | OpenAIEngine | EchoEngine, Field(discriminator="kind")]
 
 
-class OwnEmbeddings(Config):
-    """A text's vector is the tuned model's own last hidden state, averaged over the text's tokens: nothing to download."""
-
-    kind: Literal["own"] = "own"
+class OwnEmbeddings(OwnEncoder):
     texts: int = Field(default=200, ge=2, le=5_000)
     """Queries, and as many answers, to embed at most."""
 
 
-class FolderEmbeddings(Config):
-    """An encoder in a folder, as sentence-transformers saves one, averaged over the text's tokens."""
-
-    kind: Literal["folder"]
-    path: Path
-    """The folder."""
+class FolderEmbeddings(FolderEncoder):
     texts: int = Field(default=200, ge=2, le=5_000)
     """Queries, and as many answers, to embed at most."""
 

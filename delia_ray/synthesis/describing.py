@@ -12,23 +12,20 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy
 
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.embedding.actors import actors_of, embedded
 from delia_ray.records import EXCHANGE_SCHEMA, keyed_int
-from delia_ray.runtime import check_pool, one_core
+from delia_ray.runtime import one_core
 from delia_ray.synthesis.config import Embeddings, SynthesizeConfig
 from delia_ray.synthesis.diversity import COLUMNS, Diversity, describe_texts, describe_topics, with_vectors
-from delia_ray.synthesis.embedding import Embedder
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.spread import plane, unit_rows
 
 STAGE = "diversity/1"
 DIVERSITY_KIND = "diversity/1"
 _POOL_TEXTS = 5_000
-_MOST_ACTORS = 8
-"""Each loads a model for a few hundred texts, and a pool that asks a server may be far larger."""
 MAP_SCHEMA = pa.schema(
     [("exchange_id", pa.string()), ("column", pa.string()), ("topic", pa.string()), ("x", pa.float64()), ("y", pa.float64())]
 )
@@ -70,21 +67,10 @@ def _look(config: SynthesizeConfig, diverse: Artifact, encoder: Adopted | None, 
     found = _described.options(**one_core()).remote(chosen, int(diverse.manifest.counts["rows"]), config.seed)
     if config.embeddings is None or encoder is None:
         return ray.get(found), MAP_SCHEMA.empty_table()
-    pool = site.pool
-    check_pool(pool.model_copy(update={"size": 1}), "placement.synthesize")
-    actors = min(pool.size, _MOST_ACTORS)
+    actors = actors_of(site.pool)
     parts: list[Any] = [_texts.remote(chosen, config.embeddings.texts, part, actors) for part in range(actors)]
-    embedded = ray.data.from_arrow_refs(parts).map_batches(
-        Embedder,
-        fn_constructor_args=(config.embeddings, encoder.path, site.engine.dtype),
-        batch_format="pyarrow",
-        batch_size=None,
-        compute=ActorPoolStrategy(min_size=1, max_size=actors),
-        num_cpus=pool.num_cpus,
-        num_gpus=min(1, pool.num_gpus),
-        **one_core(),
-    )
-    return ray.get(_placed.remote(found, config.seed, *embedded.to_arrow_refs()))
+    vectors = embedded(ray.data.from_arrow_refs(parts), config.embeddings, encoder, site.engine, site.pool)
+    return ray.get(_placed.remote(found, config.seed, *vectors.to_arrow_refs()))
 
 
 @ray.remote(num_cpus=0)

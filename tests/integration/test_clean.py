@@ -9,8 +9,10 @@ import pytest
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.mixing.clean import clean
-from delia_ray.mixing.config import CleanConfig, Decontaminate
+from delia_ray.mixing.clean import clean, embedding_for
+from delia_ray.mixing.config import CleanConfig, Decontaminate, Deduplicate, Meaning
+from delia_ray.models import adopt_model
+from delia_ray.placement import Engine, Placement
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.leaks import asked, scored_texts
@@ -46,7 +48,7 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
     items = pq.read_table(task.data / "test.parquet").to_pylist()
     everyday = next(name for name in known if name not in {item["example_id"] for item in items})
     queries = ["How do bees find their way home?", known[items[0]["example_id"]], known[everyday]]
-    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
+    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, None, lambda: None, tmp_path / "clean", PROVENANCE)
     assert found.manifest.counts == {"rows": 1, "rejected": 2, "repeats": 0}
     assert pq.read_table(found.data / "kept")["query"].to_pylist() == queries[:1]
     rejects = {row["row_id"]: row["reason"] for row in pq.read_table(found.data / "rejects").to_pylist()}
@@ -56,7 +58,7 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
 def test_a_clean_pool_stays_whole(tmp_path: Path) -> None:
     task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
     queries = [f"What can one build out of {n} bricks and a rope?" for n in range(30)]
-    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, lambda: None, tmp_path / "clean", PROVENANCE)
+    found = clean(CleanConfig(), pool(tmp_path / "pool", queries), task, None, lambda: None, tmp_path / "clean", PROVENANCE)
     assert found.manifest.counts == {"rows": 30, "rejected": 0, "repeats": 0}
     assert pq.read_table(found.data / "rejects").num_rows == 0
 
@@ -71,11 +73,13 @@ def test_of_near_duplicates_one_stays_whichever_files_they_are_in(tmp_path: Path
     ]
     queries = [*plain, *(text.upper() for text in plain[:3]), *(f"{text} Please." for text in plain[:2])]
     found = {
-        files: clean(CleanConfig(), pool(tmp_path / f"pool-{files}", queries, files), task, lambda: None, tmp_path / f"{files}", PROVENANCE)
+        files: clean(
+            CleanConfig(), pool(tmp_path / f"pool-{files}", queries, files), task, None, lambda: None, tmp_path / f"{files}", PROVENANCE
+        )
         for files in (1, 5)
     }
     assert found[1].manifest.counts == {"rows": len(plain), "rejected": 5, "repeats": 5}
-    assert json.loads((found[1].data / "clusters.json").read_text()) == {"2": 1, "3": 2}
+    assert json.loads((found[1].data / "clusters.json").read_text()) == {"words": {"2": 1, "3": 2}}
     one, five = (sorted(pq.read_table(each.data / "rejects").to_pylist(), key=lambda row: row["row_id"]) for each in found.values())
     assert one == five
     kept = set(pq.read_table(found[1].data / "kept")["exchange_id"].to_pylist())
@@ -87,7 +91,27 @@ def test_a_row_like_one_of_the_tasks_training_rows_is_left_out_unless_both_are_s
     item = read_items(task)["train"][0]
     name, text = item["example_id"], asked(item)
     given = pool(tmp_path / "pool", [text, "How do bees find their way home?"])
-    found = clean(CleanConfig(decontaminate=None), given, task, lambda: None, tmp_path / "clean", PROVENANCE)
+    found = clean(CleanConfig(decontaminate=None), given, task, None, lambda: None, tmp_path / "clean", PROVENANCE)
     assert name in pq.read_table(found.data / "rejects")["reason"][0].as_py()
     loose = CleanConfig(decontaminate=Decontaminate(), deduplicate=None)
-    assert clean(loose, given, task, lambda: None, tmp_path / "loose", PROVENANCE).manifest.counts["rows"] == 2
+    assert clean(loose, given, task, None, lambda: None, tmp_path / "loose", PROVENANCE).manifest.counts["rows"] == 2
+
+
+def test_rows_that_say_the_same_in_another_order_are_left_out_where_meaning_is_asked_for(
+    tmp_path: Path, tiny_models: dict[str, Artifact]
+) -> None:
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
+    plain = ["Rivers run down to the cold sea.", "Who made seven clocks out of salt?", "Bread keeps longer under thick blue wool."]
+    turned = [" ".join([*words[:2], words[3], words[2], *words[4:]]) for words in map(str.split, plain)]
+    given = pool(tmp_path / "pool", [*plain, *turned], files=2)
+    config = CleanConfig(deduplicate=Deduplicate(meaning=Meaning(cosine=0.9)))
+    placement = Placement(engine=Engine(dtype="float32"))
+    embedding = embedding_for(config.deduplicate, adopt_model(str(tiny_models["one"].data)), placement)
+    found = clean(config, given, task, embedding, lambda: None, tmp_path / "clean", PROVENANCE)
+    assert json.loads((found.data / "clusters.json").read_text()) == {"words": {}, "meaning": {"2": 3}}
+    rejects = {row["row_id"]: row["reason"] for row in pq.read_table(found.data / "rejects").to_pylist()}
+    kept = set(pq.read_table(found.data / "kept")["exchange_id"].to_pylist())
+    assert len(kept) == 3 and set(found.manifest.inputs) == {"diverse", "task", "encoder"}
+    for row, reason in rejects.items():
+        other = reason.removeprefix("says the same as ")
+        assert other in kept and abs(int(row.removeprefix("row-")) - int(other.removeprefix("row-"))) == 3

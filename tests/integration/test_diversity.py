@@ -11,6 +11,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from delia_ray.artifacts import Artifact, Provenance
+from delia_ray.embedding.encoder import Embedder, adopt_encoder
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import ActorPool, Engine
@@ -20,7 +21,6 @@ from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.config import EchoEngine, Embeddings, FolderEmbeddings, OwnEmbeddings, SynthesizeConfig
 from delia_ray.synthesis.describing import describe
 from delia_ray.synthesis.diversity import Diversity
-from delia_ray.synthesis.embedding import Embedder, adopt_encoder
 from delia_ray.synthesis.query_config import MagpieQueries
 from delia_ray.synthesis.site import Site
 from delia_ray.terminal import StageLine
@@ -92,10 +92,10 @@ def test_an_encoder_is_averaged_over_the_tokens_it_can_read(encoder: Path) -> No
 
 def test_an_encoder_that_pools_another_way_is_refused_by_name(encoder: Path, tmp_path: Path, own: Path) -> None:
     model = adopt_model(str(own))
-    assert adopt_encoder(FolderEmbeddings(kind="folder", path=encoder), model) == adopt_model(str(encoder))
-    assert adopt_encoder(OwnEmbeddings(), model) == model
+    assert adopt_encoder(FolderEmbeddings(kind="folder", path=encoder), model, "synthesize.embeddings") == adopt_model(str(encoder))
+    assert adopt_encoder(OwnEmbeddings(), model, "synthesize.embeddings") == model
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}))
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match=r"^synthesize\.embeddings\.path: "):
-            adopt_encoder(FolderEmbeddings(kind="folder", path=folder), model)
+            adopt_encoder(FolderEmbeddings(kind="folder", path=folder), model, "synthesize.embeddings")

@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from delia_ray.artifacts import Adopted
+from delia_ray.embedding.config import Encoder, FolderEncoder, OwnEncoder
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_encoder, load_tokenizer, resolve_dtype
-from delia_ray.synthesis.config import Embeddings, FolderEmbeddings, OwnEmbeddings
 from delia_ray.tasks.formatted import ordinary_texts
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ _TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}
 """Of a batch with its padding; more was slower on a CPU."""
 
 
-def adopt_encoder(config: Embeddings | None, model: Adopted) -> Adopted | None:
+def adopt_encoder(config: Encoder | None, model: Adopted, key: str) -> Adopted | None:
     """The folder that makes texts into vectors; null where none does.
+
+    Args:
+        key: the setting that holds ``config``.
 
     Raises:
         UserError: the configured folder holds no encoder, or one that is not averaged over its tokens.
@@ -33,14 +36,14 @@ def adopt_encoder(config: Embeddings | None, model: Adopted) -> Adopted | None:
     match config:
         case None:
             return None
-        case OwnEmbeddings():
+        case OwnEncoder():
             return model
-        case FolderEmbeddings(path=path):
+        case FolderEncoder(path=path):
             folder = path.expanduser().absolute()
             pooling = folder / "1_Pooling" / "config.json"
             if pooling.exists() and not json.loads(pooling.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens", True):
-                raise UserError(f"synthesize.embeddings.path: {folder} pools its tokens another way; name an encoder that takes their mean")
-            return adopt_model(str(folder), "synthesize.embeddings.path")
+                raise UserError(f"{key}.path: {folder} pools its tokens another way; name an encoder that takes their mean")
+            return adopt_model(str(folder), f"{key}.path")
 
 
 class Embedder:
@@ -58,7 +61,7 @@ class Embedder:
     In bfloat16 a vector's last digits depend on the texts it is padded with.
     """
 
-    def __init__(self, kind: Embeddings, folder: Path, dtype: str, column: str = "text"):
+    def __init__(self, kind: Encoder, folder: Path, dtype: str, column: str = "text"):
         """
         Args:
             kind: what ``folder`` is.
@@ -73,7 +76,7 @@ class Embedder:
         self._model = load_encoder(folder, resolve_dtype(dtype)).eval().to(self._device)
         limit: Any = getattr(self._model.config, "max_position_embeddings", _MAX_TOKENS)
         self._max_tokens = min(_MAX_TOKENS, limit)
-        self._centre_D = self.embed(ordinary_texts()).mean(0) if isinstance(kind, OwnEmbeddings) else np.float32(0)
+        self._centre_D = self.embed(ordinary_texts()).mean(0) if isinstance(kind, OwnEncoder) else np.float32(0)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         vectors_ND = self.embed(rows[self._column].to_pylist()) - self._centre_D

@@ -1,0 +1,1 @@
+"""Texts as vectors, for whatever compares meanings."""
