@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from delia_ray.evaluation.bootstrap import Columns, Difference, Interval, Statistic, bootstrap, paired_bootstrap
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores, row_counts
 from delia_ray.evaluation.format_metrics import (
     Codes,
     Label,
@@ -140,6 +141,9 @@ def columns(rows: Sequence[Generation], metric: str) -> ArmColumns:
         "kl_sum": np.array([row["kl_sum"] for row in probes["ordinary"]], dtype=np.float64),
         "tokens": np.array([row["tokens"] for row in probes["ordinary"]], dtype=np.int64),
     }
+    if metric in CORPUS_METRICS:
+        counts = row_counts(metric, [row["answer"] for row in probes["test"]], [row["expected"] or "" for row in probes["test"]])
+        return ArmColumns(metric, {"test": {"counts": counts}, "ordinary": retention}, {name: ids[name] for name in ("test", "ordinary")})
     if metric != FORMAT:
         scores = np.array([METRICS[metric](row["answer"], row["expected"] or "") for row in probes["test"]], dtype=np.float64)
         return ArmColumns(metric, {"test": {"score": scores}, "ordinary": retention}, {name: ids[name] for name in ("test", "ordinary")})
@@ -165,6 +169,8 @@ def measures(metric: str) -> Mapping[str, Measure]:
     """Name -> metric, for a task that is scored by ``metric``: the task's own metrics first, then Retention."""
     if metric == FORMAT:
         return _FORMAT
+    if metric in CORPUS_METRICS:
+        return {metric: ("test", lambda c: corpus_scores(metric, c["counts"])), **_RETENTION}
     return {metric: ("test", lambda c: c["score"].mean(axis=-1)), **_RETENTION}
 
 

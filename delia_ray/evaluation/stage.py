@@ -130,7 +130,7 @@ def _prompts(config: ScoreConfig, task: FormatTask | MessagesTask, rewritten: Ar
             return format_prompts(token, items, {probe: getattr(config, probe) for probe in probes}, config.split)
         case MessagesTask(metric=metric):
             rows = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
-            for row in rows:
+            for row in rows if metric in METRICS else ():
                 METRICS[metric](row.expected or "", row.expected or "")  # a target that the metric cannot match raises
             return rows + ordinary_prompts(config.ordinary, config.split)
         case _:

@@ -1,10 +1,11 @@
-"""Row scores for the user's own task: each compares one output with the row's target and gives 0 or 1."""
+"""Row scores for the user's own task: each compares one output with the row's target and gives 0 to 1."""
 
 from collections.abc import Callable, Mapping
 
 from delia_ray.errors import UserError
 from delia_ray.evaluation.format_metrics import parse_verdict, strict_json
 from delia_ray.fingerprint import canonical_json
+from delia_ray.rouge import rouge_l
 
 
 def exact_match(output: str, reference: str) -> float:
@@ -44,6 +45,7 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     "contains": contains,
     "json_valid": json_valid,
     "json_match": json_match,
+    "rouge_l": rouge_l,
     "format": in_format,
 }
 """Name in ``task.metric`` -> row score (output, reference). A reference scores 1 against itself if the metric fits the data."""

@@ -42,6 +42,9 @@ METRICS = {
     "contains": Metric("Contains the target", "Test rows: share of answers that contain the expected one."),
     "json_valid": Metric("Valid JSON", "Test rows: share of answers that parse as JSON."),
     "json_match": Metric("Equal JSON", "Test rows: share of answers that parse to the expected JSON."),
+    "rouge_l": Metric("ROUGE-L", "Test rows: F1 of the words that answer and expected one have in one order.", is_share=False),
+    "bleu": Metric("BLEU", "Test rows together, 0 to 100: runs of one to four words shared with the expected ones.", is_share=False),
+    "chrf": Metric("chrF++", "Test rows together, 0 to 100: runs of letters and words shared with the expected ones.", is_share=False),
 }
 ARMS = {
     "base": ("Untuned", "the untuned model", "The model before any tuning."),

@@ -77,7 +77,7 @@ class MessagesTask(Config):
     """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     instruction: str | None = Field(default=None, min_length=1)
     """The sentence of each last user turn that ``rewrite`` may word anew; null leaves the rows as they are."""
-    metric: Literal["exact_match", "contains", "json_valid", "json_match"] = "exact_match"
+    metric: Literal["exact_match", "contains", "json_valid", "json_match", "rouge_l", "bleu", "chrf"] = "exact_match"
     """How an answer is scored against the row's target."""
 
 

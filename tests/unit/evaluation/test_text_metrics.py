@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 
 from delia_ray.errors import UserError
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS
 from delia_ray.evaluation.text_metrics import METRICS
 from delia_ray.tasks.config import FormatTask, MessagesTask
 
@@ -11,7 +12,7 @@ TARGET = '{"thought": "Right.", "hallucination": "no"}'
 
 def test_every_metric_a_task_may_name_can_be_computed():
     names = {name for task in (FormatTask, MessagesTask) for name in get_args(task.model_fields["metric"].annotation)}
-    assert names <= METRICS.keys()
+    assert names == METRICS.keys() | CORPUS_METRICS.keys()
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -48,6 +49,8 @@ def test_a_target_scores_1_against_itself(name):
         ("json_match", '{"a": "\\u00e9"}', '{"a": "é"}', 1),
         ("json_match", "nonsense", '{"a": 1}', 0),
         ("json_match", "[" * 100_000, '{"a": 1}', 0),
+        ("rouge_l", "The cat sat.", "the cat sat", 1),
+        ("rouge_l", "the dog sat", "the cat sat", 2 / 3),
         ("format", TARGET.replace("no", "yes"), TARGET, 1),
         ("format", f"{TARGET} done", TARGET, 0),
     ],
@@ -55,7 +58,7 @@ def test_a_target_scores_1_against_itself(name):
 def test_a_row_scores_what_its_metric_says(name, output, reference, score):
     result = METRICS[name](output, reference)
     assert isinstance(result, float)
-    assert result == score
+    assert result == pytest.approx(score)
 
 
 def test_a_target_that_is_not_json_is_the_users_to_fix_not_a_score_of_0():
