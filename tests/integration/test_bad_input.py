@@ -127,7 +127,7 @@ def test_a_pool_that_is_too_small_says_how_many_rows_are_missing(tmp_path: Path,
 def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Path, tiny_models: dict[str, Artifact]):
     given = ["run.name=r", f"model={tiny_models['one'].data}", "task.train=4", "task.dev=2", "task.test=4"]
     assert delia("rewrite", *given, cwd=tmp_path).returncode == 0
-    assert_refused(delia("rewrite", *given, "task.seed=1", cwd=tmp_path), "request.seed: 0 -> 1", "run.name=")
+    assert_refused(delia("rewrite", *given, "task.seed=1", cwd=tmp_path), "request.task.seed: 0 -> 1", "run.name=")
     assert delia("rewrite", *given, "task.seed=1", "run.name=other", cwd=tmp_path).returncode == 0
 
 
