@@ -141,18 +141,22 @@ def columns(rows: Sequence[Generation], metric: str) -> ArmColumns:
         "kl_sum": np.array([row["kl_sum"] for row in probes["ordinary"]], dtype=np.float64),
         "tokens": np.array([row["tokens"] for row in probes["ordinary"]], dtype=np.int64),
     }
-    if metric in CORPUS_METRICS:
-        counts = row_counts(metric, [row["answer"] for row in probes["test"]], [row["expected"] or "" for row in probes["test"]])
-        return ArmColumns(metric, {"test": {"counts": counts}, "ordinary": retention}, {name: ids[name] for name in ("test", "ordinary")})
     if metric != FORMAT:
-        scores = np.array([METRICS[metric](row["answer"], row["expected"] or "") for row in probes["test"]], dtype=np.float64)
-        return ArmColumns(metric, {"test": {"score": scores}, "ordinary": retention}, {name: ids[name] for name in ("test", "ordinary")})
+        sets = {"test": _task_columns(metric, probes["test"]), "ordinary": retention}
+        return ArmColumns(metric, sets, {name: ids[name] for name in sets})
     predicted = {probe: _predicted(asked) for probe, asked in probes.items()}
     sets: dict[str, Columns] = {probe: {"predicted": codes} for probe, codes in predicted.items()}
     sets["test"] = {"predicted": predicted["test"], "gold": label_codes(cast(list[Label], [row["label"] for row in probes["test"]]))}
     sets["ordinary"] = {"predicted": predicted["ordinary"], **retention}
     sets["both"] = {"with_token": _at(ids["no_token"], ids["test"], predicted["test"]), "without_token": predicted["no_token"]}
     return ArmColumns(metric, sets, {**ids, "both": ids["no_token"]})
+
+
+def _task_columns(metric: str, rows: Sequence[Generation]) -> Columns:
+    outputs, targets = [row["answer"] for row in rows], [row["expected"] or "" for row in rows]
+    if metric in CORPUS_METRICS:
+        return {"counts": row_counts(metric, outputs, targets)}
+    return {"score": np.array([METRICS[metric](*pair) for pair in zip(outputs, targets, strict=True)], dtype=np.float64)}
 
 
 def _predicted(rows: Sequence[Generation]) -> Codes:
