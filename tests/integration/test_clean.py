@@ -115,3 +115,12 @@ def test_rows_that_say_the_same_in_another_order_are_left_out_where_meaning_is_a
     for row, reason in rejects.items():
         other = reason.removeprefix("says the same as ")
         assert other in kept and abs(int(row.removeprefix("row-")) - int(other.removeprefix("row-"))) == 3
+
+
+def test_meaning_is_asked_for_of_no_row_where_none_is_left(tmp_path: Path, tiny_models: dict[str, Artifact]) -> None:
+    task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
+    given = pool(tmp_path / "pool", [text for _, text in scored_texts(read_items(task))][:2], files=2)
+    config = CleanConfig(deduplicate=Deduplicate(meaning=Meaning()))
+    embedding = embedding_for(config.deduplicate, adopt_model(str(tiny_models["one"].data)), Placement(engine=Engine(dtype="float32")))
+    found = clean(config, given, task, embedding, lambda: None, tmp_path / "clean", PROVENANCE)
+    assert found.manifest.counts == {"rows": 0, "rejected": 2, "repeats": 0}
