@@ -1,9 +1,13 @@
-"""``ray.data.llm``'s vLLM stage, which says after every batch what it has used. The name of its base is internal to Ray; Ray is pinned."""
+"""``ray.data.llm``'s vLLM stage, which asks for whole answers only and says after every batch what it has used.
+
+The name of its base is internal to Ray; Ray is pinned.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 from ray.llm._internal.batch.stages.vllm_engine_stage import vLLMEngineStageUDF
+from vllm.sampling_params import RequestOutputKind
 
 from delia_ray.runtime import RayTally
 from delia_ray.synthesis.metering import Stopwatch
@@ -17,6 +21,8 @@ class MeteredvLLMEngine(vLLMEngineStageUDF):
         super().__init__(*args, **kwargs)
 
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+        for row in batch:
+            row["sampling_params"]["output_kind"] = RequestOutputKind.FINAL_ONLY  # vLLM would report every token
         async for row in super().udf(batch):
             yield row
         self._stopwatch.report()
