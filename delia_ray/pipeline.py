@@ -15,25 +15,24 @@ from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
+from delia_ray.preflight import check_usable
 from delia_ray.progress import Line, Progress
 from delia_ray.reporting.pool import render_pool
 from delia_ray.reporting.stage import Comparison, report
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.gate import SHAPE_WORDS
 from delia_ray.rewriting.stage import rewrite
-from delia_ray.runtime import check_port, connect
+from delia_ray.runtime import connect
 from delia_ray.serving.catalogue import BASE
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Arm, Settings
 from delia_ray.synthesis.answering import answer
-from delia_ray.synthesis.asking import ask, check_queries
+from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.describing import describe
-from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask
 from delia_ray.tasks.formatted import LABEL_WORDS
-from delia_ray.tasks.messages import check_no_control_tokens
-from delia_ray.tasks.stage import prepare_task, task_items
+from delia_ray.tasks.stage import prepare_task
 from delia_ray.training.batches import steps_for
 from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.stage import Request, finetune
@@ -73,14 +72,8 @@ class Pipeline:
         Raises:
             UserError: a row, a query, the model, the encoder or the port is not usable.
         """
-        control = control_tokens(load_tokenizer(self.model.path))
-        check_no_control_tokens((item for split in task_items(self.settings.task).values() for item in split), control)
-        check_queries(self.settings.synthesize, control)
-        adopt_encoder(self.settings.synthesize.embeddings, self.model, "synthesize.embeddings")
-        embedding_for(self.settings.deduplicate, self.model, self.placement)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
-        if serves and not all(file.exists() for file in scored):
-            check_port(self.placement.serve)
+        check_usable(self.settings, self.model, serves=serves and not all(file.exists() for file in scored))
 
     @property
     def placement(self) -> Placement:
