@@ -12,7 +12,7 @@ within sets, so it would have to be given index arrays; it refuses a set of one 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ ItemSets: TypeAlias = Columns | Sequence[Columns]
 Statistic: TypeAlias = Callable[[Columns], NDArray[np.float64]]
 """From the columns of all item sets by name, each ``[R, N]``, to ``[R]``."""
 
-_CELLS_AT_ONCE = 4_000_000  # bounds the memory of large item sets: about 32 MB for a column of float64
+_CELLS_AT_ONCE = 4_000_000  # bounds the memory of large item sets: about 32 MB of float64
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,19 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Left minus right, with its confidence interval and two-sided p; all None when there was no item to compare."""
+    """Left minus right, with its confidence interval, two-sided p and relative gain; all None when there was no item to compare."""
 
     difference: float | None
     low: float | None
     high: float | None
     p: float | None
+    p_holm: float | None = None
+    """``p`` after Holm's correction over the arms that are compared with the same one (``multiplicity``); null until that is done."""
+    gain_percent: float | None = None
+    """100 (left - right) / right (METHOD 4, T1), with its interval; null where right is not above 0."""
+    gain_low: float | None = None
+    gain_high: float | None = None
+    """The interval is null where right is not above 0 in every resample."""
 
 
 def bootstrap(statistic: Statistic, columns: ItemSets, seed: int, resamples: int = 1000, level: float = 0.95) -> Interval:
@@ -61,7 +68,7 @@ def bootstrap(statistic: Statistic, columns: ItemSets, seed: int, resamples: int
     smallest = min(_sizes(sets))
     if smallest == 0:
         return Interval(None, None, None, 0)
-    drawn_R = np.concatenate([statistic(_take(sets, indices)) for indices in _draws(_sizes(sets), seed, resamples)])
+    drawn_R = np.concatenate([statistic(_take(sets, indices)) for indices in _draws(sets, seed, resamples)])
     low, high = _percentiles(drawn_R, level)
     return Interval(_observed(statistic, sets), low, high, smallest)
 
@@ -72,7 +79,8 @@ def paired_bootstrap(
     """``statistic(left) - statistic(right)`` of two arms that answered the same items (Koehn 2004).
 
     Both arms are resampled at the same items. p = 2 min(P(diff <= 0), P(diff >= 0)), at most 1, where a probability
-    is (count + 1) / (resamples + 1), so that it is never 0 (Davison and Hinkley 1997, chapter 4).
+    is (count + 1) / (resamples + 1), so that it is never 0 (Davison and Hinkley 1997, chapter 4). The gain is taken in the same
+    resamples.
 
     Args:
         statistic: see ``bootstrap``.
@@ -87,13 +95,18 @@ def paired_bootstrap(
     assert sizes == _sizes(rights), f"the arms do not have the same items: {sizes} and {_sizes(rights)}"
     if min(sizes) == 0:
         return Difference(None, None, None, None)
-    drawn_R = np.concatenate(
-        [statistic(_take(lefts, indices)) - statistic(_take(rights, indices)) for indices in _draws(sizes, seed, resamples)]
-    )
+    draws = [(statistic(_take(lefts, indices)), statistic(_take(rights, indices))) for indices in _draws(lefts, seed, resamples)]
+    left_R, right_R = (np.concatenate(drawn) for drawn in zip(*draws, strict=True))
+    drawn_R = left_R - right_R
     low, high = _percentiles(drawn_R, level)
     tail = min(np.count_nonzero(drawn_R <= 0), np.count_nonzero(drawn_R >= 0))
     p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    return Difference(_observed(statistic, lefts) - _observed(statistic, rights), low, high, p)
+    left_value, right_value = _observed(statistic, lefts), _observed(statistic, rights)
+    found = Difference(left_value - right_value, low, high, p)
+    if right_value <= 0:
+        return found
+    gain_low, gain_high = _percentiles(100 * drawn_R / right_R, level) if np.all(right_R > 0) else (None, None)
+    return replace(found, gain_percent=100 * (left_value - right_value) / right_value, gain_low=gain_low, gain_high=gain_high)
 
 
 def _item_sets(columns: ItemSets) -> Sequence[Columns]:
@@ -112,13 +125,13 @@ def _sizes(sets: Sequence[Columns]) -> list[int]:
     return sizes
 
 
-def _draws(sizes: Sequence[int], seed: int, resamples: int) -> Iterator[list[NDArray[np.int64]]]:
+def _draws(sets: Sequence[Columns], seed: int, resamples: int) -> Iterator[list[NDArray[np.int64]]]:
     """Item indices for each item set, ``[r, N]`` for as many resamples r as fit in memory, ``resamples`` in all."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, _CELLS_AT_ONCE // sum(sizes))
+    at_once = max(1, _CELLS_AT_ONCE // sum(column.size for item_set in sets for column in item_set.values()))
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
-        yield [rng.integers(size, size=(rows, size)) for size in sizes]
+        yield [rng.integers(size, size=(rows, size)) for size in _sizes(sets)]
 
 
 def _take(sets: Sequence[Columns], indices: Sequence[NDArray[np.int64]]) -> Columns:

@@ -48,6 +48,12 @@ class Difference(_Record):
     high: float | None
     p: float | None
     """Two-sided p of the hypothesis that the difference is 0."""
+    p_holm: float | None = None
+    """``p`` after Holm's correction over the arms that are compared with the same one, for this metric."""
+    gain_percent: float | None = None
+    """100 (left - right) / right; null where right is not above 0."""
+    gain_low: float | None = None
+    gain_high: float | None = None
 
 
 class RunFacts(_Record):
@@ -135,6 +141,8 @@ class Report(_Record):
     """``LEFT-RIGHT`` -> metric -> difference; both are names of ``arms``."""
     majority: dict[str, float] = {}
     """Metric -> what always giving the commoner label scores."""
+    signatures: dict[str, str] = {}
+    """Metric -> what the library that computed it wants to be quoted with it."""
     curves: dict[str, list[CurvePoint]] = {}
     diversity: Diversity | None = None
     """The pool of diverse rows; null where no arm took any."""

@@ -1,9 +1,13 @@
 """Scores from added counts are sacreBLEU's own."""
 
+from typing import cast
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from sacrebleu.significance import PairedTest, Result
 
-from delia_ray.evaluation.bootstrap import bootstrap, paired_bootstrap
+from delia_ray.evaluation.bootstrap import Columns, bootstrap, paired_bootstrap
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores, row_counts, signature
 
 REFERENCES = [
@@ -52,6 +56,37 @@ def test_the_interval_and_the_paired_difference_agree_with_sacrebleus_own(metric
     assert apart.p is not None and apart.p <= 0.002
     same = paired_bootstrap(lambda c: corpus_scores(metric, c["counts"]), left, left, seed=0)
     assert (same.difference, same.p) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("metric", CORPUS_METRICS)
+def test_the_paired_bootstrap_is_sacrebleus_paired_test_on_the_same_draws(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its seed sacreBLEU draws the same rows, so intervals agree to 2 %: only the quantile's definition and float32 differ.
+
+    Its p asks how often a resample exceeds the difference by as much again, on that side alone; ours how often one falls to 0 or
+    below, counted twice. The two tails are alike only as far as the draws are symmetric: within 0.02 here.
+    """
+    monkeypatch.setenv("SACREBLEU_SEED", "12345")
+    many, left = REFERENCES * 12, (CLOSE + FAR) * 6
+    right = (FAR[:2] + CLOSE[2:] + CLOSE[:1] + FAR[1:]) * 6
+    scorer = CORPUS_METRICS[metric]()
+    _, found = PairedTest([("right", right), ("left", left)], {metric: scorer}, [many], test_type="bs", n_samples=2000)()
+    name = next(key for key in found if key != "System")
+    baseline, theirs = (cast(Result, each) for each in found[name])
+    lefts, rights = ({"counts": row_counts(metric, outputs, many)} for outputs in (left, right))
+
+    def corpus(columns: Columns) -> NDArray[np.float64]:
+        return corpus_scores(metric, columns["counts"])
+
+    for columns, their in ((lefts, theirs), (rights, baseline)):
+        ours = bootstrap(corpus, columns, seed=12345, resamples=2000)
+        assert ours.low is not None and ours.high is not None
+        assert ours.value == pytest.approx(their.score, abs=1e-6)
+        assert (ours.high - ours.low) / 2 == pytest.approx(their.ci, rel=0.02)
+    apart = paired_bootstrap(corpus, lefts, rights, seed=12345, resamples=2000)
+    assert apart.difference == pytest.approx(theirs.score - baseline.score, abs=1e-6)
+    assert apart.p is not None and theirs.p_value is not None
+    assert 0.005 < theirs.p_value < 0.3, "the example is neither clear nor hopeless"
+    assert apart.p / 2 == pytest.approx(theirs.p_value, abs=0.02)
 
 
 def test_no_rows_have_no_counts() -> None:

@@ -12,9 +12,18 @@ def test_the_record_keeps_the_promised_shape(report):
     written = report.model_dump(mode="json")
     assert list(written["arms"]["delia"]) == list(BUILTIN_METRICS)
     assert set(written["arms"]["delia"]["spill"]) == {"value", "low", "high", "n"}
-    assert set(written["paired"]["delia-it"]["spill"]) == {"difference", "low", "high", "p"}
+    assert set(written["paired"]["delia-it"]["spill"]) == {
+        *("difference", "low", "high", "p", "p_holm"),
+        *("gain_percent", "gain_low", "gain_high"),
+    }
     assert written["stages"]["synthesize"] == {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21}
     assert written["lineage"]["diverse"]["inputs"] == {"model": "ffffffffffff"}
+
+
+def test_a_report_of_before_gains_and_signatures_can_still_be_read(raw):
+    del raw["paired"]["delia-it"]["spill"]["p_holm"]
+    read = Report.model_validate(raw)
+    assert (read.paired["delia-it"]["spill"].p_holm, read.signatures) == (None, {})
 
 
 def test_a_value_that_was_not_measured_is_null_and_never_nan(raw):
