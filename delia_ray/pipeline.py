@@ -20,7 +20,7 @@ from delia_ray.progress import Line, Progress
 from delia_ray.reporting.pool import render_pool
 from delia_ray.reporting.stage import Comparison, report
 from delia_ray.rewriting.engine import completer
-from delia_ray.rewriting.gate import SHAPE_WORDS
+from delia_ray.rewriting.forbidden import forbidden_words
 from delia_ray.rewriting.stage import rewrite
 from delia_ray.runtime import connect
 from delia_ray.serving.catalogue import BASE
@@ -30,8 +30,6 @@ from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.describing import describe
 from delia_ray.synthesis.site import Site
-from delia_ray.tasks.config import FormatTask
-from delia_ray.tasks.formatted import LABEL_WORDS
 from delia_ray.tasks.stage import prepare_task
 from delia_ray.training.batches import steps_for
 from delia_ray.training.export import ExportRequest, export
@@ -119,7 +117,7 @@ class Pipeline:
         """The task's rows under many wordings."""
         task = self.task
         with self.progress.stage("rewrite"):
-            forbidden = (*SHAPE_WORDS, *LABEL_WORDS) if isinstance(self.settings.task, FormatTask) else ()
+            forbidden = forbidden_words(self.settings.task)
             complete = completer(self.settings.rewriting, lambda: self.endpoint({BASE: self.start}))
             token, out = self.settings.task.token, self._path("rewritten")
             return rewrite(self.settings.rewriting, task, token, forbidden, complete, out, self.provenance)

@@ -2,6 +2,7 @@
 
 from delia_ray.artifacts import Adopted
 from delia_ray.embedding.encoder import adopt_encoder
+from delia_ray.evaluation.task_metrics import check_metrics
 from delia_ray.mixing.clean import embedding_for
 from delia_ray.models import load_tokenizer
 from delia_ray.runtime import check_port
@@ -19,10 +20,12 @@ def check_usable(settings: Settings, model: Adopted, *, serves: bool) -> None:
         serves: whether an endpoint is going to be opened.
 
     Raises:
-        UserError: a row, a query, the encoder or the port is not usable.
+        UserError: a row, a metric, a query, the encoder or the port is not usable.
     """
     control = control_tokens(load_tokenizer(model.path))
-    check_no_control_tokens((item for split in task_items(settings.task).values() for item in split), control)
+    items = task_items(settings.task)
+    check_no_control_tokens((item for split in items.values() for item in split), control)
+    check_metrics(settings.task, items[settings.score.split])
     check_queries(settings.synthesize, control)
     adopt_encoder(settings.synthesize.embeddings, model, "synthesize.embeddings")
     embedding_for(settings.deduplicate, model, settings.placement)

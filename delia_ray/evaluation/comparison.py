@@ -6,7 +6,8 @@ from typing import Any
 
 from delia_ray.artifacts import Artifact
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.evaluation.stage import compare_scores, majority, read_scores
+from delia_ray.evaluation.multiplicity import with_holm
+from delia_ray.evaluation.stored import compare_scores, majority, read_scores, read_signatures
 
 
 def compare_all(scores: Mapping[str, Artifact], rivals: Sequence[str], config: ScoreConfig) -> dict[str, Any]:
@@ -17,16 +18,19 @@ def compare_all(scores: Mapping[str, Artifact], rivals: Sequence[str], config: S
         rivals: arms to compare with, such as plain tuning and the untrained model; one that was not scored is passed over.
 
     Returns:
-        ``arms``, ``paired`` (``LEFT-RIGHT`` -> metric -> difference) and ``majority``, as ``report.json`` holds them.
+        ``arms``, ``paired`` (``LEFT-RIGHT`` -> metric -> difference), ``majority`` and ``signatures``, as ``report.json`` holds them.
     """
     present = [rival for rival in rivals if rival in scores]
-    # A rival is not compared with one that comes before it: that pair is there already, the other way round.
-    pairs = [(arm, rival) for at, rival in enumerate(present) for arm in scores if arm != rival and arm not in present[at + 1 :]]
+    paired: dict[str, dict[str, dict[str, Any]]] = {}
+    for at, rival in enumerate(present):
+        # A rival is not compared with one that comes before it: that pair is there already, the other way round.
+        arms = [arm for arm in scores if arm != rival and arm not in present[at + 1 :]]
+        compared = with_holm({arm: compare_scores(scores[arm], scores[rival], config) for arm in arms})
+        paired |= {f"{arm}-{rival}": {name: asdict(value) for name, value in found.items()} for arm, found in compared.items()}
+    first = next(iter(scores.values()))
     return {
         "arms": {arm: {name: asdict(value) for name, value in read_scores(found).items()} for arm, found in scores.items()},
-        "paired": {
-            f"{left}-{right}": {name: asdict(value) for name, value in compare_scores(scores[left], scores[right], config).items()}
-            for left, right in pairs
-        },
-        "majority": majority(next(iter(scores.values()))),
+        "paired": paired,
+        "majority": majority(first),
+        "signatures": read_signatures(first),
     }

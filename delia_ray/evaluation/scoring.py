@@ -5,32 +5,18 @@ Shape legend: N items of one item set, R resamples.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict, cast
+from typing import TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
 
-from delia_ray.evaluation.bootstrap import Columns, Difference, Interval, Statistic, bootstrap, paired_bootstrap
-from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores, row_counts
-from delia_ray.evaluation.format_metrics import (
-    Codes,
-    Label,
-    bal_acc,
-    f1_yes,
-    format_acc,
-    label_acc,
-    label_codes,
-    majority_baseline,
-    parse_verdict,
-    prediction_codes,
-)
-from delia_ray.evaluation.retention import mean_token_kl
-from delia_ray.evaluation.text_metrics import METRICS
+from delia_ray.evaluation.bootstrap import Columns, Difference, Interval, bootstrap, paired_bootstrap
+from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, majority_baseline, parse_verdict, prediction_codes
+from delia_ray.evaluation.measures import measures
+from delia_ray.evaluation.task_metrics import FORMAT
 from delia_ray.records import EXAMPLE_SCHEMA, Message
 from delia_ray.tasks.formatted import Prompt
 
-FORMAT = "format"
-"""The ``task.metric`` that stands for FormatAcc and its kin."""
 _FORMAT_PROBES = ("test", "no_token", "false_trigger", "plug_play", "ordinary")
 
 
@@ -66,32 +52,12 @@ GENERATION_SCHEMA = pa.schema(
     ]
 )
 
-Measure: TypeAlias = tuple[str, Statistic]
-"""The item set that a metric is taken on, and the metric."""
-
-_RETENTION: Mapping[str, Measure] = {
-    "retention_kl": ("ordinary", lambda c: mean_token_kl(c["kl_sum"], c["tokens"])),
-    "retention_match": ("ordinary", lambda c: c["unchanged"].mean(axis=-1)),
-}
-_FORMAT: Mapping[str, Measure] = {
-    "format_acc": ("test", lambda c: format_acc(c["predicted"])),
-    "label_acc": ("test", lambda c: label_acc(c["predicted"], c["gold"])),
-    "bal_acc": ("test", lambda c: bal_acc(c["predicted"], c["gold"])),
-    "f1_yes": ("test", lambda c: f1_yes(c["predicted"], c["gold"])),
-    "no_token": ("no_token", lambda c: format_acc(c["predicted"])),
-    "selectivity": ("both", lambda c: format_acc(c["with_token"]) - format_acc(c["without_token"])),
-    "spill": ("ordinary", lambda c: format_acc(c["predicted"])),
-    "false_trigger": ("false_trigger", lambda c: format_acc(c["predicted"])),
-    "plug_play": ("plug_play", lambda c: format_acc(c["predicted"])),
-    **_RETENTION,
-}
-
 
 @dataclass(frozen=True)
 class ArmColumns:
     """One arm's answers as arrays, a group of columns for each set of items that is resampled together."""
 
-    metric: str
+    metric: tuple[str, ...]
     """``task.metric``."""
     sets: Mapping[str, Columns]
     """Item set -> column -> ``[N]``. The sets are the probes, and ``both``: the items asked with the token and without it."""
@@ -128,35 +94,43 @@ def _generation(prompt: Prompt, answer: str, base_answers: Mapping[str, str], di
     }
 
 
-def columns(rows: Sequence[Generation], metric: str) -> ArmColumns:
-    """The arrays that the metrics of ``metric``'s task are taken on; a probe that was not asked has arrays of no items.
-
-    Raises:
-        UserError: a row's target does not fit ``metric``.
-    """
-    probes = {probe: [row for row in rows if row["probe"] == probe] for probe in _FORMAT_PROBES}
-    ids = {probe: tuple(row["prompt_id"] for row in asked) for probe, asked in probes.items()}
-    retention: Columns = {
-        "unchanged": np.array([row["unchanged"] for row in probes["ordinary"]], dtype=np.bool_),
-        "kl_sum": np.array([row["kl_sum"] for row in probes["ordinary"]], dtype=np.float64),
-        "tokens": np.array([row["tokens"] for row in probes["ordinary"]], dtype=np.int64),
-    }
-    if metric != FORMAT:
-        sets = {"test": _task_columns(metric, probes["test"]), "ordinary": retention}
-        return ArmColumns(metric, sets, {name: ids[name] for name in sets})
+def format_columns(rows: Sequence[Generation]) -> ArmColumns:
+    """The arrays that the format task's metrics are taken on; a probe that was not asked has arrays of no items."""
+    probes = {probe: _asked(rows, probe) for probe in _FORMAT_PROBES}
+    ids = {probe: _ids(asked) for probe, asked in probes.items()}
     predicted = {probe: _predicted(asked) for probe, asked in probes.items()}
     sets: dict[str, Columns] = {probe: {"predicted": codes} for probe, codes in predicted.items()}
     sets["test"] = {"predicted": predicted["test"], "gold": label_codes(cast(list[Label], [row["label"] for row in probes["test"]]))}
-    sets["ordinary"] = {"predicted": predicted["ordinary"], **retention}
+    sets["ordinary"] = {"predicted": predicted["ordinary"], **_retention(probes["ordinary"])}
     sets["both"] = {"with_token": _at(ids["no_token"], ids["test"], predicted["test"]), "without_token": predicted["no_token"]}
-    return ArmColumns(metric, sets, {**ids, "both": ids["no_token"]})
+    return ArmColumns((FORMAT,), sets, {**ids, "both": ids["no_token"]})
 
 
-def _task_columns(metric: str, rows: Sequence[Generation]) -> Columns:
-    outputs, targets = [row["answer"] for row in rows], [row["expected"] or "" for row in rows]
-    if metric in CORPUS_METRICS:
-        return {"counts": row_counts(metric, outputs, targets)}
-    return {"score": np.array([METRICS[metric](*pair) for pair in zip(outputs, targets, strict=True)], dtype=np.float64)}
+def task_columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:
+    """The arrays that the metrics of any other task are taken on.
+
+    Args:
+        rows: all that was asked.
+        scored: metric -> scores or counts of the test rows (``task_metrics.score_rows``).
+    """
+    test, ordinary = _asked(rows, "test"), _asked(rows, "ordinary")
+    return ArmColumns(tuple(scored), {"test": scored, "ordinary": _retention(ordinary)}, {"test": _ids(test), "ordinary": _ids(ordinary)})
+
+
+def _asked(rows: Sequence[Generation], probe: str) -> list[Generation]:
+    return [row for row in rows if row["probe"] == probe]
+
+
+def _ids(rows: Sequence[Generation]) -> tuple[str, ...]:
+    return tuple(row["prompt_id"] for row in rows)
+
+
+def _retention(ordinary: Sequence[Generation]) -> Columns:
+    return {
+        "unchanged": np.array([row["unchanged"] for row in ordinary], dtype=np.bool_),
+        "kl_sum": np.array([row["kl_sum"] for row in ordinary], dtype=np.float64),
+        "tokens": np.array([row["tokens"] for row in ordinary], dtype=np.int64),
+    }
 
 
 def _predicted(rows: Sequence[Generation]) -> Codes:
@@ -167,15 +141,6 @@ def _at(wanted: Sequence[str], ids: Sequence[str], codes: Codes) -> Codes:
     """``codes`` of the items ``wanted``, which are all among ``ids``."""
     place = {identifier: index for index, identifier in enumerate(ids)}
     return codes[np.array([place[identifier] for identifier in wanted], dtype=np.int64)]
-
-
-def measures(metric: str) -> Mapping[str, Measure]:
-    """Name -> metric, for a task that is scored by ``metric``: the task's own metrics first, then Retention."""
-    if metric == FORMAT:
-        return _FORMAT
-    if metric in CORPUS_METRICS:
-        return {metric: ("test", lambda c: corpus_scores(metric, c["counts"])), **_RETENTION}
-    return {metric: ("test", lambda c: c["score"].mean(axis=-1)), **_RETENTION}
 
 
 def summarise(arm: ArmColumns, seed: int, resamples: int) -> dict[str, Interval]:

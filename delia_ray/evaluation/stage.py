@@ -1,36 +1,30 @@
 """The stage ``scores``: ask a finished model over the live endpoint, keep every answer, and measure."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import assert_never, cast
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from delia_ray.artifacts import Artifact, Counts, Input, Provenance, Workspace, build_once
+from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.evaluation import scoring
-from delia_ray.evaluation.bootstrap import Difference, Interval
 from delia_ray.evaluation.client import LocalTally, answer_all, check_served
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.divergence import token_divergences
-from delia_ray.evaluation.scoring import GENERATION_SCHEMA, ArmColumns, Generation
-from delia_ray.evaluation.text_metrics import METRICS
+from delia_ray.evaluation.scoring import Generation, generations
+from delia_ray.evaluation.stored import SCORES_KIND, read_generations, write_scores
+from delia_ray.evaluation.task_metrics import metric_files, metric_names, metric_pattern, score_rows
+from delia_ray.fingerprint import hash_file
 from delia_ray.placement import Engine
 from delia_ray.progress import Line
 from delia_ray.records import Example
 from delia_ray.runtime import Connect, RayTally
-from delia_ray.tasks.config import FormatTask, MessagesTask
+from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
 from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts
 
-STAGE = "scores/1"
-SCORES_KIND = "scores/1"
-_GENERATIONS = "generations.parquet"
-_SCORES = "scores.json"
+STAGE = "scores/2"
 
 
 class ScoreRequest(Config):
@@ -39,13 +33,15 @@ class ScoreRequest(Config):
     score: ScoreConfig
     token: str | None
     """The new token that the prompts name, if any."""
-    metric: str
+    metric: tuple[str, ...]
     """``task.metric``."""
+    pattern: str | None
+    """``task.pattern``."""
 
 
 def score(
     config: ScoreConfig,
-    task: FormatTask | MessagesTask,
+    task: TaskConfig,
     arm: str,
     model: Artifact,
     base: Artifact,
@@ -58,7 +54,7 @@ def score(
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Ask ``model`` everything, and store ``generations.parquet`` and ``scores.json`` at ``out``.
+    """Ask ``model`` everything, and store the answers and the scores at ``out`` (see ``stored``).
 
     Args:
         arm: the model's name at the endpoint.
@@ -67,58 +63,30 @@ def score(
         base_url: opens the endpoint when first needed; its address, ``/v1`` included.
 
     Raises:
-        UserError: the endpoint serves another build or refuses a prompt; the split has no rows; a target does not fit ``task.metric``.
+        UserError: the endpoint serves another build or refuses a prompt; the split has no rows; ``task.metric`` cannot be taken.
     """
     assert (base_scores is None) == (model.fingerprint == base.fingerprint), "Retention follows the start model's own answers"
-    request = ScoreRequest(score=config, token=task.token, metric=task.metric)
 
     def write(workspace: Workspace) -> Counts:
         prompts = _prompts(config, task, rewritten)
         connect()
         answers, tokens = _answers(base_url(), arm, model, prompts, config, engine, line)
-        base_answers = _ordinary_answers(prompts, answers) if base_scores is None else _kept_answers(base_scores)
-        rows = scoring.generations(prompts, answers, base_answers, _divergences(base, model, prompts, base_answers, engine, line))
-        return {"tokens": tokens, **_store(rows, request, workspace.data)}
+        base_answers = _kept_answers(base_scores) if base_scores else _ordinary_answers(prompts, answers)
+        rows = generations(prompts, answers, base_answers, _divergences(base, model, prompts, base_answers, engine, line))
+        return {"tokens": tokens, **write_scores(rows, score_rows(task, *_test_texts(rows)), config, workspace.data)}
 
-    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten}
+    request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task))
+    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **_metric_inputs(task)}
     inputs |= {"base_scores": base_scores} if base_scores else {}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
-def read_generations(scores: Artifact) -> list[Generation]:
-    """Every prompt and answer, in the order asked."""
-    return pq.read_table(scores.data / _GENERATIONS, schema=GENERATION_SCHEMA).to_pylist()
+def _metric_inputs(task: TaskConfig) -> dict[str, Input]:
+    return {role: Adopted(file, hash_file(file)) for role, file in metric_files(task).items()}
 
 
-def read_scores(scores: Artifact) -> dict[str, Interval]:
-    """Metric -> value and interval."""
-    return {name: Interval(**fields) for name, fields in json.loads((scores.data / _SCORES).read_text()).items()}
-
-
-def read_columns(scores: Artifact) -> ArmColumns:
-    """The arrays behind the metrics, for a comparison of arms."""
-    return scoring.columns(read_generations(scores), scores.manifest.request["metric"])
-
-
-def compare_scores(left: Artifact, right: Artifact, config: ScoreConfig) -> dict[str, Difference]:
-    """Every metric of ``left`` minus that of ``right``, by paired bootstrap with ``config``'s seed and resamples.
-
-    Raises:
-        UserError: the two were not asked the same prompts.
-    """
-    lefts, rights = read_columns(left), read_columns(right)
-    if (lefts.metric, lefts.ids) != (rights.metric, rights.ids):
-        raise UserError(f"{left.path} and {right.path} hold answers to other prompts; score both with the same task and `score` settings")
-    return scoring.compare(lefts, rights, config.seed, config.resamples)
-
-
-def majority(scores: Artifact) -> dict[str, float]:
-    """Metric -> what always giving the commoner label of the test items scores; empty for a task without labels."""
-    return scoring.majority(read_generations(scores))
-
-
-def _prompts(config: ScoreConfig, task: FormatTask | MessagesTask, rewritten: Artifact) -> list[Prompt]:
-    """Everything to ask. What cannot be scored is refused here, before an engine starts."""
+def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list[Prompt]:
+    """Everything to ask."""
     items: list[Example] = pq.read_table(rewritten.data / f"{config.split}.parquet").to_pylist()
     if not items:
         raise UserError(
@@ -128,10 +96,8 @@ def _prompts(config: ScoreConfig, task: FormatTask | MessagesTask, rewritten: Ar
         case FormatTask(token=token):
             probes = ("no_token", "false_trigger", "plug_play", "ordinary")
             return format_prompts(token, items, {probe: getattr(config, probe) for probe in probes}, config.split)
-        case MessagesTask(metric=metric):
+        case MessagesTask() | TranslationTask():
             rows = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
-            for row in rows if metric in METRICS else ():
-                METRICS[metric](row.expected or "", row.expected or "")  # a target that the metric cannot match raises
             return rows + ordinary_prompts(config.ordinary, config.split)
         case _:
             assert_never(task)
@@ -150,6 +116,12 @@ def _answers(
     with line.follow(tally, len(prompts), "answers"):
         answers = answer_all(url, arm, prompts, max_tokens, engine.max_num_seqs, tally)
     return answers, tally.read()[1]
+
+
+def _test_texts(rows: Sequence[Generation]) -> tuple[list[str], list[str]]:
+    """Answers to the test rows, and their targets."""
+    test = [row for row in rows if row["probe"] == "test"]
+    return [row["answer"] for row in test], [row["expected"] or "" for row in test]
 
 
 def _ordinary_answers(prompts: Sequence[Prompt], answers: Sequence[str]) -> dict[str, str]:
@@ -176,11 +148,3 @@ def _divergences(
     with line.follow(tally, len(ordinary), "comparisons"):
         values: list[list[float]] = ray.get(task.remote(base.data.resolve(), model.data.resolve(), conversations, engine.dtype, tally))
     return {prompt.prompt_id: found for prompt, found in zip(ordinary, values, strict=True)}
-
-
-def _store(rows: Sequence[Generation], request: ScoreRequest, data: Path) -> Counts:
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=GENERATION_SCHEMA), data / _GENERATIONS)
-    intervals = scoring.summarise(scoring.columns(rows, request.metric), request.score.seed, request.score.resamples)
-    scores = {name: asdict(interval) for name, interval in intervals.items()}
-    (data / _SCORES).write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
-    return {"rows": len(rows)}

@@ -1,6 +1,12 @@
 """Row scores for the user's own task: each compares one output with the row's target and gives 0 to 1."""
 
+import re
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from delia_ray.errors import UserError
 from delia_ray.evaluation.format_metrics import parse_verdict, strict_json
@@ -40,6 +46,34 @@ def in_format(output: str, reference: str) -> float:
     return float(parse_verdict(output, "json") is not None)
 
 
+def json_schema(schema: Any) -> Callable[[str, str], float]:
+    """1 if the whole trimmed output is JSON that ``schema`` (draft 2020-12) describes, whatever the reference says.
+
+    The score raises ``UserError`` where the schema refers to something outside itself: nothing is fetched.
+    """
+    validator = Draft202012Validator(schema, registry=Registry())
+
+    def score(output: str, reference: str) -> float:
+        try:
+            return float(validator.is_valid(strict_json(output.strip())))
+        except Unresolvable as error:
+            raise UserError(f"task.schema: it refers to {error.ref!r}, which is not in it; put that under $defs") from None
+        except (ValueError, RecursionError):
+            return 0.0
+
+    return score
+
+
+def regex(pattern: str) -> Callable[[str, str], float]:
+    """1 if ``pattern`` matches the whole trimmed output, whatever the reference says."""
+    compiled = re.compile(pattern)
+
+    def score(output: str, reference: str) -> float:
+        return float(compiled.fullmatch(output.strip()) is not None)
+
+    return score
+
+
 METRICS: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": exact_match,
     "contains": contains,
@@ -48,7 +82,10 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
     "rouge_l": rouge_l,
     "format": in_format,
 }
-"""Name in ``task.metric`` -> row score (output, reference). A reference scores 1 against itself if the metric fits the data."""
+"""Name in ``task.metric`` -> row score (output, reference). A reference scores 1 against itself if the metric fits the data.
+
+``json_schema`` and ``regex`` are made from what else the task says.
+"""
 
 
 def _canonical(text: str) -> str | None:

@@ -42,6 +42,8 @@ METRICS = {
     "contains": Metric("Contains the target", "Test rows: share of answers that contain the expected one."),
     "json_valid": Metric("Valid JSON", "Test rows: share of answers that parse as JSON."),
     "json_match": Metric("Equal JSON", "Test rows: share of answers that parse to the expected JSON."),
+    "json_schema": Metric("JSON of the schema", "Test rows: share of answers that are JSON which the task's schema describes."),
+    "regex": Metric("Matches the pattern", "Test rows: share of answers that the task's regular expression matches whole."),
     "rouge_l": Metric("ROUGE-L", "Test rows: F1 of the words that answer and expected one have in one order.", is_share=False),
     "bleu": Metric("BLEU", "Test rows together, 0 to 100: runs of one to four words shared with the expected ones.", is_share=False),
     "chrf": Metric("chrF++", "Test rows together, 0 to 100: runs of letters and words shared with the expected ones.", is_share=False),
@@ -54,7 +56,12 @@ ARMS = {
 
 
 def metric_words(metric: str) -> Metric:
-    """The metric in words; an unknown one goes by its name, with no direction."""
+    """The metric in words; an unknown one goes by its name, with no direction.
+
+    A function of the user's own (``module:function``) gives 0 to 1, and 1 is best.
+    """
+    if ":" in metric:
+        return Metric(metric.rpartition(":")[2], "Test rows: mean of what this function gives an answer, 1 at best.")
     return METRICS.get(metric, Metric(metric, "A metric of this task.", better=None, is_share=False))
 
 

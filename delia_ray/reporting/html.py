@@ -14,6 +14,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "exact": json.dumps,
     "number": numerals.number,
     "signed": numerals.signed,
+    "gain": numerals.gain,
     "p_value": numerals.p_value,
     "duration": numerals.duration,
     "count": numerals.count,

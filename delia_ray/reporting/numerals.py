@@ -27,6 +27,13 @@ def percent(share: float | None) -> str:
     return f"{rounded}{NBSP}%".replace("-", MINUS)
 
 
+def gain(value: float | None) -> str:
+    """A relative change that is already in percent: one decimal, signed."""
+    if value is None:
+        return "not known"
+    return f"{value:+.1f}{NBSP}%".replace("-", MINUS)
+
+
 def p_value(p: float | None) -> str:
     """``p = 0.012``; below a thousandth only that it is."""
     if p is None:

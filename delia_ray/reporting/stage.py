@@ -16,10 +16,12 @@ from delia_ray.reporting.schema import Report
 from delia_ray.reporting.verdict import verdict
 from delia_ray.settings import Settings
 
-STAGE = "report/2"
+STAGE = "report/3"
 REPORT_KIND = "report/1"
 _EXAMPLES = 10
-_METRIC_OF_PROBE = {"test": "format_acc", "ordinary": "spill"}
+_SETS_OF_FORMAT = {"test": "format_acc", "ordinary": "spill"}
+_SETS_OF_OTHERS = {"test": "test rows", "ordinary": "everyday prompts"}
+"""Probe -> the metric it serves, or what it is."""
 
 
 class ReportRequest(Config):
@@ -35,6 +37,7 @@ class Comparison(Config):
     arms: dict[str, dict[str, dict[str, Any]]]
     paired: dict[str, dict[str, dict[str, Any]]]
     majority: dict[str, float]
+    signatures: dict[str, str]
 
 
 def report(
@@ -98,7 +101,7 @@ def assemble(
             },
             "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
             "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
-            "examples": _examples(scores),
+            "examples": _examples(scores, _SETS_OF_FORMAT if settings.task.kind == "format" else _SETS_OF_OTHERS),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
         }
@@ -112,7 +115,7 @@ def _curve(checkpoint: Path) -> list[dict[str, Any]]:
     return [{name: json.loads(line)[name] for name in wanted} for line in lines]
 
 
-def _examples(scores: Mapping[str, Artifact]) -> Sequence[dict[str, Any]]:
+def _examples(scores: Mapping[str, Artifact], sets: Mapping[str, str]) -> Sequence[dict[str, Any]]:
     """The first prompts of each probe in turn, with every arm's answer."""
     tables = {arm: pq.read_table(artifact.data / "generations.parquet").to_pylist() for arm, artifact in scores.items()}
     rows = next(iter(tables.values()))
@@ -120,12 +123,12 @@ def _examples(scores: Mapping[str, Artifact]) -> Sequence[dict[str, Any]]:
     for index, row in enumerate(rows):
         by_probe.setdefault(row["probe"], []).append(index)
     turns = [indices[turn] for turn in range(_EXAMPLES) for indices in by_probe.values() if turn < len(indices)]
-    return [_example(rows[index], {arm: table[index]["answer"] for arm, table in tables.items()}) for index in turns[:_EXAMPLES]]
+    return [_example(rows[index], sets, {arm: table[index]["answer"] for arm, table in tables.items()}) for index in turns[:_EXAMPLES]]
 
 
-def _example(row: Mapping[str, Any], answers: Mapping[str, str]) -> dict[str, Any]:
+def _example(row: Mapping[str, Any], sets: Mapping[str, str], answers: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "set": _METRIC_OF_PROBE.get(row["probe"], row["probe"]),
+        "set": sets.get(row["probe"], row["probe"]),
         "prompt": row["messages"][-1]["content"],
         "expected": row["expected"],
         "answers": dict(answers),

@@ -6,7 +6,7 @@ A difference counts only when the 95 % interval of the paired difference is clea
 from typing import Literal
 
 from delia_ray.reporting.glossary import arm_name, metric_name, metric_words
-from delia_ray.reporting.numerals import number, percent, signed
+from delia_ray.reporting.numerals import gain, number, percent, signed
 from delia_ray.reporting.schema import BUILTIN_METRICS, Difference, Estimate, Pair, Report
 
 KEY_METRICS = ("selectivity", "spill", "retention_kl", "format_acc", "label_acc")
@@ -80,6 +80,8 @@ def _sentence(report: Report, pair: Pair, metric: str, found: Outcome) -> str:
     difference = pair.differences[metric]
     values = f"{number(report.value(pair.left, metric))} against {number(report.value(pair.right, metric))}"
     interval = f"difference {signed(difference.difference)}, 95 % interval {signed(difference.low)} to {signed(difference.high)}"
+    if metric not in BUILTIN_METRICS and difference.gain_percent is not None:
+        interval += f", gain {gain(difference.gain_percent)}"
     return f"{_capital(claim)}: {values} ({interval}).{_caveat(report, pair, metric, found)}"
 
 

@@ -1,9 +1,41 @@
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from delia_ray.config import Config
+from delia_ray.errors import UserError
+
+METRIC_NAMES = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex", "rouge_l", "bleu", "chrf")
+"""What ``task.metric`` may name, besides a function of the user's own."""
+_OWN_METRIC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def is_own_metric(name: str) -> bool:
+    """Whether ``name`` is ``module:function``."""
+    return _OWN_METRIC.fullmatch(name) is not None
+
+
+def _known(name: str) -> str:
+    if name not in METRIC_NAMES and not is_own_metric(name):
+        raise UserError(f"no such metric; use {', '.join(METRIC_NAMES)}, or a function of your own as module:function")
+    return name
+
+
+def _several(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise UserError("a metric is named twice; name each once")
+    return names
+
+
+MetricName = Annotated[str, AfterValidator(_known)]
+Metrics = Annotated[tuple[MetricName, ...], BeforeValidator(_several), Field(min_length=1), AfterValidator(_apart)]
+"""One metric or several: ``chrf`` or ``[chrf, bleu]``."""
 
 
 class MeanInit(Config):
@@ -64,6 +96,8 @@ class FormatTask(Config):
 class MessagesTask(Config):
     """The user's own task: chat ``messages`` in JSONL or Parquet, each ending with the assistant's target."""
 
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
     kind: Literal["messages"]
     train: Path
     """Rows to learn from."""
@@ -77,8 +111,117 @@ class MessagesTask(Config):
     """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     instruction: str | None = Field(default=None, min_length=1)
     """The sentence of each last user turn that ``rewrite`` may word anew; null leaves the rows as they are."""
-    metric: Literal["exact_match", "contains", "json_valid", "json_match", "rouge_l", "bleu", "chrf"] = "exact_match"
-    """How an answer is scored against the row's target."""
+    metric: Metrics = ("exact_match",)
+    """How an answer is scored against the row's target: exact_match, contains, json_valid, json_match, json_schema, regex, rouge_l,
+    bleu, chrf, or ``module:function`` of your own; one or a list."""
+    schema_: Path | None = Field(default=None, alias="schema")
+    """File with the JSON Schema of metric json_schema."""
+    pattern: str | None = Field(default=None, min_length=1)
+    """Regular expression of metric regex; it must match the whole trimmed answer."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise UserError(f"not a regular expression ({error}); mend it") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _metrics_have_what_they_need(self) -> Self:
+        for metric, key, given in (("json_schema", "schema", self.schema_), ("regex", "pattern", self.pattern)):
+            if metric in self.metric and given is None:
+                raise UserError(f"{key} is missing, and metric {metric} needs it; set task.{key}")
+            if metric not in self.metric and given is not None:
+                raise UserError(f"{key}: found {str(given)!r}, but only metric {metric} reads it; add it to task.metric or leave {key} out")
+        return self
+
+
+class FilePairs(Config):
+    """Parallel texts in a file: JSONL, CSV or Parquet with a field for each side, or TSV without a header."""
+
+    kind: Literal["file"]
+    path: Path
+    """The file."""
+    source: str | None = Field(default=None, min_length=1)
+    """Field to translate, ``a.b`` for ``b`` inside ``a``; in a TSV the number of its column. null: ``source``, in a TSV ``1``."""
+    target: str | None = Field(default=None, min_length=1)
+    """Field with the translation. null: ``target``, in a TSV ``2``."""
+    unit: Literal["text", "line"] = "text"
+    """text: a row is a pair. line: a row is a document, and each of its lines with the same line of the translation is a pair."""
+    skip_lines: int = Field(default=0, ge=0)
+    """Lines at the head of both texts of a row that are no part of either."""
+
+
+class SacrebleuPairs(Config):
+    """A public test set, through sacreBLEU's own loader and cache; of several references, the first."""
+
+    kind: Literal["sacrebleu"]
+    test_set: str = Field(min_length=1)
+    """Its name, as ``sacrebleu --list`` gives it, for example wmt21."""
+    langpair: str = Field(min_length=1)
+    """The two languages, for example is-en."""
+
+
+Pairs = Annotated[FilePairs | SacrebleuPairs, Field(discriminator="kind")]
+
+
+class TranslationTask(Config):
+    """Translation of any language into any other (METHOD 4, T1)."""
+
+    kind: Literal["translation"]
+    source_language: str = Field(min_length=1)
+    """What is translated, in words that the model knows: ``Icelandic``."""
+    target_language: str = Field(min_length=1)
+    """What it is translated into."""
+    pairs: Pairs
+    """Where pairs come from, for every split that has no pairs of its own."""
+    dev_pairs: Pairs | None = None
+    """Pairs of the dev split. null: some of ``pairs``."""
+    test_pairs: Pairs | None = None
+    """Pairs of the test split. null: some of ``pairs``."""
+    train: int = Field(default=64, ge=1)
+    """Pairs to learn from (N); those of a smaller N are contained in those of a larger one."""
+    dev: int = Field(default=0, ge=0)
+    """Pairs to choose settings on."""
+    test: int | None = Field(default=100, ge=1)
+    """Pairs to score on. null: all of ``test_pairs``, in their order."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Pairs of which a side has more words than this are left out. null: none."""
+    instruction: str | None = Field(default=None, min_length=1)
+    """What is asked above each text, and what ``rewrite`` may word anew. null: to translate it, or to follow ``token``."""
+    token: str | None = Field(default=None, min_length=1, pattern=r"^\S+$")
+    """A new special token that asks for the translation, if any."""
+    token_init: TokenInit = MeanInit()
+    """How its embedding row starts."""
+    vocabulary_multiple: int = Field(default=1, ge=1)
+    """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
+    metric: Metrics = ("chrf", "bleu")
+    """chrf (chrF++), bleu, rouge_l, exact_match, contains, or ``module:function`` of your own; one or a list, the main one first."""
+    seed: int = 0
+    """Seed of the splits."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.test is None and self.test_pairs is None:
+            raise UserError("test: null takes all of test_pairs, and there are none; give test_pairs, or a number of pairs")
+        if self.dev_pairs is not None and not self.dev:
+            raise UserError("dev: 0 takes none of dev_pairs; give a number of pairs, or leave dev_pairs out")
+        if self.token and self.instruction and self.token not in self.instruction:
+            raise UserError(f"instruction: {self.instruction!r} does not name task.token={self.token!r}; put it in")
+        if odd := [name for name in self.metric if name.startswith("json_") or name == "regex"]:
+            raise UserError(f"metric: {odd[0]} judges a form, not a translation; use chrf, bleu, rouge_l, or a function of your own")
+        return self
+
+    @property
+    def asked(self) -> str:
+        """``instruction`` with its default filled in."""
+        if self.instruction is not None:
+            return self.instruction
+        if self.token is not None:
+            return f"Follow {self.token} for the text below."
+        return f"Translate this text from {self.source_language} into {self.target_language}."
 
 
 class Decontaminate(Config):
@@ -93,4 +236,4 @@ class Decontaminate(Config):
     """Jaccard similarity of runs of three words, from which on it is a near-duplicate of one."""
 
 
-TaskConfig = Annotated[FormatTask | MessagesTask, Field(discriminator="kind")]
+TaskConfig = Annotated[FormatTask | MessagesTask | TranslationTask, Field(discriminator="kind")]

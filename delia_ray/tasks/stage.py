@@ -11,10 +11,12 @@ from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Wo
 from delia_ray.config import Config
 from delia_ray.fingerprint import hash_file
 from delia_ray.records import REJECT_SCHEMA, TASK_KIND, TASK_SCHEMA, Reject, TaskItem
-from delia_ray.tasks.config import Decontaminate, FormatTask, MessagesTask, TaskConfig
+from delia_ray.tasks.config import Decontaminate, FormatTask, MessagesTask, TaskConfig, TranslationTask
 from delia_ray.tasks.formatted import format_items
 from delia_ray.tasks.leaks import without_leaks
 from delia_ray.tasks.messages import messages_items
+from delia_ray.tasks.parallel import pair_files
+from delia_ray.tasks.translation import translation_items
 
 STAGE = "task/2"
 
@@ -26,7 +28,7 @@ class TaskRequest(Config):
     decontaminate: Decontaminate | None
 
 
-def prepare_task(task: FormatTask | MessagesTask, decontaminate: Decontaminate | None, out: Path, provenance: Provenance) -> Artifact:
+def prepare_task(task: TaskConfig, decontaminate: Decontaminate | None, out: Path, provenance: Provenance) -> Artifact:
     """Store ``train``, ``dev`` and ``test`` items of the task at ``out``; ``rejects`` has the training items that give a scored one away.
 
     Raises:
@@ -49,23 +51,29 @@ def read_items(task: Artifact) -> dict[str, list[TaskItem]]:
     return {split: cast(list[TaskItem], pq.read_table(task.data / f"{split}.parquet").to_pylist()) for split in ("train", "dev", "test")}
 
 
-def task_items(task: FormatTask | MessagesTask) -> dict[str, list[TaskItem]]:
+def task_items(task: TaskConfig) -> dict[str, list[TaskItem]]:
     """Items of each split, straight from the config."""
     match task:
         case FormatTask():
             return format_items(task)
         case MessagesTask():
             return messages_items(task)
+        case TranslationTask():
+            return translation_items(task)
         case _:
             assert_never(task)
 
 
-def _adopt(task: FormatTask | MessagesTask) -> dict[str, Input]:
+def _adopt(task: TaskConfig) -> dict[str, Input]:
     match task:
         case FormatTask():
             return {}
         case MessagesTask(train=train, test=test):
             return {"train": Adopted(train, hash_file(train)), "test": Adopted(test, hash_file(test))}
+        case TranslationTask():
+            given = {"pairs": task.pairs, "dev_pairs": task.dev_pairs, "test_pairs": task.test_pairs}
+            files = {f"{name} {file.name}": file for name, pairs in given.items() if pairs for file in pair_files(pairs, f"task.{name}")}
+            return {role: Adopted(file, hash_file(file)) for role, file in files.items()}
         case _:
             assert_never(task)
 

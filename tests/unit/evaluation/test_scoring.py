@@ -6,8 +6,21 @@ import pytest
 
 from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Difference, Interval, bootstrap
-from delia_ray.evaluation.scoring import GENERATION_SCHEMA, Generation, columns, compare, generations, majority, measures, summarise
+from delia_ray.evaluation.measures import measures
+from delia_ray.evaluation.scoring import (
+    GENERATION_SCHEMA,
+    ArmColumns,
+    Generation,
+    compare,
+    format_columns,
+    generations,
+    majority,
+    summarise,
+    task_columns,
+)
+from delia_ray.evaluation.task_metrics import score_rows
 from delia_ray.reporting.schema import BUILTIN_METRICS
+from delia_ray.tasks.config import MessagesTask
 from delia_ray.tasks.formatted import Prompt
 
 YES, NO, PROSE = ('{"thought": "t", "hallucination": "yes"}', ' {"thought": "t", "hallucination": "no"}\n', "No, it is right.")
@@ -25,6 +38,17 @@ def item(probe: str, identifier: str, answer: str, label: str | None = None, exp
 def ordinary(identifier: str, answer: str, base: str = "Paris.", divergences: tuple[float, ...] = (0.0,)) -> Generation:
     (row,) = generations([prompt("ordinary", identifier)], [answer], {identifier: base}, {identifier: divergences})
     return row
+
+
+def scored(rows: list[Generation], *metric: str) -> ArmColumns:
+    """The arrays of a user's own task that names ``metric``."""
+    task = MessagesTask.model_validate({"kind": "messages", "train": "a", "test": "b", "metric": metric})
+    test = [row for row in rows if row["probe"] == "test"]
+    return task_columns(rows, score_rows(task, [row["answer"] for row in test], [row["expected"] or "" for row in test]))
+
+
+def same(difference: Difference) -> bool:
+    return (difference.difference, difference.low, difference.high, difference.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 ROWS = [
@@ -46,7 +70,7 @@ ROWS = [
 
 
 def test_every_metric_equals_its_hand_computed_value() -> None:
-    values = {name: interval.value for name, interval in summarise(columns(ROWS, "format"), seed=0, resamples=100).items()}
+    values = {name: interval.value for name, interval in summarise(format_columns(ROWS), seed=0, resamples=100).items()}
     assert values == pytest.approx(
         {
             "format_acc": 3 / 4,
@@ -65,11 +89,11 @@ def test_every_metric_equals_its_hand_computed_value() -> None:
 
 
 def test_the_metrics_are_those_of_the_report_in_its_order() -> None:
-    assert tuple(measures("format")) == BUILTIN_METRICS
+    assert tuple(measures(["format"])) == BUILTIN_METRICS
 
 
 def test_an_interval_counts_the_prompts_it_rests_on() -> None:
-    counts = {name: interval.n for name, interval in summarise(columns(ROWS, "format"), seed=0, resamples=100).items()}
+    counts = {name: interval.n for name, interval in summarise(format_columns(ROWS), seed=0, resamples=100).items()}
     assert counts == {
         **dict.fromkeys(("format_acc", "label_acc", "bal_acc", "f1_yes"), 4),
         **dict.fromkeys(("no_token", "selectivity"), 3),
@@ -83,20 +107,20 @@ def test_selectivity_pairs_the_answers_to_one_item_whatever_order_they_come_in()
     with_token = [YES, PROSE] * 20
     rows = [item("test", str(index), answer, "yes") for index, answer in enumerate(with_token)]
     rows += [item("no_token", str(index), answer, "yes") for index, answer in reversed(list(enumerate(with_token)))]
-    selectivity = summarise(columns(rows, "format"), seed=0, resamples=200)["selectivity"]
+    selectivity = summarise(format_columns(rows), seed=0, resamples=200)["selectivity"]
     assert selectivity == Interval(0.0, 0.0, 0.0, 40)  # item by item there is no difference, so no resample has one
 
 
 def test_a_probe_that_was_not_asked_has_no_value_and_spoils_no_other() -> None:
     rows = [row for row in ROWS if row["probe"] == "test"]
-    found = summarise(columns(rows, "format"), seed=0, resamples=100)
+    found = summarise(format_columns(rows), seed=0, resamples=100)
     nothing = Interval(None, None, None, 0)
     assert {name for name, interval in found.items() if interval == nothing} == set(BUILTIN_METRICS[4:])
     assert found["format_acc"].value == 0.75
 
 
 def test_the_draws_of_the_drift_are_prompts() -> None:
-    drift = summarise(columns(ROWS, "format"), seed=3, resamples=400)["retention_kl"]
+    drift = summarise(format_columns(ROWS), seed=3, resamples=400)["retention_kl"]
     kl, tokens = np.array([1.0, 5.0, 0.0, 2.0]), np.array([3, 1, 4, 2])
     assert drift == bootstrap(lambda c: c["kl"].sum(-1) / c["n"].sum(-1), {"kl": kl, "n": tokens}, seed=3, resamples=400)
 
@@ -108,30 +132,45 @@ def test_a_users_task_has_its_own_metric_and_the_retention_ones() -> None:
         item("test", "c", "It is Oslo", expected="Oslo"),
         ordinary("o1", "Paris.", divergences=(0.5, 0.5)),
     ]
-    values = {name: interval.value for name, interval in summarise(columns(rows, "exact_match"), seed=0, resamples=100).items()}
+    values = {name: interval.value for name, interval in summarise(scored(rows, "exact_match"), seed=0, resamples=100).items()}
     assert values == pytest.approx({"exact_match": 1 / 3, "retention_kl": 0.5, "retention_match": 1.0})
-    assert summarise(columns(rows, "contains"), seed=0, resamples=100)["contains"].value == pytest.approx(2 / 3)
+
+
+def test_several_metrics_of_a_task_are_taken_on_the_same_rows_and_keep_their_order() -> None:
+    rows = [
+        item("test", "a", " The ship sailed from Reykjavik.\n", expected="The ship sailed from Reykjavik."),
+        item("test", "b", "It sailed to Oslo at noon.", expected="The boat left for Oslo at noon."),
+        item("test", "c", "No one was hurt.", expected="No one was hurt."),
+    ]
+    arm = scored(rows, "chrf", "bleu", "exact_match")
+    together = summarise(arm, seed=0, resamples=200)
+    assert list(together) == ["chrf", "bleu", "exact_match", "retention_kl", "retention_match"]
+    assert together["exact_match"].value == pytest.approx(2 / 3)
+    for metric in ("chrf", "bleu", "exact_match"):
+        assert together[metric] == summarise(scored(rows, metric), seed=0, resamples=200)[metric]
+    differences = compare(arm, scored([{**row, "answer": "no"} for row in rows], "chrf", "bleu", "exact_match"), seed=0, resamples=200)
+    assert differences["chrf"].difference is not None and differences["chrf"].difference > 50
 
 
 def test_a_target_that_the_metric_cannot_match_is_refused() -> None:
     with pytest.raises(UserError, match=r"task\.metric"):
-        columns([item("test", "a", "{}", expected="not JSON")], "json_match")
+        scored([item("test", "a", "{}", expected="not JSON")], "json_match")
 
 
 def test_arms_are_compared_prompt_by_prompt() -> None:
-    arm = columns(ROWS, "format")
-    assert set(compare(arm, arm, seed=0, resamples=100).values()) == {Difference(0.0, 0.0, 0.0, 1.0)}
+    arm = format_columns(ROWS)
+    assert all(map(same, compare(arm, arm, seed=0, resamples=100).values()))
     other = [{**row, "answer": PROSE, "unchanged": False if row["probe"] == "ordinary" else None} for row in ROWS]
-    differences = compare(arm, columns(other, "format"), seed=0, resamples=100)  # pyright: ignore[reportArgumentType]
+    differences = compare(arm, format_columns(other), seed=0, resamples=100)  # pyright: ignore[reportArgumentType]
     assert differences["format_acc"].difference == pytest.approx(0.75)
     assert differences["selectivity"].difference == pytest.approx(1 / 3)
     assert differences["retention_match"].difference == pytest.approx(0.5)
-    assert differences["retention_kl"] == Difference(0.0, 0.0, 0.0, 1.0)
+    assert same(differences["retention_kl"])
 
 
 def test_arms_that_answered_other_prompts_are_not_compared() -> None:
     with pytest.raises(AssertionError, match="other prompts"):
-        compare(columns(ROWS, "format"), columns(ROWS[:-1], "format"), seed=0, resamples=100)
+        compare(format_columns(ROWS), format_columns(ROWS[:-1]), seed=0, resamples=100)
 
 
 def test_the_baseline_is_over_the_test_items_alone() -> None:

@@ -1,18 +1,17 @@
-from typing import get_args
+import json
 
 import pytest
 
 from delia_ray.errors import UserError
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS
-from delia_ray.evaluation.text_metrics import METRICS
-from delia_ray.tasks.config import FormatTask, MessagesTask
+from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
+from delia_ray.tasks.config import METRIC_NAMES
 
 TARGET = '{"thought": "Right.", "hallucination": "no"}'
 
 
 def test_every_metric_a_task_may_name_can_be_computed():
-    names = {name for task in (FormatTask, MessagesTask) for name in get_args(task.model_fields["metric"].annotation)}
-    assert names == METRICS.keys() | CORPUS_METRICS.keys()
+    assert {*METRIC_NAMES, "format"} == METRICS.keys() | CORPUS_METRICS.keys() | {"json_schema", "regex"}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -65,3 +64,51 @@ def test_a_target_that_is_not_json_is_the_users_to_fix_not_a_score_of_0():
     with pytest.raises(UserError, match=r"'Paris' is not JSON.*task\.metric") as error:
         METRICS["json_match"]('{"a": 1}', "Paris")
     assert "\n" not in str(error.value)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 1}, "age": {"$ref": "#/$defs/age"}},
+    "required": ["name"],
+    "additionalProperties": False,
+    "$defs": {"age": {"type": "integer", "minimum": 0}},
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "score"),
+    [
+        (' {"name": "Ann", "age": 3}\n', 1),
+        ('{"name": "Ann", "age": 3.0}', 1),  # 3.0 is an integer to JSON Schema
+        ('{"age": 3, "name": "Ann"}', 1),
+        ('{"name": ""}', 0),
+        ('{"name": "Ann", "age": -1}', 0),
+        ('{"name": "Ann", "age": "3"}', 0),
+        ('{"name": "Ann", "town": "Oslo"}', 0),
+        ('{"name": "Ann", "name": "Bo"}', 0),
+        ('```json\n{"name": "Ann"}\n```', 0),
+        ("Ann", 0),
+        ("", 0),
+        ("[" * 100_000 + "]" * 100_000, 0),
+    ],
+)
+def test_an_answer_is_of_the_schema_or_it_is_not(output, score):
+    assert json_schema(SCHEMA)(output, "whatever") == score
+
+
+def test_an_answer_of_a_recursive_schema_that_nests_too_deep_scores_0():
+    deep = json.loads('{"type": "array", "items": {"$ref": "#"}}')
+    assert json_schema(deep)("[[], [[]]]", "") == 1
+    assert json_schema(deep)("[" * 900 + "]" * 900, "") in (0, 1)  # either way, and no error
+
+
+def test_a_schema_that_refers_to_the_network_is_refused_and_nothing_is_fetched():
+    with pytest.raises(UserError, match=r"task\.schema: it refers to 'https://example\.invalid/a\.json'"):
+        json_schema({"$ref": "https://example.invalid/a.json"})("{}", "")
+
+
+@pytest.mark.parametrize(
+    ("output", "score"), [("3 km = 3000 m", 1), (" 3 km = 3000 m\n", 1), ("It is 3 km = 3000 m", 0), ("3 km = 3000 m.", 0), ("", 0)]
+)
+def test_a_pattern_matches_the_whole_trimmed_answer(output, score):
+    assert regex(r"\d+ km = \d+ m")(output, "whatever") == score

@@ -35,7 +35,13 @@ def estimate(metric: str, value: float) -> dict[str, Any]:
 def difference(metric: str, left: float, right: float) -> dict[str, Any]:
     half = 0.4 if metric == "retention_kl" else 0.12
     clear = abs(left - right) > half
-    return {"difference": left - right, "low": left - right - half, "high": left - right + half, "p": 0.0 if clear else 0.412}
+    found: dict[str, Any] = {"difference": left - right, "low": left - right - half, "high": left - right + half}
+    found |= {"p": 0.0 if clear else 0.412, "p_holm": 0.0 if clear else 0.824}
+    if right > 0:
+        found |= {
+            f"gain_{end}": 100 * value / right for end, value in zip(("percent", "low", "high"), list(found.values())[:3], strict=True)
+        }
+    return found
 
 
 def curve(diverse: bool) -> list[dict[str, Any]]:

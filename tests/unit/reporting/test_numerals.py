@@ -1,6 +1,6 @@
 import pytest
 
-from delia_ray.reporting.numerals import count, duration, number, p_value, percent, signed
+from delia_ray.reporting.numerals import count, duration, gain, number, p_value, percent, signed
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,9 @@ from delia_ray.reporting.numerals import count, duration, number, p_value, perce
         (percent(0.998), "99.8 %"),
         (percent(0.004), "0.4 %"),
         (percent(1), "100 %"),
+        (gain(17.07), "+17.1 %"),
+        (gain(-3.0), "−3.0 %"),  # noqa: RUF001
+        (gain(None), "not known"),
         (p_value(0.0), "p < 0.001"),
         (p_value(0.0312), "p = 0.031"),
         (duration(3.21), "3.2 s"),

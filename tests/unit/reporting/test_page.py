@@ -53,8 +53,10 @@ def test_every_number_of_the_table_is_the_records(report, page):
         for name, metrics in record[group].items()
         for metric, fields in metrics.items()
         for field, value in fields.items()
+        if value is not None
     }
     assert page.numbers == expected
+    assert sum(field == "gain_percent" for _, _, field in expected) == 10, "all but selectivity, where plain tuning has 0"
 
 
 def test_a_number_is_printed_as_its_full_value_rounded(source):
@@ -62,6 +64,13 @@ def test_a_number_is_printed_as_its_full_value_rounded(source):
     assert len(cells) == 3 * (3 * 11 + 11)
     for full, printed in cells:
         assert float(printed.replace("\N{MINUS SIGN}", "-")) == pytest.approx(float(full), abs=5.001e-4)
+
+
+def test_a_score_stands_beside_its_signature(raw, finish):
+    for arm in raw["arms"].values():
+        arm["bleu"] = {"value": 1.5, "low": 1.0, "high": 2.0, "n": 9}
+    raw["signatures"] = {"bleu": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"}
+    assert raw["signatures"]["bleu"] in Page(render(finish(raw))).shown
 
 
 def test_the_page_needs_nothing_beside_it(source, page):

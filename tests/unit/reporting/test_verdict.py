@@ -97,3 +97,5 @@ def test_a_users_own_metric_comes_before_the_built_in_ones(raw):
     assert said[1] == (
         "DELIA beats plain tuning on exact match (exact_match): 0.600 against 0.400 (difference +0.200, 95 % interval +0.050 to +0.350)."
     )
+    raw["paired"]["delia-it"]["exact_match"]["gain_percent"] = 50.0
+    assert verdict(Report.model_validate(raw))[1].endswith("interval +0.050 to +0.350, gain +50.0\N{NO-BREAK SPACE}%).")

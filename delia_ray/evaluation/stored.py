@@ -1,0 +1,106 @@
+"""The artifact ``scores``: what is in it, and how to read it.
+
+``generations.parquet`` has every prompt and answer, ``row_scores.parquet`` each test row's score by each of the task's own metrics (for
+BLEU and chrF++ the counts that add up to the corpus's), and ``scores.json`` every metric with its interval, and with the signature of
+the library that computed it where it has one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from delia_ray.artifacts import Artifact, Counts
+from delia_ray.errors import UserError
+from delia_ray.evaluation import scoring
+from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
+from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, signature
+from delia_ray.evaluation.scoring import GENERATION_SCHEMA, ArmColumns, Generation
+from delia_ray.evaluation.task_metrics import FORMAT
+
+SCORES_KIND = "scores/2"
+_GENERATIONS = "generations.parquet"
+_ROW_SCORES = "row_scores.parquet"
+_SCORES = "scores.json"
+
+
+def write_scores(rows: Sequence[Generation], scored: Columns, config: ScoreConfig, data: Path) -> Counts:
+    """Measure, and fill an artifact's ``data``; how many rows it then has.
+
+    Args:
+        rows: all prompts and answers.
+        scored: metric -> scores or counts of the test rows (``task_metrics.score_rows``); empty for the format task.
+    """
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=GENERATION_SCHEMA), data / _GENERATIONS)
+    arm = _columns(rows, scored)
+    if scored:
+        own = {name: pa.array(column.tolist(), _stored_type(name)) for name, column in scored.items()}
+        pq.write_table(pa.table({"prompt_id": pa.array(arm.ids["test"], pa.string()), **own}), data / _ROW_SCORES)
+    intervals = scoring.summarise(arm, config.seed, config.resamples)
+    scores = {name: {**asdict(interval), **_signed(name)} for name, interval in intervals.items()}
+    (data / _SCORES).write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+    return {"rows": len(rows)}
+
+
+def read_generations(scores: Artifact) -> list[Generation]:
+    """Every prompt and answer, in the order asked."""
+    return pq.read_table(scores.data / _GENERATIONS, schema=GENERATION_SCHEMA).to_pylist()
+
+
+def read_scores(scores: Artifact) -> dict[str, Interval]:
+    """Metric -> value and interval."""
+    return {name: Interval(**{key: fields[key] for key in ("value", "low", "high", "n")}) for name, fields in _read(scores).items()}
+
+
+def read_signatures(scores: Artifact) -> dict[str, str]:
+    """Metric -> signature, for those that have one."""
+    return {name: fields["signature"] for name, fields in _read(scores).items() if "signature" in fields}
+
+
+def read_columns(scores: Artifact) -> ArmColumns:
+    """The arrays behind the metrics, for a comparison of arms."""
+    metric: list[str] = scores.manifest.request["metric"]
+    scored: dict[str, np.ndarray] = {}
+    if metric != [FORMAT]:
+        table = pq.read_table(scores.data / _ROW_SCORES)
+        scored = {name: np.array(table[name].to_pylist(), np.int64 if name in CORPUS_METRICS else np.float64) for name in metric}
+    return _columns(read_generations(scores), scored)
+
+
+def compare_scores(left: Artifact, right: Artifact, config: ScoreConfig) -> dict[str, Difference]:
+    """Every metric of ``left`` minus that of ``right``, by paired bootstrap with ``config``'s seed and resamples.
+
+    Raises:
+        UserError: the two were not asked the same prompts.
+    """
+    lefts, rights = read_columns(left), read_columns(right)
+    if (lefts.metric, lefts.ids) != (rights.metric, rights.ids):
+        raise UserError(f"{left.path} and {right.path} hold answers to other prompts; score both with the same task and `score` settings")
+    return scoring.compare(lefts, rights, config.seed, config.resamples)
+
+
+def majority(scores: Artifact) -> dict[str, float]:
+    """Metric -> what always giving the commoner label of the test items scores; empty for a task without labels."""
+    return scoring.majority(read_generations(scores))
+
+
+def _columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:
+    return scoring.task_columns(rows, scored) if scored else scoring.format_columns(rows)
+
+
+def _stored_type(metric: str) -> pa.DataType:
+    return pa.list_(pa.int64()) if metric in CORPUS_METRICS else pa.float64()
+
+
+def _signed(metric: str) -> Mapping[str, str]:
+    return {"signature": signature(metric)} if metric in CORPUS_METRICS else {}
+
+
+def _read(scores: Artifact) -> dict[str, dict[str, Any]]:
+    return json.loads((scores.data / _SCORES).read_text())

@@ -1,0 +1,103 @@
+"""What the artifact of scores holds comes back as it was measured, without the user's function."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.errors import UserError
+from delia_ray.evaluation.comparison import compare_all
+from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.evaluation.corpus_metrics import signature
+from delia_ray.evaluation.scoring import generations, summarise
+from delia_ray.evaluation.stored import (
+    SCORES_KIND,
+    compare_scores,
+    read_columns,
+    read_generations,
+    read_scores,
+    read_signatures,
+    write_scores,
+)
+from delia_ray.evaluation.task_metrics import score_rows
+from delia_ray.tasks.config import MessagesTask, TranslationTask
+from delia_ray.tasks.formatted import Prompt
+
+CONFIG = ScoreConfig(resamples=200)
+REFERENCES = ["No one was hurt.", "She sailed from Reykjavik.", "The budget was balanced.", "Fishing quotas were raised again."]
+ANSWERS = {
+    "base": ["no", "ship", "money", "fish"],
+    "it": ["No one was hurt.", "She went from Reykjavik.", "A budget.", "Fish quotas were raised."],
+    "delia": ["No one was hurt.", "She sailed from Reykjavik.", "The budget was balanced.", "Fishing quotas were raised."],
+}
+TASK = TranslationTask.model_validate(
+    {"kind": "translation", "source_language": "a", "target_language": "b", "pairs": {"kind": "file", "path": "p.tsv"}}
+)
+
+
+class Request(Config):
+    metric: tuple[str, ...]
+    arm: str
+
+
+def stored(folder: Path, arm: str, task: MessagesTask | TranslationTask = TASK, answers: list[str] | None = None) -> Artifact:
+    given = answers or ANSWERS[arm]
+    prompts = [
+        Prompt(f"row {n}", "test", [{"role": "user", "content": "q"}], None, text) for n, text in enumerate(REFERENCES[: len(given)])
+    ]
+    rows = generations(prompts, given, {}, {})
+
+    def write(workspace: Workspace) -> Counts:
+        return write_scores(rows, score_rows(task, given, REFERENCES[: len(given)]), CONFIG, workspace.data)
+
+    request, origin = Request(metric=task.metric, arm=arm), Provenance(None, ["pytest"])
+    return build_once(folder / arm, stage="t/1", kind=SCORES_KIND, request=request, inputs={}, provenance=origin, write=write)
+
+
+def test_every_score_of_a_corpus_is_kept_with_its_signature(tmp_path: Path) -> None:
+    scores = stored(tmp_path, "delia")
+    kept = json.loads((scores.data / "scores.json").read_text())
+    assert kept["chrf"]["signature"] == signature("chrf") and kept["bleu"]["signature"] == signature("bleu")
+    assert "signature" not in kept["retention_kl"]
+    assert read_signatures(scores) == {"chrf": signature("chrf"), "bleu": signature("bleu")}
+    assert 90 < read_scores(scores)["chrf"].value < 100
+
+
+def test_the_arrays_that_come_back_give_the_same_intervals(tmp_path: Path) -> None:
+    scores = stored(tmp_path, "it")
+    assert summarise(read_columns(scores), CONFIG.seed, CONFIG.resamples) == read_scores(scores)
+    assert pq.read_table(scores.data / "row_scores.parquet").column_names == ["prompt_id", "chrf", "bleu"]
+
+
+def test_a_function_of_the_users_own_is_not_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "judge_stored.py"
+    module.write_text("def half(output, reference):\n    return 0.5\n")
+    task = MessagesTask.model_validate({"kind": "messages", "train": "a", "test": "b", "metric": ["judge_stored:half", "contains"]})
+    left, right = (stored(tmp_path, arm, task) for arm in ("delia", "it"))
+    module.unlink()
+    np.testing.assert_array_equal(read_columns(left).sets["test"]["judge_stored:half"], [0.5] * 4)
+    assert compare_scores(left, right, CONFIG)["judge_stored:half"].p == 1.0
+    assert read_generations(left)[0]["answer"] == "No one was hurt."
+
+
+def test_arms_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hold answers to other prompts"):
+        compare_scores(stored(tmp_path, "delia"), stored(tmp_path, "it", answers=["a", "b"]), CONFIG)
+
+
+def test_the_comparison_of_all_arms_has_what_the_report_needs(tmp_path: Path) -> None:
+    scores = {arm: stored(tmp_path, arm) for arm in ANSWERS}
+    found = compare_all(scores, ("it", "base"), CONFIG)
+    assert set(found["paired"]) == {"delia-it", "it-base", "delia-base"}
+    chrf = {pair: metrics["chrf"] for pair, metrics in found["paired"].items()}
+    assert chrf["delia-it"]["p_holm"] == chrf["delia-it"]["p"], "nothing else is compared with it"
+    assert chrf["it-base"]["p_holm"] == pytest.approx(min(1, 2 * chrf["it-base"]["p"])), "two arms are compared with base"
+    ours, theirs = found["arms"]["delia"]["chrf"]["value"], found["arms"]["it"]["chrf"]["value"]
+    assert chrf["delia-it"]["gain_percent"] == pytest.approx(100 * (ours - theirs) / theirs)
+    assert chrf["delia-it"]["gain_low"] <= chrf["delia-it"]["gain_percent"] <= chrf["delia-it"]["gain_high"]
+    assert found["signatures"] == {"chrf": signature("chrf"), "bleu": signature("bleu")}
