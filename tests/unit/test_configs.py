@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from delia_ray.cli import VERBS
 from delia_ray.config import build_config
 from delia_ray.settings import Settings
+from delia_ray.tasks.config import METRIC_NAMES
 
 ROOT = Path(__file__).parents[2]
 CLUSTER_FILES = sorted((ROOT / "cluster").rglob("*.yaml"))
@@ -53,6 +54,32 @@ def test_a_run_can_start_from_every_yaml_in_the_documents(file: Path):
         Settings.model_validate({"run": {"name": "r"}, **yaml.safe_load(block)})
     for key, form in forms:
         Settings.model_validate({"run": {"name": "r"}, "synthesize": {key: yaml.safe_load(form)}})
+
+
+def test_a_run_can_start_from_every_task_that_the_documents_show():
+    text = (ROOT / "docs" / "evaluation.md").read_text()
+    tasks = [yaml.safe_load(block)["task"] for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    tasks += [{**tasks[0], "pairs": yaml.safe_load(form)} for form in re.findall(r"^\| `(\{kind: .*?\})` \|", text, re.MULTILINE)]
+    template = (ROOT / "delia_ray" / "template.yaml").read_text()
+    tasks += [yaml.safe_load(match)["task"] for match in re.findall(r"(task: \{kind: .*\})$", template, re.MULTILINE)]
+    assert [task["kind"] for task in tasks] == ["translation", "messages", *["translation"] * 4, "format", "translation"]
+    for task in tasks:
+        Settings.model_validate({"run": {"name": "r"}, "task": task})
+
+
+def test_every_metric_that_the_template_shows_can_be_chosen():
+    lines = (ROOT / "delia_ray" / "template.yaml").read_text().splitlines()
+    shown = [match[1].replace("# with ", "") for line in lines if (match := re.match(r"  #   (metric: .*)", line))]
+    usual = next(match[1] for line in lines if (match := re.match(r"  metric: .*# (.*), or a list", line)))
+    forms = [*({"metric": name} for name in usual.split(" | ")), *(_keys(line) for line in shown)]
+    assert {*METRIC_NAMES, "scores:close"} == {form["metric"] for form in forms}
+    for form in forms:
+        Settings.model_validate({"run": {"name": "r"}, "task": {"kind": "messages", "train": "a", "test": "b", **form}})
+
+
+def _keys(line: str) -> dict[str, str]:
+    """``metric: regex   pattern: "a"`` as two keys; what follows a # is not meant."""
+    return {key: yaml.safe_load(value) for key, value in re.findall(r'(\w+): +("[^"]*"|[\w.]+)', line.partition("#")[0])}
 
 
 def test_every_alternative_that_the_template_shows_can_be_chosen():
