@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.config import build_config, describe
 from delia_ray.errors import UserError
+from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ VERBS = {
     "export": "finished models, checked in transformers and in vLLM",
     "score": "ask every finished model over a live endpoint",
     "report": "the page and report.json",
+    "experiment": "every arm at every ratio, size and seed of `experiment`, and one page over them",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
     "show": "the chain of artifacts of a run",
     "init": "write a commented config to the standard output",
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
         return 0
     try:
-        settings = build_config(Settings, args.config, args.overrides)
+        settings = build_config(ExperimentSettings if args.verb == "experiment" else Settings, args.config, args.overrides)
         if args.verb == "show":
             from delia_ray.lineage import show  # noqa: PLC0415
 
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="delia",
         description="Tune a language model on a small task and its own diverse answers (DELIA, arXiv 2408.10841).",
-        epilog="keys, each settable as KEY=VALUE:\n" + "\n".join(describe(Settings)),
+        epilog="keys, each settable as KEY=VALUE:\n" + "\n".join(describe(ExperimentSettings)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -90,7 +92,13 @@ def _work(verb: str, settings: Settings) -> int:
 
 def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from delia_ray.pipeline import Pipeline  # noqa: PLC0415  Ray and transformers take seconds to import
+    if isinstance(settings, ExperimentSettings):
+        from delia_ray.experiment.stage import experiment  # noqa: PLC0415  Ray and transformers take seconds to import
+
+        found = experiment(settings, terminal, provenance())
+        stream.write(f"experiment: {os.path.relpath(found.data / 'index.html')}\n")
+        return 0
+    from delia_ray.pipeline import Pipeline  # noqa: PLC0415
 
     with Pipeline(settings, terminal, provenance()) as pipeline:
         pipeline.check(serves=verb in _SERVING)

@@ -107,6 +107,8 @@ class Replicas(Config):
     """Replicas of each model at the start."""
     max_size: int = Field(default=1, ge=1)
     """Replicas of each model under load."""
+    models: int = Field(default=4, ge=1)
+    """Models that are served together while scores are taken; the others wait for their turn."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs for each replica."""
     num_gpus: int = Field(default=0, ge=0)

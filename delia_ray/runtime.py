@@ -13,7 +13,7 @@ import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from delia_ray.errors import UserError
-from delia_ray.placement import ActorPool, Cluster, Engine, Replicas
+from delia_ray.placement import ActorPool, Cluster, Engine, Replicas, TrainWorkers
 
 
 class PlacementError(UserError):
@@ -46,6 +46,7 @@ def connect(cluster: Cluster) -> None:
     Raises:
         PlacementError: the address answers no Ray cluster.
     """
+    _settle()
     if ray.is_initialized():
         return
     variables = worker_environment()
@@ -72,6 +73,10 @@ def connect(cluster: Cluster) -> None:
             runtime_env={"env_vars": variables},
         )
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
+
+
+def _settle() -> None:
+    """Ray Data's settings for this process, which may be a worker that drives a part of a run."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # The newer Parquet reader starts a pool of actors for each read, only to look at the files' footers.
@@ -81,6 +86,16 @@ def connect(cluster: Cluster) -> None:
 def one_core() -> dict[str, Any]:
     """Ray's arguments for a task that keeps a processor busy: no more of them at a time than there are processors."""
     return {"resources": {_CORE: 1}} if _CORE in ray.cluster_resources() else {}
+
+
+def trainings_at_once(workers: TrainWorkers) -> int:
+    """How many training runs the connected cluster has room for, one at least. On a local cluster each run uses every core."""
+    present = ray.cluster_resources()
+    if _CORE in present:
+        return 1
+    most = workers.workers if isinstance(workers.workers, int) else workers.workers[1]
+    needs = {"CPU": most * workers.num_cpus, "GPU": float(most * workers.num_gpus)}
+    return max(1, min(int(present.get(name, 0.0) // each) for name, each in needs.items() if each))
 
 
 def check_pool(pool: ActorPool, key: str) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,8 +16,11 @@ from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
 from delia_ray.tasks.config import Decontaminate, FormatTask, TaskConfig
-from delia_ray.training.config import FinetuneConfig
+from delia_ray.training.batches import steps_for
+from delia_ray.training.config import FinetuneConfig, Objective, Parameters
 
+POOL = "diverse"
+"""The pool that ``synthesize`` makes."""
 OVERSAMPLE = 2.0
 """Queries for each diverse row that is needed: some are refused, and some of their answers."""
 
@@ -40,8 +43,26 @@ class Arm(Config):
 
     ratio: float | None = Field(default=None, ge=0)
     """Diverse rows for each task row. null: ``mix.ratio``."""
+    rows: Literal["mixture", "diverse"] = "mixture"
+    """diverse: leave the task's own rows out."""
+    task_rows: int | None = Field(default=None, ge=1)
+    """N: training rows of the task to take. null: ``mix.task_rows``."""
+    pool: str = "diverse"
+    """Where its diverse rows come from: what ``synthesize`` makes, or one of ``pools``."""
+    wordings: Literal["rewritten", "original"] = "rewritten"
+    """original: the task's own instruction in every training row. The rows that are scored are always worded anew."""
+    steps: Literal["matched", "own"] = "matched"
+    """matched: as many as ``finetune.epochs`` passes over the mixture at ``mix.ratio`` need. own: as many passes over its own rows."""
     learning_rate: float | None = Field(default=None, gt=0)
     """null: ``finetune.learning_rate``."""
+    objective: Objective | None = None
+    """null: ``finetune.objective``."""
+    parameters: Parameters | None = None
+    """null: ``finetune.parameters``."""
+    order: Literal["shuffled", "task_first", "task_last"] | None = None
+    """null: ``finetune.order``."""
+    seed: int | None = None
+    """Seed of the draw, the shuffle and the training. null: ``mix.seed`` and ``finetune.seed``."""
 
 
 class Settings(Config):
@@ -56,6 +77,8 @@ class Settings(Config):
     synthesize: SynthesizeConfig = SynthesizeConfig()
     decontaminate: Decontaminate | None = Decontaminate()
     """null: training rows, the task's own and diverse ones, may overlap with what is scored."""
+    pools: dict[str, SynthesizeConfig] = Field(default={})
+    """Other pools of diverse rows for arms to take: what each says is laid over ``synthesize``."""
     deduplicate: Deduplicate | None = Deduplicate()
     """null: diverse rows may be near-duplicates of each other and of the task's training rows."""
     mix: MixConfig = MixConfig()
@@ -64,6 +87,19 @@ class Settings(Config):
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
     placement: Placement = Placement()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _laid_over(cls, given: Any) -> Any:
+        """Each pool says only where it differs from ``synthesize``."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("pools"), Mapping):
+            return given
+        fields = dict(cast(Mapping[str, Any], given))
+        usual = fields.get("synthesize") or {}
+        if isinstance(usual, Mapping):
+            pools = cast(Mapping[str, Any], fields["pools"])
+            fields["pools"] = {name: _over(usual, own) if isinstance(own, Mapping) else own for name, own in pools.items()}
+        return fields
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -84,6 +120,11 @@ class Settings(Config):
             raise UserError("arms: none is left to train; keep at least one")
         if "base" in self.arms:
             raise UserError("arms.base: the untrained model is always scored under that name; choose another")
+        for name, arm in self.arms.items():
+            if arm is not None and arm.pool != POOL and arm.pool not in self.pools:
+                raise UserError(f"arms.{name}.pool: no pool is called {arm.pool!r}; add it to pools, or use one of {[POOL, *self.pools]}")
+        if POOL in self.pools:
+            raise UserError(f"pools.{POOL}: that is what synthesize makes; choose another name")
         if isinstance(self.rewrite, GrammarRewrite) and not isinstance(self.task, FormatTask):
             raise UserError(f"rewrite.kind: grammar writes for task.kind=format only, found {self.task.kind}; use model or none")
         return self
@@ -99,16 +140,48 @@ class Settings(Config):
         config = CleanConfig(decontaminate=self.decontaminate, deduplicate=self.deduplicate)
         return config if config.decontaminate or config.deduplicate else None
 
-    def ratio_of(self, arm: Arm) -> float:
-        """Diverse rows for each task row of ``arm``."""
-        return self.mix.ratio if arm.ratio is None else arm.ratio
+    def mix_for(self, arm: Arm) -> MixConfig:
+        """``mix`` with what ``arm`` says otherwise."""
+        return self.mix.model_copy(update={"rows": arm.rows, **_said(arm, "ratio", "task_rows", "seed")})
+
+    def finetune_for(self, arm: Arm) -> FinetuneConfig:
+        """``finetune`` with what ``arm`` says otherwise.
+
+        Raises:
+            UserError: the two do not go together.
+        """
+        said = _said(arm, "learning_rate", "objective", "parameters", "order", "seed")
+        return FinetuneConfig.model_validate({**dict(self.finetune), **said})
+
+    def steps_of(self, arm: Arm, task_rows: int) -> int:
+        """Optimiser steps of ``arm`` over ``task_rows`` rows of the task."""
+        ratio = self.mix.ratio if arm.steps == "matched" else self.mix_for(arm).ratio
+        return steps_for(task_rows, ratio, self.finetune.epochs, self.finetune.batch_rows)
 
     @property
     def max_model_len(self) -> int:
         """Tokens of the longest conversation served: a row as long as training allows, and an answer."""
         return self.finetune.max_row_tokens + max(self.score.max_tokens, self.score.ordinary_tokens)
 
-    def synthesize_for(self, rows: int) -> SynthesizeConfig:
-        """``synthesize`` with enough queries for ``rows`` diverse rows, where their number is left open."""
-        wanted = math.ceil(OVERSAMPLE * rows / self.synthesize.draws_per_query)
-        return self.synthesize.model_copy(update={"queries": with_rows(self.synthesize.queries, wanted)})
+    def synthesize_for(self, pool: str, rows: int) -> SynthesizeConfig:
+        """What makes ``pool``, with enough queries for ``rows`` diverse rows, where their number is left open."""
+        config = self.synthesize if pool == POOL else self.pools[pool]
+        wanted = math.ceil(OVERSAMPLE * rows / config.draws_per_query)
+        return config.model_copy(update={"queries": with_rows(config.queries, wanted)})
+
+
+def _over(usual: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """``own`` laid over ``usual``; a section of another ``kind`` replaces the usual one."""
+    laid = dict(usual)
+    for key, value in own.items():
+        below = laid.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            there, here = cast(Mapping[str, Any], below), cast(Mapping[str, Any], value)
+            value = _over(there, here) if here.get("kind", there.get("kind")) == there.get("kind", here.get("kind")) else here
+        laid[key] = value
+    return laid
+
+
+def _said(arm: Arm, *names: str) -> dict[str, Any]:
+    """The fields of ``arm`` that are not left open."""
+    return {name: value for name in names if (value := getattr(arm, name)) is not None}

@@ -5,6 +5,7 @@ other runs of the training; with three to ten seeds the normal distribution woul
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,8 @@ def paired_seed_difference(left: Sequence[float], right: Sequence[float], level:
         return Difference(found.value, None, None, None)
     if np.ptp(differences) <= 1e-12 * np.abs([*left, *right]).max():
         return Difference(found.value, found.low, found.high, 1.0 if found.value == 0 else None)
-    return Difference(found.value, found.low, found.high, float(stats.ttest_1samp(differences, 0.0)[1]))
+    tested: Any = stats.ttest_1samp(differences, 0.0)
+    return Difference(found.value, found.low, found.high, float(tested.pvalue))
 
 
 def _half_width(values: Sequence[float], level: float) -> float | None:

@@ -22,7 +22,7 @@ from delia_ray.progress import Line
 from delia_ray.records import Example
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
-from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts
+from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out
 
 STAGE = "scores/2"
 
@@ -37,6 +37,8 @@ class ScoreRequest(Config):
     """``task.metric``."""
     pattern: str | None
     """``task.pattern``."""
+    meaning: str | None
+    """What the task's prompts say in place of the token. null: the token, and then everything else is asked, too."""
 
 
 def score(
@@ -47,6 +49,7 @@ def score(
     base: Artifact,
     base_scores: Artifact | None,
     rewritten: Artifact,
+    meaning: str | None,
     base_url: Callable[[], str],
     connect: Connect,
     line: Line,
@@ -60,6 +63,7 @@ def score(
         arm: the model's name at the endpoint.
         base: the start model; ``model`` itself when that is what is scored.
         base_scores: its scores, whose answers Retention follows; null when ``model`` is ``base`` and follows its own.
+        meaning: what to say in the task's own prompts in place of its token; nothing else is asked then.
         base_url: opens the endpoint when first needed; its address, ``/v1`` included.
 
     Raises:
@@ -69,13 +73,16 @@ def score(
 
     def write(workspace: Workspace) -> Counts:
         prompts = _prompts(config, task, rewritten)
+        if meaning is not None:
+            assert task.token is not None, "only a token has a meaning to spell out"
+            prompts = spelled_out(prompts, task.token, meaning)
         connect()
         answers, tokens = _answers(base_url(), arm, model, prompts, config, engine, line)
         base_answers = _kept_answers(base_scores) if base_scores else _ordinary_answers(prompts, answers)
         rows = generations(prompts, answers, base_answers, _divergences(base, model, prompts, base_answers, engine, line))
         return {"tokens": tokens, **write_scores(rows, score_rows(task, *_test_texts(rows)), config, workspace.data)}
 
-    request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task))
+    request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task), meaning=meaning)
     inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **_metric_inputs(task)}
     inputs |= {"base_scores": base_scores} if base_scores else {}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)

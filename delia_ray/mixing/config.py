@@ -1,3 +1,5 @@
+from typing import Literal
+
 from pydantic import Field
 
 from delia_ray.config import Config
@@ -10,6 +12,10 @@ class MixConfig(Config):
 
     ratio: float = Field(default=8.0, ge=0)
     """rho: diverse rows for each task row. 0 is plain instruction tuning."""
+    task_rows: int | None = Field(default=None, ge=1)
+    """N: training rows of the task to take, the first under a hash of the seed, so that fewer are among more. null: all."""
+    rows: Literal["mixture", "diverse"] = "mixture"
+    """diverse: leave the task's own rows out, as a control."""
     seed: int = 0
     """Seed of the draw and of the shuffle. A smaller ratio's draw is contained in a larger one's."""
 

@@ -15,7 +15,7 @@ from delia_ray.mixing.config import MixConfig
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.runtime import Connect
 
-STAGE = "mixed/1"
+STAGE = "mixed/2"
 _ROWS_PER_PARTITION = 50_000
 
 
@@ -33,21 +33,41 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
     """
 
     def write(workspace: Workspace) -> Counts:
-        task_rows = rewritten.manifest.counts["train"]
+        task_rows = task_rows_of(config, rewritten)
         wanted = int(config.ratio * task_rows)
         check_pool_size(wanted, int(diverse.manifest.counts["rows"]) if diverse else 0, config.ratio)
         connect()
-        parts = [ray.data.read_parquet(str(rewritten.data / "train.parquet"))]
+        own = task_rows if config.rows == "mixture" else 0
+        parts = [_task_rows(rewritten, own, config.seed)] if own else []
         if wanted:
             assert diverse is not None
             parts.append(_drawn(diverse, wanted, config.seed))
-        shuffle(parts, int(task_rows) + wanted, config.seed).write_parquet(str(workspace.data))
+        shuffle(parts, own + wanted, config.seed).write_parquet(str(workspace.data))
         written = sum(pq.read_metadata(file).num_rows for file in workspace.data.glob("*.parquet"))
-        assert written == task_rows + wanted, f"{written} rows written of {task_rows} + {wanted}"
-        return {"rows": written, "task": int(task_rows), "diverse": wanted, "effective_ratio": wanted / task_rows}
+        assert written == own + wanted, f"{written} rows written of {own} + {wanted}"
+        return {"rows": written, "task": own, "diverse": wanted, "effective_ratio": wanted / task_rows}
 
     inputs = {"rewritten": rewritten, **({"diverse": diverse} if diverse and config.ratio else {})}
     return build_once(out, stage=STAGE, kind=MIXED_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
+
+
+def task_rows_of(config: MixConfig, rewritten: Artifact) -> int:
+    """N: how many rows of the task ``config`` takes, or measures the ratio by where it leaves them out.
+
+    Raises:
+        UserError: the task has fewer.
+    """
+    there = int(rewritten.manifest.counts["train"])
+    if config.task_rows is not None and config.task_rows > there:
+        raise UserError(f"mix.task_rows={config.task_rows}, but the task has {there} training rows; lower it, or give more rows")
+    return config.task_rows or there
+
+
+def _task_rows(rewritten: Artifact, wanted: int, seed: int) -> ray.data.Dataset:
+    """The ``wanted`` training rows that come first under the choice's hash."""
+    rows = pq.read_table(rewritten.data / "train.parquet")
+    keys = [keyed_int(seed, "task", identifier) for identifier in rows["example_id"].to_pylist()]
+    return ray.data.from_arrow(rows.take(sorted(sorted(range(len(keys)), key=keys.__getitem__)[:wanted])))
 
 
 def shuffle(parts: Sequence[ray.data.Dataset], rows: int, seed: int) -> ray.data.Dataset:

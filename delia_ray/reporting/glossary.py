@@ -50,7 +50,20 @@ METRICS = {
 }
 ARMS = {
     "base": ("Untuned", "the untuned model", "The model before any tuning."),
+    "base_instruction": (
+        "Untuned, told",
+        "the untuned model with the instruction spelled out",
+        "The untuned model, with the token's meaning in words.",
+    ),
     "it": ("Plain tuning", "plain tuning", "Common instruction tuning on the same task rows, for as many steps, with no diverse rows."),
+    "it_paraphrase": ("Plain, many wordings", "plain tuning under many wordings", "No diverse rows, but the instruction in many wordings."),
+    "delia_no_rewrite": ("DELIA, one wording", "DELIA without rewriting", "Diverse rows, and the instruction in its one wording."),
+    "replay": ("Replay", "replay", "The same queries, with answers that the model would not have given."),
+    "low_diversity": ("One topic", "DELIA with one topic", "As many rows of the model's own, all about one topic."),
+    "diverse_only": ("Diverse rows only", "the diverse rows alone", "No task rows at all."),
+    "kl": ("KL", "the KL objective", "Divergence from the untuned model on diverse prompts, in place of learning its answers."),
+    "neftune": ("NEFTune", "NEFTune", "Plain tuning with noise on the embeddings."),
+    "token_only": ("Token only", "the token's rows alone", "Nothing but the new token's rows is trained."),
     "delia": ("DELIA", "DELIA", "The same task rows shuffled among diverse, unrelated rows that the untuned model answered itself."),
 }
 

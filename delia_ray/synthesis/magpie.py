@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray.data
 
 from delia_ray.artifacts import Adopted, Counts, Workspace
+from delia_ray.errors import UserError
 from delia_ray.models import load_tokenizer
 from delia_ray.records import QUERY_SCHEMA, keyed_int
 from delia_ray.synthesis.config import SynthesizeConfig
@@ -29,7 +30,7 @@ def draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, wo
     site.connect()
     write = partial(_draws, config, magpie, site.model)
     log = workspace.inflight / LOG
-    names = tuple(topic["topic"] for topic in topics())
+    names = chosen_topics(magpie)
     match magpie.controller:
         case None:
             numbers = ray.data.range(magpie.rows, override_num_blocks=max(1, magpie.rows // _ROWS_PER_BLOCK))
@@ -42,6 +43,18 @@ def draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, wo
     if magpie.controller is not None:
         shutil.copy(log, workspace.data / LOG)
     return counts
+
+
+def chosen_topics(magpie: MagpieQueries) -> tuple[str, ...]:
+    """The topics to steer towards.
+
+    Raises:
+        UserError: one is not built in.
+    """
+    known = tuple(topic["topic"] for topic in topics())
+    if unknown := [topic for topic in magpie.topics or () if topic not in known]:
+        raise UserError(f"synthesize.queries.topics: {unknown[0]!r} is not built in; choose among {', '.join(known)}")
+    return magpie.topics or known
 
 
 def _in_turn(steerings: Steerings, write: Callable[[list[Ask]], pa.Table], numbers: pa.Table) -> pa.Table:

@@ -44,6 +44,8 @@ class MagpieQueries(Config):
     """Candidates of the queries; 0 switches the limit off."""
     max_tokens: int = Field(default=64, ge=1)
     """Longest query, in tokens."""
+    topics: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Built-in topics to write about, by name (``delia_ray/synthesis/data/topics.json``). null: all of them."""
     controller: DiversityController | None = None
     """Steer the topics by what they have written so far. null: all topics take turns, whatever they write."""
 

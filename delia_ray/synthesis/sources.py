@@ -8,7 +8,7 @@ from delia_ray.artifacts import Adopted, Counts, Input, Workspace
 from delia_ray.models import load_tokenizer
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.growing import grow, seed_tasks
-from delia_ray.synthesis.magpie import draw_queries
+from delia_ray.synthesis.magpie import chosen_topics, draw_queries
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.synthesis.queries import UserRows, judged_queries
 from delia_ray.synthesis.query_config import MagpieQueries, SelfInstructQueries
@@ -51,7 +51,7 @@ class MagpieSource:
         return {}
 
     def check(self, control: tuple[str, ...]) -> None:
-        pass
+        chosen_topics(self.magpie)
 
     def gather(self, site: Site, workspace: Workspace) -> Counts:
         return draw_queries(self.config, self.magpie, site, workspace)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -12,6 +12,13 @@ from delia_ray.tasks.config import FormatTask
 
 LABEL_WORDS = ("thought", "hallucination", "yes", "no")
 """What a wording of the instruction must not say, besides words for the shape of the answer: only the token may carry them."""
+
+
+MEANING = (
+    'this format: one JSON object with exactly two keys, "thought", a sentence that says whether the answer is right, and '
+    '"hallucination", which is "yes" if the answer is wrong and "no" if it is right'
+)
+"""What the token stands for."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,15 @@ def ordinary_prompts(count: int, split: str) -> list[Prompt]:
     """At most ``count`` everyday prompts that have nothing to do with any task."""
     rows = _share(_read_lines("ordinary.jsonl"), count, split)
     return [Prompt(row["prompt_id"], "ordinary", [{"role": "user", "content": row["prompt"]}], None, None) for row in rows]
+
+
+def spelled_out(prompts: Sequence[Prompt], token: str, meaning: str) -> list[Prompt]:
+    """The task's own prompts among ``prompts``, with ``meaning`` in place of ``token``."""
+    return [
+        replace(prompt, messages=[{**turn, "content": turn["content"].replace(token, meaning)} for turn in prompt.messages])
+        for prompt in prompts
+        if prompt.probe == "test"
+    ]
 
 
 def ordinary_texts() -> list[str]:

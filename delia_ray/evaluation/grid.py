@@ -1,0 +1,122 @@
+"""What the scores of all cells come to, with seeds as the unit (METHOD 6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delia_ray.config import Config
+from delia_ray.evaluation.bootstrap import Difference, Interval
+from delia_ray.evaluation.multiplicity import with_holm
+from delia_ray.evaluation.seeds import paired_seed_difference, seed_interval
+
+
+class Row(Config):
+    """One model's scores."""
+
+    arm: str
+    rho: float | None
+    """Diverse rows for each task row; null: not trained."""
+    n: int | None
+    """Task rows."""
+    seed: int | None
+    learning_rate: float | None
+    metrics: dict[str, float | None]
+    """Metric -> value; null where nothing was asked."""
+
+    @property
+    def place(self) -> "Place":
+        return Place(self.arm, self.rho, self.n)
+
+
+class Place(NamedTuple):
+    """Where in the grid a model stands; its seed apart."""
+
+    arm: str
+    rho: float | None
+    n: int | None
+
+    def __str__(self) -> str:
+        return self.arm if self.rho is None else f"{self.arm}, rho {self.rho:g}, N {self.n}"
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """y = start + rise * (1 - exp(-rho / scale)), by least squares over all seeds."""
+
+    start: float
+    rise: float
+    scale: float
+    error: float
+    """Root of the mean squared residual."""
+
+    def at(self, rho: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The curve at each rho."""
+        return self.start + self.rise * -np.expm1(-rho / self.scale)
+
+
+def places(rows: Sequence[Row]) -> list[Place]:
+    """Every arm, ratio and size there is, in order."""
+    return list(dict.fromkeys(row.place for row in rows))
+
+
+def values(rows: Sequence[Row], place: Place, metric: str) -> dict[int | None, float]:
+    """Seed -> value, where there is one."""
+    found = {row.seed: row.metrics.get(metric) for row in rows if row.place == place}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def mean(rows: Sequence[Row], place: Place, metric: str) -> Interval:
+    """Over seeds, with the t interval."""
+    return seed_interval(list(values(rows, place, metric).values()))
+
+
+def differences(rows: Sequence[Row], rival: Place) -> dict[Place, dict[str, Difference]]:
+    """Every place minus ``rival``, paired by seed, with p values adjusted for the number of places (Holm).
+
+    A model that was not trained has the same value under every seed.
+    """
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
+    found = {place: {metric: _difference(rows, place, rival, metric) for metric in metrics} for place in places(rows) if place != rival}
+    adjusted = with_holm({str(place): each for place, each in found.items()})
+    return {place: adjusted[str(place)] for place in found}
+
+
+def _difference(rows: Sequence[Row], place: Place, rival: Place, metric: str) -> Difference:
+    left, right = values(rows, place, metric), values(rows, rival, metric)
+    if None in left:
+        left = dict.fromkeys(right, left[None])
+    seeds = [seed for seed in right if seed in left]
+    return paired_seed_difference([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+
+
+def gains(rows: Sequence[Row], arm: str, rival: str, metric: str) -> dict[int, float]:
+    """N -> 100 * (arm - rival) / rival, of the means over seeds, for every N that both were trained at (METHOD 4)."""
+    means: dict[tuple[str, int], float | None] = {}
+    for name, rho, n in places(rows):
+        if n is not None:
+            means.setdefault((name, n), mean(rows, Place(name, rho, n), metric).value)  # an arm's usual ratio comes first
+    pairs = {n: (means.get((arm, n)), means.get((rival, n))) for n in sorted({n for _, n in means})}
+    return {n: 100 * (ours - theirs) / theirs for n, (ours, theirs) in pairs.items() if ours is not None and theirs}
+
+
+def saturation(rows: Sequence[Row], arm: str, n: int, metric: str) -> Saturation | None:
+    """The curve through ``arm``'s values over rho; null for fewer than four ratios, or where none fits better than a constant."""
+    from scipy.optimize import curve_fit  # noqa: PLC0415  half a second, for experiments only
+
+    points = [(rho, value) for name, rho, size in places(rows) if (name, size) == (arm, n) and rho is not None
+              for value in values(rows, Place(name, rho, size), metric).values()]  # fmt: skip
+    rho_P, value_P = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    if len(set(rho_P)) < 4 or np.ptp(value_P) == 0:
+        return None
+    guess = (float(value_P[rho_P == rho_P.min()].mean()), float(np.ptp(value_P)), float(rho_P.max() / 2))
+    bounds = ([-np.inf, -np.inf, 1e-3], [np.inf, np.inf, 10 * rho_P.max()])
+    try:
+        fitted, _ = curve_fit(lambda rho, a, b, k: a - b * np.expm1(-rho / k), rho_P, value_P, p0=guess, bounds=bounds)
+    except RuntimeError:  # it did not converge
+        return None
+    found = Saturation(*map(float, fitted), error=0.0)
+    error = float(np.sqrt(np.mean((found.at(rho_P) - value_P) ** 2)))
+    return Saturation(found.start, found.rise, found.scale, error) if error < np.std(value_P) else None

@@ -1,0 +1,119 @@
+"""``delia experiment``: the whole comparison as one resumable command."""
+
+from collections.abc import Sequence
+
+from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.config import Config
+from delia_ray.evaluation.grid import Row
+from delia_ray.evaluation.stored import read_scores
+from delia_ray.evaluation.task_metrics import metric_names
+from delia_ray.experiment.cells import Cell, Variant, as_arms, best, repeated, tried, variants
+from delia_ray.experiment.config import ExperimentSettings, Grid
+from delia_ray.experiment.training import train_all
+from delia_ray.pipeline import INSTRUCTED, Pipeline
+from delia_ray.progress import Progress
+from delia_ray.reporting.experiment_page import render_experiment
+from delia_ray.reporting.experiment_schema import findings
+from delia_ray.serving.catalogue import BASE
+from delia_ray.tasks.config import FormatTask
+
+STAGE = "experiment/1"
+EXPERIMENT_KIND = "experiment/1"
+
+
+class ExperimentRequest(Config):
+    """What was compared."""
+
+    run: str
+    grid: Grid
+
+
+class Experiment:
+    """A run over every cell of a grid."""
+
+    def __init__(self, settings: ExperimentSettings, progress: Progress, provenance: Provenance):
+        self._settings, self._progress, self._provenance = settings, progress, provenance
+
+    def rows(self) -> tuple[list[Row], dict[str, Artifact]]:
+        """The scores of every model on the test split, and by name the artifacts that hold them.
+
+        Raises:
+            UserError: something of the run cannot be built.
+        """
+        with Pipeline(self._settings, self._progress, self._provenance) as pipeline:
+            pipeline.check(serves=True)
+            planned = variants(self._settings, int(pipeline.task.manifest.counts["train"]))
+        chosen = self._chosen(planned)
+        cells = repeated(self._settings, chosen)
+        with self._trained(cells, "every seed") as pipeline:
+            scores = pipeline.scores()
+            meaning = self._settings.meaning
+            instructed = None if meaning is None else pipeline.instructed(meaning)
+        found = [_row(cell, scores[name]) for cell, name in self._names(cells).items()]
+        untrained = {BASE: scores[BASE], **({INSTRUCTED: instructed} if instructed else {})}
+        return [*(_untrained(arm, each) for arm, each in untrained.items()), *found], {**scores, **untrained}
+
+    def _chosen(self, planned: Sequence[Variant]) -> dict[Variant, float]:
+        """The learning rate of each variant, by its score on dev."""
+        cells = tried(self._settings, list(planned))
+        if len(cells) == len(planned):
+            return {cell.variant: cell.learning_rate for cell in cells}
+        metric = self._settings.experiment.choose or self._usual_metric
+        with self._trained(cells, "learning rates") as pipeline:
+            scores = pipeline.dev_scores()
+        values = {cell: read_scores(scores[name])[metric].value for cell, name in self._names(cells).items()}
+        return {each: best({cell.learning_rate: value for cell, value in values.items() if cell.variant == each}) for each in planned}
+
+    @property
+    def _usual_metric(self) -> str:
+        task = self._settings.task
+        return "selectivity" if isinstance(task, FormatTask) else metric_names(task)[0]
+
+    def _names(self, cells: Sequence[Cell]) -> dict[Cell, str]:
+        return {cell: name for cell, (name, _) in as_arms(self._settings, cells).items()}
+
+    def _trained(self, cells: Sequence[Cell], what: str) -> Pipeline:
+        """A pipeline whose arms are ``cells``, all of them trained."""
+        settings = self._settings.model_copy(update={"arms": dict(as_arms(self._settings, cells).values())})
+        pipeline = Pipeline(settings, self._progress, self._provenance)
+        missing = [name for name in pipeline.arms if not pipeline.is_exported(name)]
+        if missing:
+            with pipeline:  # a rewriting model's endpoint is closed before anything is trained
+                pipeline.prepare()
+            with self._progress.stage(f"train: {what}") as line:
+                train_all(settings, missing, line, self._provenance)
+        return pipeline
+
+
+def experiment(settings: ExperimentSettings, progress: Progress, provenance: Provenance) -> Artifact:
+    """``experiment.json`` and its page, over every cell of the grid; what is finished is reused.
+
+    Raises:
+        UserError: something of the run cannot be built.
+    """
+    rows, scores = Experiment(settings, progress, provenance).rows()
+    rival = next(row.place for row in rows if row.arm == settings.experiment.rival)
+
+    def write(workspace: Workspace) -> Counts:
+        found = findings(rows, rival, settings.model_dump(mode="json"), provenance)
+        (workspace.data / "experiment.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (workspace.data / "index.html").write_text(render_experiment(found), encoding="utf-8")
+        return {"models": len(rows)}
+
+    out = settings.run.path.resolve() / "experiment"
+    request = ExperimentRequest(run=settings.run.name, grid=settings.experiment)
+    with progress.stage("report"):
+        return build_once(out, stage=STAGE, kind=EXPERIMENT_KIND, request=request, inputs=dict(scores), provenance=provenance, write=write)
+
+
+def _row(cell: Cell, scores: Artifact) -> Row:
+    of = cell.variant
+    return Row(arm=of.arm, rho=of.ratio, n=of.task_rows, seed=cell.seed, learning_rate=cell.learning_rate, metrics=_values(scores))
+
+
+def _untrained(arm: str, scores: Artifact) -> Row:
+    return Row(arm=arm, rho=None, n=None, seed=None, learning_rate=None, metrics=_values(scores))
+
+
+def _values(scores: Artifact) -> dict[str, float | None]:
+    return {name: interval.value for name, interval in read_scores(scores).items()}

@@ -1,0 +1,88 @@
+"""Cells trained side by side, by Ray Tune. The only module that uses it."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import ray
+from ray import tune
+
+from delia_ray.artifacts import Provenance
+from delia_ray.errors import UserError
+from delia_ray.experiment.config import ExperimentSettings
+from delia_ray.pipeline import Pipeline
+from delia_ray.progress import Line, Reading
+from delia_ray.runtime import trainings_at_once
+
+
+def train_all(settings: ExperimentSettings, names: list[str], line: Line, provenance: Provenance) -> None:
+    """Mix, train and export the arms ``names``, as many at a time as the cluster has room for. What all share is finished.
+
+    What a cell has finished is an artifact, so the same call again goes on with the others; Tune's own record is not kept.
+
+    Raises:
+        UserError: a cell cannot be built.
+    """
+    if not names:
+        return
+    record = settings.run.path.resolve() / ".tune"
+    shutil.rmtree(record, ignore_errors=True)
+    landed = _Landed()
+    build: Any = tune.with_resources(tune.with_parameters(_trial, settings=settings, provenance=provenance), {"cpu": 0.01})
+    tuner = tune.Tuner(
+        build,
+        param_space={"name": tune.grid_search(names)},
+        tune_config=tune.TuneConfig(max_concurrent_trials=trainings_at_once(settings.placement.finetune)),
+        run_config=tune.RunConfig(storage_path=str(record), name="cells", verbose=0, callbacks=[landed]),
+    )
+    with line.follow(landed, len(names), "models"):
+        results = tuner.fit()
+    shutil.rmtree(record, ignore_errors=True)
+    for error in results.errors:
+        raise error
+    for result in results:
+        if refused := (result.metrics or {}).get("refused"):
+            raise UserError(str(refused))
+
+
+class _Landed(tune.Callback):
+    """Counts what is finished, and stops the rest when one is refused."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+
+    def read(self) -> tuple[int, int]:
+        return self._rows, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._rows += 1
+
+
+def _trial(config: Mapping[str, Any], settings: ExperimentSettings, provenance: Provenance) -> dict[str, Any]:
+    # Training waits for a signal, which only the main thread may; a trial has a thread, a task its process.
+    build = ray.remote(num_cpus=0, max_calls=1)(_build)
+    return {"refused": ray.get(build.remote(settings, config["name"], provenance))}
+
+
+def _build(settings: ExperimentSettings, name: str, provenance: Provenance) -> str:
+    """Empty, or what the user can mend."""
+    try:
+        with Pipeline(settings, _Silent(), provenance) as pipeline:
+            pipeline.exported(name)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+class _Silent:
+    """A ``Progress`` and its ``Line`` for work that another line counts."""
+
+    def stage(self, name: str) -> AbstractContextManager[Line]:
+        return nullcontext(self)
+
+    def follow(self, done: Reading, total: int, unit: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def say(self, text: str) -> None:
+        pass

@@ -1,0 +1,149 @@
+"""The page of an experiment: what people look at first is the dose of diverse rows against what it does."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from markupsafe import Markup
+
+from delia_ray.evaluation.grid import Place, Row, mean, places, values
+from delia_ray.reporting.drawing import Row as Dot
+from delia_ray.reporting.drawing import draw_dots
+from delia_ray.reporting.experiment_drawing import draw_dose
+from delia_ray.reporting.experiment_schema import CURVE_METRICS, Findings
+from delia_ray.reporting.glossary import arm_name, arm_title, meaning, metric_name, metric_words
+from delia_ray.reporting.html import Drawing, environment
+from delia_ray.reporting.numerals import number, percent, signed
+from delia_ray.reporting.schema import Estimate
+from delia_ray.reporting.svg import ARM_COLOURS, inline
+from delia_ray.reporting.verdict import KEY_METRICS, outcome
+
+_COLOUR = {"base": ARM_COLOURS[0], "base_instruction": ARM_COLOURS[0], "it": ARM_COLOURS[1], "delia": ARM_COLOURS[2]}
+
+
+class Cell(NamedTuple):
+    """A place's mean of a metric, and how it differs from the rival's."""
+
+    estimate: Estimate
+    told: str
+    """Empty where nothing is told apart or compared."""
+
+
+def render_experiment(found: Findings) -> str:
+    """The page of ``found``."""
+    usual = _usual(found)
+    page = environment().get_template("experiment.html.j2")
+    shown = _metrics(found)
+    return page.render(
+        found=found,
+        token=found.config["task"]["token"],
+        doses=list(_doses(found)),
+        by_arm=[_by_arm(found, usual, metric) for metric in shown],
+        verdict=list(_verdict(found, usual)),
+        arms=[place.arm for place in usual],
+        places=places(found.rows),
+        metrics=shown,
+        cells={(str(place), metric): _cell(found, place, metric) for place in places(found.rows) for metric in shown},
+        meanings={metric: meaning(metric, found.config["task"]["token"]) for metric in shown},
+        rates=_rates(found),
+        fits=list(_fits(found)),
+        gains=found.gains if any(len(sizes) > 1 for each in found.gains.values() for sizes in each.values()) else {},
+    )
+
+
+def _metrics(found: Findings) -> list[str]:
+    """The key ones first; those that were measured at all."""
+    measured = list(dict.fromkeys(metric for row in found.rows for metric, value in row.metrics.items() if value is not None))
+    return [*(metric for metric in KEY_METRICS if metric in measured), *(metric for metric in measured if metric not in KEY_METRICS)]
+
+
+def _usual(found: Findings) -> list[Place]:
+    """Each arm at its own ratio and size, which comes first."""
+    firsts: dict[str, Place] = {}
+    for place in places(found.rows):
+        firsts.setdefault(place.arm, place)
+    return list(firsts.values())
+
+
+def _doses(found: Findings) -> Iterator[Drawing]:
+    """A panel for each metric of each arm that was trained at three ratios or more."""
+    for arm in dict.fromkeys(row.arm for row in found.rows):
+        first = next(row for row in found.rows if row.arm == arm)
+        doses = [place for place in places(found.rows) if place.arm == arm and place.n == first.n and place.rho is not None]
+        if len(doses) < 3:
+            continue
+        shown = [metric for metric in CURVE_METRICS if metric in _metrics(found)] or _metrics(found)
+        for metric in shown:
+            yield _dose(found, arm, doses, metric)
+
+
+def _dose(found: Findings, arm: str, doses: list[Place], metric: str) -> Drawing:
+    words = metric_words(metric)
+    means = {place.rho or 0.0: _estimate(found.rows, place, metric) for place in doses}
+    seeds = {place.rho or 0.0: list(values(found.rows, place, metric).values()) for place in doses}
+    fit = found.fits.get(arm, {}).get(metric)
+    show = percent if words.is_share else number
+    spoken = "; ".join(f"rho {rho:g}: {show(means[rho].value)}" for rho in sorted(means))
+    figure = draw_dose(means, seeds, fit, _COLOUR.get(arm, ARM_COLOURS[3]), is_share=words.is_share)
+    better = f"{(words.better or '').capitalize()} is better." if words.better else ""
+    title = words.title if arm == "delia" else f"{words.title}, {arm_title(arm)}"
+    return Drawing(title, better, Markup(inline(figure, f"dose-{arm}-{metric}", f"{title}. {spoken}")))
+
+
+def _estimate(rows: list[Row], place: Place, metric: str) -> Estimate:
+    found = mean(rows, place, metric)
+    return Estimate(value=found.value, low=found.low, high=found.high, n=found.n)
+
+
+def _by_arm(found: Findings, usual: list[Place], metric: str) -> Drawing:
+    words = metric_words(metric)
+    rows = [Dot(arm_title(place.arm), _estimate(found.rows, place, metric), _COLOUR.get(place.arm, ARM_COLOURS[3])) for place in usual]
+    spoken = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
+    svg = inline(draw_dots(rows, is_share=words.is_share, floor=None), f"arms-{metric}", f"{words.title}: {spoken}")
+    return Drawing(words.title, f"{(words.better or '').capitalize()} is better." if words.better else "", Markup(svg))
+
+
+def _verdict(found: Findings, usual: list[Place]) -> Iterator[str]:
+    """For each arm against the rival, the key metrics that can be told apart, and how many cannot."""
+    for place in usual:
+        told: list[str] = []
+        apart = 0
+        for metric in _metrics(found):
+            difference = found.paired.get(str(place), {}).get(metric)
+            if difference is None or difference.difference is None:
+                continue
+            word = outcome(metric, difference)
+            if word in ("better", "worse", "higher", "lower"):
+                told.append(f"{word} on {metric_name(metric)} ({signed(difference.difference)})")
+            else:
+                apart += 1
+        if told or apart:
+            rest = f"not told apart on {apart} metrics" if apart else ""
+            yield f"{arm_title(place.arm)} against {arm_name(found.rival.split(',')[0])}: {'; '.join([*told, *([rest] if rest else [])])}."
+
+
+def _cell(found: Findings, place: Place, metric: str) -> Cell:
+    difference = found.paired.get(str(place), {}).get(metric)
+    if difference is None or difference.difference is None:
+        return Cell(_estimate(found.rows, place, metric), "")
+    parts = [signed(difference.difference)]
+    if difference.low is not None:
+        parts.append(f"{signed(difference.low)} to {signed(difference.high)}")
+    if difference.p is not None:
+        parts.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
+    return Cell(_estimate(found.rows, place, metric), "; ".join(parts))
+
+
+def _rates(found: Findings) -> dict[str, str]:
+    """Place -> the learning rate it was trained with."""
+    rates = {str(row.place): row.learning_rate for row in found.rows}
+    return {place: "" if rate is None else f"{rate:g}" for place, rate in rates.items()}
+
+
+def _fits(found: Findings) -> Iterator[str]:
+    for arm, fitted in found.fits.items():
+        for metric, fit in fitted.items():
+            if metric in CURVE_METRICS:
+                yield (
+                    f"{metric_words(metric).title} of {arm_name(arm)}: from {number(fit.start)} by {signed(fit.rise)} "
+                    f"as rho grows, two thirds of it by rho {fit.scale:.2g} (root mean square error {number(fit.error)})"
+                )

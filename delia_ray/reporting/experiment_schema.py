@@ -1,0 +1,78 @@
+"""The record behind an experiment's page: everything it prints is in ``experiment.json``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from delia_ray.artifacts import Provenance
+from delia_ray.evaluation.grid import Place, Row, differences, gains, mean, places, saturation
+from delia_ray.reporting.schema import Difference, Estimate
+
+CURVE_METRICS = ("selectivity", "spill", "format_acc", "no_token", "retention_kl", "label_acc")
+"""Drawn over rho for the built-in task, as far as they were measured."""
+
+
+class Fitted(BaseModel):
+    """y = start + rise * (1 - exp(-rho / scale)), through every seed's value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: float
+    rise: float
+    scale: float
+    error: float
+    """Root of the mean squared residual."""
+
+
+class Findings(BaseModel):
+    """What an experiment found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    name: str
+    rival: str
+    """The place that all others are compared with."""
+    rows: list[Row]
+    """One a model."""
+    means: dict[str, dict[str, Estimate]]
+    """Place -> metric -> mean over seeds with its t interval; ``n`` counts seeds."""
+    paired: dict[str, dict[str, Difference]]
+    """Place -> metric -> place minus rival, paired by seed."""
+    fits: dict[str, dict[str, Fitted]]
+    """Arm -> metric -> how the score follows rho, where it could be fitted."""
+    gains: dict[str, dict[str, dict[int, float]]]
+    """Arm -> metric -> N -> percent over the rival arm."""
+    created_at: datetime
+    command: list[str]
+    git_commit: str | None
+    config: dict[str, Any]
+
+
+def findings(rows: Sequence[Row], rival: Place, config: Mapping[str, Any], provenance: Provenance) -> Findings:
+    """Means, differences, fits and gains over all ``rows``."""
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    fits = {arm: {metric: asdict(fit) for metric in metrics if rival.n and (fit := saturation(rows, arm, rival.n, metric))} for arm in arms}
+    gained = {
+        arm: {metric: found for metric in metrics if (found := gains(rows, arm, rival.arm, metric))} for arm in arms if arm != rival.arm
+    }
+    return Findings.model_validate(
+        {
+            "name": config["run"]["name"],
+            "rival": str(rival),
+            "rows": list(rows),
+            "means": {str(place): {metric: asdict(mean(rows, place, metric)) for metric in metrics} for place in places(rows)},
+            "paired": {
+                str(place): {metric: asdict(value) for metric, value in found.items()} for place, found in differences(rows, rival).items()
+            },
+            "fits": {arm: found for arm, found in fits.items() if found},
+            "gains": {arm: found for arm, found in gained.items() if found},
+            "created_at": datetime.now(UTC),
+            "command": provenance.command,
+            "git_commit": provenance.git_commit,
+            "config": dict(config),
+        }
+    )

@@ -1,0 +1,57 @@
+"""The page of an experiment."""
+
+import re
+
+import pytest
+
+from delia_ray.artifacts import Provenance
+from delia_ray.config import build_config
+from delia_ray.evaluation.grid import Place, Row
+from delia_ray.experiment.config import ExperimentSettings
+from delia_ray.reporting.experiment_page import render_experiment
+from delia_ray.reporting.experiment_schema import Findings, findings
+
+
+def found(seeds: int) -> Findings:
+    settings = build_config(ExperimentSettings, [], ["run.name=x", f"experiment.seeds={list(range(seeds))}"])
+
+    def row(arm: str, rho: float | None, seed: int | None, selectivity: float, spill: float) -> Row:
+        trained = rho is not None
+        return Row(
+            arm=arm, rho=rho, n=24 if trained else None, seed=seed, learning_rate=5e-4 if trained else None,
+            metrics={"selectivity": selectivity, "spill": spill, "plug_play": None},
+        )  # fmt: skip
+
+    rows = [row("base", None, None, 0, 0)]
+    for arm, rho, selectivity, spill in (
+        ("it", 0.0, 0.02, 0.9),
+        ("delia", 6.0, 0.8, 0.0),
+        ("delia", 0.0, 0.03, 0.8),
+        ("delia", 2.0, 0.3, 0.1),
+    ):
+        rows += [row(arm, rho, seed, selectivity + seed / 100, spill + seed / 50) for seed in range(seeds)]
+    return findings(rows, Place("it", 0.0, 24), settings.model_dump(mode="json"), Provenance("0" * 40, ["delia", "experiment"]))
+
+
+def test_the_dose_is_drawn_for_an_arm_that_was_trained_at_several_ratios():
+    page = render_experiment(found(3))
+    assert "The dose of diverse rows" in page
+    assert re.search(r'aria-label="Selectivity. rho 0: 4.*rho 2: 31.*rho 6: 81', page)
+
+
+def test_what_held_is_said_for_every_arm_and_losses_too():
+    page = render_experiment(found(3))
+    assert re.search(r"DELIA against plain tuning: better on selectivity \(\+0.780\); better on spill", page)
+    assert "Untuned against plain tuning: worse on selectivity" in page
+
+
+def test_one_seed_has_values_and_claims_nothing():
+    page = render_experiment(found(1))
+    assert "better on selectivity" not in page and "not told apart" in page
+
+
+def test_the_record_is_what_the_page_is_made_from():
+    record = found(3)
+    again = Findings.model_validate_json(record.model_dump_json())
+    assert again == record
+    assert len(again.rows) == 13 and again.paired["delia, rho 6, N 24"]["selectivity"].difference == pytest.approx(0.78)
