@@ -16,7 +16,12 @@ from delia_ray.serving.catalogue import finished_models
 EXAMPLES = Path(__file__).parents[2] / "examples/units"
 SMALL = {
     "run": {"name": "units"},
-    "task": {"kind": "messages", "train": str(EXAMPLES / "train.jsonl"), "test": str(EXAMPLES / "test.jsonl"), "metric": "exact_match"},
+    "task": {
+        "kind": "messages",
+        "train": str(EXAMPLES / "train.jsonl"),
+        "test": str(EXAMPLES / "test.jsonl"),
+        "metric": ["exact_match", "chrf", "scores:same_numbers"],
+    },
     "synthesize": {
         "queries": {"kind": "magpie", "rows": 24, "top_k": 50, "max_tokens": 24},
         "answers": {"temperature": 0.7, "top_p": 1.0, "top_k": 50, "max_tokens": 64},
@@ -26,6 +31,12 @@ SMALL = {
     "arms": {"it": None},
     "score": {"ordinary": 8, "ordinary_tokens": 16, "max_tokens": 24},
 }
+
+OWN_METRIC = """
+def same_numbers(output, reference):
+    found, wanted = ({word for word in text.split() if word.isdigit()} for text in (output, reference))
+    return found == wanted
+"""
 
 
 def delia(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -40,6 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert template.returncode == 0
     edited = {**yaml.safe_load(template.stdout), **SMALL, "model": str(adopt_model("builtin:smollm2-135m-instruct").path)}
     (folder / "my.yaml").write_text(yaml.safe_dump(edited))
+    (folder / "scores.py").write_text(OWN_METRIC)
     return folder
 
 
@@ -58,6 +70,10 @@ def test_the_report_holds_the_users_metric_with_its_interval(finished: Path):
     for scores in report["arms"].values():
         exact = scores["exact_match"]
         assert exact["n"] == 15 and 0 <= exact["low"] <= exact["value"] <= exact["high"] <= 1
+        assert exact["value"] <= scores["scores:same_numbers"]["value"] <= 1, "equal answers have equal numbers"
+        assert 0 <= scores["chrf"]["value"] <= 100
+    assert set(report["signatures"]) == {"chrf"}
+    assert set(report["paired"]["delia-base"]["chrf"]) >= {"p", "p_holm", "gain_percent", "gain_low", "gain_high"}
     assert report["arms"]["delia"]["retention_kl"]["value"] > report["arms"]["base"]["retention_kl"]["value"]
     assert "delia-base" in report["paired"]
 

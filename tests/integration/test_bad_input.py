@@ -47,6 +47,7 @@ def rows(tmp_path: Path) -> Path:
         ("finetune.batch_rows=many", ["finetune.batch_rows", "'many'"]),
         ("run.name=a b", ["run.name"]),
         ("mix", ["'mix'", "KEY=VALUE"]),
+        ("task={kind: messages, train: a, test: b, metric: exact}", ["metric.0", "'exact'", "exact_match", "module:function"]),
     ],
 )
 def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, override: str, named: list[str]):
@@ -66,6 +67,26 @@ def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, overr
 def test_a_bad_row_is_named_by_file_and_line(rows: Path, tiny_models: dict[str, Artifact], content: str, named: list[str]):
     (rows / "train.jsonl").write_text(content)
     task = "task={kind: messages, train: train.jsonl, test: test.jsonl}"
+    assert_refused(delia("run", "run.name=r", f"model={tiny_models['one'].data}", task, cwd=rows), *named)
+    assert finished(rows) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "named"),
+    [
+        ("scores:close", ["scores:close", "no module 'scores'"]),
+        ("judge:far", ["judge has no function 'far'", "near"]),
+        ("judge:near", ["judge:near gave 4", "test row 1"]),
+        ("json_match", ["'{broken' is not JSON"]),
+    ],
+    ids=["no module", "no function", "no share", "no JSON"],
+)
+def test_a_metric_that_cannot_be_taken_is_refused_before_any_model_is_tuned(
+    rows: Path, tiny_models: dict[str, Artifact], metric: str, named: list[str]
+):
+    (rows / "judge.py").write_text("def near(output, reference):\n    return 4\n")
+    (rows / "test.jsonl").write_text(GOOD.replace('"4"', '"{broken"'))
+    task = f"task={{kind: messages, train: train.jsonl, test: test.jsonl, metric: '{metric}'}}"
     assert_refused(delia("run", "run.name=r", f"model={tiny_models['one'].data}", task, cwd=rows), *named)
     assert finished(rows) == []
 
