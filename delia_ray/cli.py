@@ -35,10 +35,13 @@ VERBS = {
     "score": "ask every finished model over a live endpoint",
     "report": "the page and report.json",
     "experiment": "every arm at every ratio, size and seed of `experiment`, and one page over them",
+    "probe": "the method's predictions, measured on the run's models (`probe gradients`)",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
     "show": "the chain of artifacts of a run",
     "init": "write a commented config to the standard output",
 }
+_SUBJECTS = ("gradients",)
+"""What ``delia probe`` can look at; the first unless another is named."""
 _SERVING = ("run", "score", "report", "serve")
 _TAIL_LINES = 30
 
@@ -50,16 +53,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
         return 0
     try:
-        settings = build_config(ExperimentSettings if args.verb == "experiment" else Settings, args.config, args.overrides)
+        work, overrides = _subject(args.verb, args.overrides)
+        settings = build_config(ExperimentSettings if args.verb == "experiment" else Settings, args.config, overrides)
         if args.verb == "show":
             from delia_ray.lineage import show  # noqa: PLC0415
 
             print("\n".join(show(settings.run.path)))
             return 0
-        return _work(args.verb, settings)
+        return _work(work, settings)
     except UserError as error:
         print(f"delia: {error}", file=sys.stderr)
         return 2
+
+
+def _subject(verb: str, words: Sequence[str]) -> tuple[str, list[str]]:
+    """What to do, with the subject of ``delia probe`` in it (``probe-gradients``), and the words that are settings.
+
+    Raises:
+        UserError: nothing of that name can be probed.
+    """
+    if verb != "probe":
+        return verb, list(words)
+    place = next((place for place, word in enumerate(words) if "=" not in word), None)
+    subject = _SUBJECTS[0] if place is None else words[place]
+    if subject not in _SUBJECTS:
+        raise UserError(f"probe: {subject!r} cannot be probed; name {' or '.join(_SUBJECTS)}, and settings as KEY=VALUE")
+    return f"{verb}-{subject}", [word for at, word in enumerate(words) if at != place]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {text}" for verb, text in VERBS.items()))
     parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="YAML file; later ones win")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="one setting, for example mix.ratio=4")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="one setting, for example mix.ratio=4; after probe also what to look at"
+    )
     return parser
 
 
@@ -115,6 +136,8 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
                 _ = pipeline.models()
             case "score":
                 _ = pipeline.scores()
+            case "probe-gradients":
+                _tell_page(pipeline.probe(), stream)
             case "serve":
                 url = pipeline.endpoint(pipeline.models())
                 terminal.console.print(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
@@ -129,7 +152,11 @@ def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
     from delia_ray.reporting.table import results_table  # noqa: PLC0415
 
     terminal.console.print(results_table(report))
-    stream.write(f"report: {os.path.relpath(report.data / 'index.html')}\n")
+    _tell_page(report, stream)
+
+
+def _tell_page(artifact: Artifact, stream: TextIO) -> None:
+    stream.write(f"{artifact.path.name}: {os.path.relpath(artifact.data / 'index.html')}\n")
 
 
 def provenance() -> Provenance:

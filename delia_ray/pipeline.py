@@ -10,9 +10,13 @@ from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import score
 from delia_ray.preflight import check_usable
+from delia_ray.probing.rows import check_probe
+from delia_ray.probing.stage import Subjects, conclude, measure
 from delia_ray.reporting.pool import render_pool
+from delia_ray.reporting.probe import render_probe
 from delia_ray.reporting.stage import Comparison, report
 from delia_ray.serving.catalogue import BASE
+from delia_ray.settings import POOL
 from delia_ray.synthesis.describing import describe
 
 PLAIN = "it"
@@ -88,6 +92,18 @@ class Pipeline(Chain):
                 out,
                 self.provenance,
             )
+
+    def probe(self) -> Artifact:
+        """How the method's predictions fare in this run, with a page; the scores that are finished are read."""
+        config, at = self.settings, self.placement
+        pool = check_probe(config.probe, self.pool(POOL), self.task, self.model)
+        ratios = {name: config.mix_for(arm).ratio for name, arm in self.arms.items()}
+        subjects = Subjects(self._path(), ratios, self.start, self.rewritten, pool, self.models(), self.tokens)
+        with self.progress.stage("gradients") as line:
+            out = self._path("gradients")
+            gradients = measure(config.probe, subjects, at.finetune, at.engine, self._connect, line, out, self.provenance)
+        with self.progress.stage("probe"):
+            return conclude(config.score, config.task.metric, subjects, gradients, render_probe, self._path("probe"), self.provenance)
 
     def report(self) -> Artifact:
         """The page and ``report.json``."""

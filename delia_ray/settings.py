@@ -12,6 +12,7 @@ from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.mixing.config import CleanConfig, Deduplicate, MixConfig
 from delia_ray.placement import Placement
+from delia_ray.probing.config import ProbeConfig
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
@@ -86,6 +87,7 @@ class Settings(Config):
     arms: dict[str, Arm | None] = Field(default={"it": Arm(ratio=0.0), "delia": Arm()})
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
+    probe: ProbeConfig = ProbeConfig()
     placement: Placement = Placement()
 
     @model_validator(mode="before")

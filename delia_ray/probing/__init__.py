@@ -1,0 +1,1 @@
+"""What the method's theory predicts, measured on a run's own models."""

@@ -1,0 +1,8 @@
+"""The method's predictions, measured on a run's models.  ray job submit -- python jobs/probe.py --config FILE [KEY=VALUE ...]"""
+
+import sys
+
+from delia_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["probe", *sys.argv[1:]]))
