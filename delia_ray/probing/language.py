@@ -28,7 +28,7 @@ class LanguageModel:
         ids_1T = torch.tensor([list(row.ids)], device=self._model.device)
         kwargs = {"input_ids": ids_1T, "use_cache": False}
         output: Any = torch.func.functional_call(self._model, weights, kwargs=kwargs)
-        return output.logits[0, [place - 1 for place in _learnt(row)]].float()
+        return output.logits[0, [place - 1 for place in _learnt(row)]]
 
     def targets(self, row: TokenisedRow) -> Tensor:
         """[T] the row's learnt tokens."""
