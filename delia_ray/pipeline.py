@@ -9,6 +9,7 @@ from delia_ray.embedding.encoder import adopt_encoder
 from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import score
+from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.preflight import check_usable
 from delia_ray.probing.rows import check_probe
 from delia_ray.probing.stage import Subjects, conclude, measure
@@ -103,7 +104,8 @@ class Pipeline(Chain):
             out = self._path("gradients")
             gradients = measure(config.probe, subjects, at.finetune, at.engine, self._connect, line, out, self.provenance)
         with self.progress.stage("probe"):
-            return conclude(config.score, config.task.metric, subjects, gradients, render_probe, self._path("probe"), self.provenance)
+            metrics, out = metric_names(config.task), self._path("probe")
+            return conclude(config.score, metrics, subjects, gradients, render_probe, out, self.provenance)
 
     def report(self) -> Artifact:
         """The page and ``report.json``."""

@@ -60,8 +60,9 @@ class _Landed(tune.Callback):
 
 
 def _trial(config: Mapping[str, Any], settings: ExperimentSettings, provenance: Provenance) -> dict[str, Any]:
-    # Training waits for a signal, which only the main thread may; a trial has a thread, a task its process.
-    build = ray.remote(num_cpus=0, max_calls=1)(_build)
+    # Training waits for a signal, which only the main thread may: a trial has a thread, a task its process. And what a trial starts
+    # would have to fit into the trial's own place.
+    build = ray.remote(num_cpus=0, max_calls=1, scheduling_strategy="DEFAULT")(_build)
     return {"refused": ray.get(build.remote(settings, config["name"], provenance))}
 
 

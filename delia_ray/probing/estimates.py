@@ -100,7 +100,7 @@ def form(weights_RN: Floats, forms_N: Floats, tokens_N: Floats) -> Floats:
 
 def eigenvalues(weights_RN: Floats, rows_NKK: Floats, tokens_N: Floats, place: int) -> Floats:
     """[R] the ``place``-th largest eigenvalue of F within the basis."""
-    return np.linalg.eigvalsh(_within(weights_RN, rows_NKK, tokens_N))[:, -1 - place]
+    return np.asarray(np.linalg.eigvalsh(_within(weights_RN, rows_NKK, tokens_N))[:, -1 - place], dtype=np.float64)
 
 
 def along(weights_RN: Floats, rows_NKK: Floats, tokens_N: Floats, update_K: Floats, top: int) -> Floats:

@@ -14,7 +14,8 @@ from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Interval
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.divergence import token_divergences
-from delia_ray.evaluation.stage import SCORES_KIND, compare_scores, read_scores
+from delia_ray.evaluation.stored import SCORES_KIND, compare_scores, read_scores
+from delia_ray.evaluation.task_metrics import FORMAT
 from delia_ray.placement import Engine, TrainWorkers
 from delia_ray.probing.config import ProbeConfig
 from delia_ray.probing.findings import ArmFacts, Change, Findings, Measured
@@ -69,7 +70,7 @@ class ProbeRequest(Config):
     """What the page shows."""
 
     run: str
-    metric: str
+    metric: tuple[str, ...]
     score: ScoreConfig
 
 
@@ -113,12 +114,12 @@ def measure(
 
 
 def conclude(
-    config: ScoreConfig, metric: str, subjects: Subjects, gradients: Artifact, draw: Draw, out: Path, provenance: Provenance
+    config: ScoreConfig, metric: tuple[str, ...], subjects: Subjects, gradients: Artifact, draw: Draw, out: Path, provenance: Provenance
 ) -> Artifact:
     """``probe.json`` and ``index.html``: each prediction with its numbers and whether it held. P5 is told of the arms that are scored.
 
     Args:
-        metric: ``task.metric``.
+        metric: ``task.metric``, the main one first.
     """
     scores = {arm: found for arm in subjects.ratios if (found := _finished_scores(subjects, arm))}
 
@@ -130,7 +131,7 @@ def conclude(
             measured=measured,
             scores=_values(scores, metric),
             scored=scored,
-            predictions=predictions(measured, scored, metric),
+            predictions=predictions(measured, scored, metric[0]),
         )
         (workspace.data / "probe.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (workspace.data / "index.html").write_text(draw(found), encoding="utf-8")
@@ -144,7 +145,7 @@ def conclude(
 def _taken(work: Work, subjects: Subjects, workers: TrainWorkers, engine: Engine, line: Line) -> tuple[Raw, dict[str, list[list[float]]]]:
     """In processes of their own, which end with the models they hold."""
     rows: Rows = work.rows
-    tally, where = RayTally(), {"num_cpus": workers.num_cpus, "num_gpus": workers.num_gpus, "max_calls": 1}
+    tally, where = RayTally(), dict[str, Any]({"num_cpus": workers.num_cpus, "num_gpus": workers.num_gpus, "max_calls": 1})
     base, held_out = subjects.start.data.resolve(), rows.held_out
     compare = ray.remote(**where)(token_divergences)
     total = passes(work.config, rows, len(subjects.ratios)) + len(held_out) * len(subjects.ratios)
@@ -180,17 +181,17 @@ def _finished_scores(subjects: Subjects, arm: str) -> Artifact | None:
     return scores if scores.manifest.inputs["model"] == subjects.models[arm].fingerprint else None
 
 
-def _metrics(metric: str) -> tuple[str, ...]:
-    return SCORES_OF_P5 if metric == "format" else (metric,)
+def _metrics(metric: tuple[str, ...]) -> tuple[str, ...]:
+    return SCORES_OF_P5 if metric == (FORMAT,) else metric
 
 
-def _values(scores: Mapping[str, Artifact], metric: str) -> dict[str, dict[str, Interval]]:
+def _values(scores: Mapping[str, Artifact], metric: tuple[str, ...]) -> dict[str, dict[str, Interval]]:
     read = {arm: read_scores(found) for arm, found in scores.items()}
     found = {name: {arm: values[name] for arm, values in read.items() if values[name].n} for name in _metrics(metric)}
     return {name: values for name, values in found.items() if values}
 
 
-def _scored(measured: Measured, scores: Mapping[str, Artifact], config: ScoreConfig, metric: str) -> dict[str, list[Change]]:
+def _scored(measured: Measured, scores: Mapping[str, Artifact], config: ScoreConfig, metric: tuple[str, ...]) -> dict[str, list[Change]]:
     """Over the arms that are scored."""
     steps = ladder({arm: facts for arm, facts in measured.arms.items() if arm in scores})
     compared = {(fewer, more): compare_scores(scores[more], scores[fewer], config) for fewer, more in steps}
