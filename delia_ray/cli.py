@@ -35,12 +35,12 @@ VERBS = {
     "score": "ask every finished model over a live endpoint",
     "report": "the page and report.json",
     "experiment": "every arm at every ratio, size and seed of `experiment`, and one page over them",
-    "probe": "the method's predictions, measured on the run's models (`probe gradients`)",
+    "probe": "`gradients`: the method's predictions, measured on the run's models; `tokens`: what the new token has come to mean to them",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
     "show": "the chain of artifacts of a run",
     "init": "write a commented config to the standard output",
 }
-_SUBJECTS = ("gradients",)
+_SUBJECTS = ("gradients", "tokens")
 """What ``delia probe`` can look at; the first unless another is named."""
 _SERVING = ("run", "score", "report", "serve")
 _TAIL_LINES = 30
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 def _work(verb: str, settings: Settings) -> int:
     from delia_ray.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
 
-    log = settings.run.path / "logs" / f"{verb}.log"
+    log = settings.run.path / "logs" / f"{verb.replace(' ', '-')}.log"
     sys.excepthook = partial(_show_failure, verb, log)
     with chatter_to(log) as stream:
         try:
@@ -138,11 +138,15 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
                 _ = pipeline.scores()
             case "probe-gradients":
                 _tell_page(pipeline.probe(), stream)
+            case "probe-tokens":
+                _tell_page(pipeline.tokens_probe(), stream)
             case "serve":
                 url = pipeline.endpoint(pipeline.models())
                 terminal.console.print(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
                 signal.pause()
             case _:
+                if verb == "run" and settings.probe.tokens is not None:
+                    stream.write(_page("tokens", pipeline.tokens_probe()))  # before an endpoint takes the machine
                 _finish(pipeline.report(), terminal, stream)
     return 0
 

@@ -139,11 +139,11 @@ def extend(folder: Path, tokens: Sequence[str], init: TokenInit, multiple: int, 
     with torch.no_grad():
         for table in tables.values():
             table[old_rows:] = table[:known].mean(0)
-            table[ids] = _first_rows(table[:known], len(ids), init, tokenizer)
+            table[ids] = first_rows(table[:known], len(ids), init, tokenizer)
     save_whole(model, tokenizer, out)
 
 
-def _first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:
+def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:
     """[count, D] start values for new rows, from the rows the model has."""
     import torch  # noqa: PLC0415  seconds to import
 

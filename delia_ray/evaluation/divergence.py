@@ -96,11 +96,11 @@ def _batch_divergences(models: Sequence[Any], rows: Sequence[_Row], device: str)
     with torch.inference_mode():
         base_BTV, tuned_BTV = (model(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).logits for model in models)
         spans = [slice(row.first, len(row.ids)) for row in rows]
-        return [_kl_tokens(base_BTV[place, span], tuned_BTV[place, span]) for place, span in enumerate(spans)]
+        return [kl_of_logits(base_BTV[place, span], tuned_BTV[place, span]) for place, span in enumerate(spans)]
 
 
-def _kl_tokens(base_TV: "torch.Tensor", tuned_TV: "torch.Tensor") -> list[float]:
-    """``retention.kl_tokens`` from logits, in torch: several times as fast, and rounded less than the logits are."""
+def kl_of_logits(base_TV: "torch.Tensor", tuned_TV: "torch.Tensor") -> list[float]:
+    """``retention.kl_tokens`` from logits ``[T, V]``, in torch: several times as fast, and rounded less than the logits are."""
     base_TV, tuned_TV = base_TV.float().log_softmax(-1), tuned_TV.float().log_softmax(-1)[:, : base_TV.shape[-1]]
     mass_TV = base_TV.exp()
     ratio_TV = (base_TV - tuned_TV).masked_fill_(mass_TV == 0, 0.0)

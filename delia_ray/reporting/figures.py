@@ -56,11 +56,15 @@ def curve_panels(report: Report) -> list[Panel]:
 
 
 def _colours(report: Report) -> dict[str, str]:
+    return arm_colours(report.arm_names())
+
+
+def arm_colours(arms: Sequence[str]) -> dict[str, str]:
     """Arm -> stand-in colour: the same in every figure, and for the usual arms the same in every run."""
     known, spare = len(FIRST_ARMS), len(ARM_COLOURS) - len(FIRST_ARMS)
-    others = [arm for arm in report.arm_names() if arm not in FIRST_ARMS]
+    others = [arm for arm in arms if arm not in FIRST_ARMS]
     places = {arm: place for place, arm in enumerate(FIRST_ARMS)} | {arm: known + i % spare for i, arm in enumerate(others)}
-    return {arm: ARM_COLOURS[places[arm]] for arm in report.arm_names()}
+    return {arm: ARM_COLOURS[places[arm]] for arm in arms}
 
 
 def _losses(points: Sequence[CurvePoint], group: str) -> Series:

@@ -32,7 +32,7 @@ def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.
     """Answer ``prompts`` greedily in both stacks and compare the token ids."""
     tokenizer, model = load_tokenizer(folder), load_model(folder, dtype).eval()
     prompt_ids: list[list[int]] = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    ours = _transformers_answers(model, tokenizer, prompt_ids, max_tokens)
+    ours = greedy_answers(model, tokenizer, prompt_ids, max_tokens)
     theirs = _vllm_answers(folder, prompt_ids, max_tokens, engine_kwargs)
     equal, ties, different = 0, 0, list[str]()
     for prompt, left, right in zip(prompt_ids, ours, theirs, strict=True):
@@ -45,7 +45,8 @@ def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.
     return Parity(equal, ties, tuple(different))
 
 
-def _transformers_answers(model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+def greedy_answers(model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+    """Token ids of what ``model`` answers to each prompt, without the token that ends an answer."""
     batch = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
     with torch.inference_mode():
         output = model.generate(**batch.to(model.device), max_new_tokens=max_tokens, do_sample=False)

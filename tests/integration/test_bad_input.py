@@ -152,6 +152,24 @@ def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Pa
     assert delia("rewrite", *given, "task.seed=1", "run.name=other", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("subject", "override", "named"),
+    [
+        ([], "mix.ratio=1", ["probe: found nothing", "delia probe tokens"]),
+        (["colour"], "mix.ratio=1", ["probe: found 'colour'", "delia probe tokens"]),
+        (["tokens"], "task.token=<note>", ["probe.tokens.concepts: name the words that <note> should come to mean"]),
+        (["tokens"], "probe.tokens.concepts=[yes]", ["probe.tokens.concepts.0", "found True"]),
+        (["tokens"], "mix.ratio=1", ["task.token: found null"]),
+    ],
+)
+def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
+    rows: Path, tiny_models: dict[str, Artifact], subject: list[str], override: str, named: list[str]
+):
+    task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl"]
+    assert_refused(delia("probe", *subject, "run.name=r", f"model={tiny_models['one'].data}", *task, override, cwd=rows), *named)
+    assert finished(rows) == []
+
+
 def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "delia_ray.cli", "--help"], capture_output=True, text=True, cwd=tmp_path, check=True

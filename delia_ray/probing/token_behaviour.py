@@ -1,0 +1,79 @@
+"""What a model does with the token: how far its answers move when it is named, and what it says about it.
+
+Shape legend: T positions of an answer and its end, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delia_ray.evaluation.bootstrap import bootstrap
+from delia_ray.evaluation.divergence import kl_of_logits
+from delia_ray.evaluation.retention import mean_token_kl
+from delia_ray.probing.token_schema import Estimate
+from delia_ray.progress import Tally
+from delia_ray.records import Message
+from delia_ray.training.parity import greedy_answers
+from delia_ray.training.tokens import prompt_text
+
+_ROWS_AT_ONCE = 16
+Prompts = Sequence[Sequence[Message]]
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation up to where the assistant starts to write."""
+    return tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
+
+
+def greedy(model: Any, tokenizer: Any, prompts: Prompts, max_tokens: int, tally: Tally) -> list[list[int]]:
+    """Token ids of the greedy answer to each prompt."""
+    rendered = [prompt_ids(tokenizer, messages) for messages in prompts]
+    answers: dict[int, list[int]] = {}
+    order = sorted(range(len(rendered)), key=lambda index: len(rendered[index]))
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        batch = order[start : start + _ROWS_AT_ONCE]
+        found = greedy_answers(model, tokenizer, [rendered[index] for index in batch], max_tokens)
+        answers |= dict(zip(batch, found, strict=True))
+        tally.add(rows=len(batch), tokens=sum(map(len, found)))
+    return [answers[index] for index in range(len(rendered))]
+
+
+@torch.inference_mode()
+def answer_logits(model: Any, tokenizer: Any, messages: Sequence[Message], answer: Sequence[int], token_id: int) -> Tensor:
+    """[T, V] that predict ``answer`` after a prompt, and what follows it; the token itself is impossible."""
+    ids = [*prompt_ids(tokenizer, messages), *answer]
+    logits_TV: Tensor = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False, logits_to_keep=len(answer) + 1).logits[0]
+    return logits_TV.float().index_fill(-1, torch.tensor([token_id], device=model.device), -torch.inf)
+
+
+class Shifts:
+    """Summed KL of each prompt's answer, for one way to word the prompt."""
+
+    def __init__(self) -> None:
+        self._sums: list[float] = []
+        self._tokens: list[int] = []
+
+    def add(self, reference_TV: Tensor, other_TV: Tensor) -> None:
+        """One prompt: KL(reference || other) at every position."""
+        found = kl_of_logits(reference_TV, other_TV)
+        self._sums.append(sum(found))
+        self._tokens.append(len(found))
+
+    def estimate(self, seed: int, resamples: int) -> Estimate:
+        """Mean over all tokens of all prompts in nats, with its interval over prompts."""
+        columns = {"kl_sum": np.array(self._sums), "tokens": np.array(self._tokens)}
+        return Estimate.of(bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), columns, seed, resamples))
+
+
+def shares(flags: Sequence[bool], seed: int, resamples: int) -> Estimate:
+    """How many of the answers, with the interval over prompts."""
+    columns = {"flag": np.array(flags, dtype=np.bool_)}
+    return Estimate.of(bootstrap(lambda c: c["flag"].mean(axis=-1), columns, seed, resamples))
+
+
+def decoded(tokenizer: Any, answers: Sequence[Sequence[int]]) -> Iterator[str]:
+    """The answers as texts, special tokens left in."""
+    return (tokenizer.decode(list(answer), skip_special_tokens=False) for answer in answers)

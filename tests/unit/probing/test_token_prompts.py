@@ -1,0 +1,82 @@
+import pytest
+
+from delia_ray.errors import UserError
+from delia_ray.probing.token_config import TokenProbe
+from delia_ray.probing.token_prompts import (
+    SLOT,
+    carrier_sentences,
+    leak_prompts,
+    leaked_words,
+    mentions,
+    substitutions,
+)
+from delia_ray.records import Example
+from delia_ray.tasks.config import FormatTask, MessagesTask
+
+TASK = MessagesTask.model_validate({"kind": "messages", "train": "a.jsonl", "test": "b.jsonl", "token": "<note>"})
+BUILT_IN = FormatTask()
+
+
+def item(number: int, asked: str) -> Example:
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "{}"}]
+    return {"example_id": str(number), "group": "task", "messages": messages, "label": None}
+
+
+def test_every_carrier_has_one_slot_after_a_space_and_never_first():
+    sentences = carrier_sentences()
+    assert len(set(sentences)) == len(sentences) >= 50
+    for sentence in sentences:
+        before, slot, after = sentence.partition(SLOT)
+        assert slot and SLOT not in after
+        assert before.split() and before.endswith(" "), sentence
+
+
+def test_carriers_differ_before_their_slot_since_a_causal_model_sees_no_more():
+    beginnings = [sentence.partition(SLOT)[0] for sentence in carrier_sentences()]
+    assert len(set(beginnings)) == len(beginnings)
+
+
+def test_questions_after_the_meaning_name_the_token_and_give_nothing_away():
+    filled = TokenProbe().filled(BUILT_IN)
+    prompts = leak_prompts(BUILT_IN.token)
+    assert len(prompts) == 20
+    for [turn] in prompts:
+        assert BUILT_IN.token in turn["content"]
+        assert not leaked_words(turn["content"], filled.leak_words)
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [("It is json.", ["JSON"]), ("A thoughtful reply", []), ("{'thought': 1, 'JSON': 2}", ["JSON", "thought"]), ("no_json", [])],
+)
+def test_a_leak_is_a_whole_word_in_any_case(answer: str, found: list[str]):
+    assert leaked_words(answer, ("JSON", "thought")) == found
+
+
+def test_the_spelled_out_prompt_differs_in_the_token_alone():
+    rows = [item(0, "Judge 2 + 2 = 5.\n\n\nFollow `<note>`, only <note>."), item(1, "No token."), item(2, 'Use "<note>".')]
+    found = substitutions(rows, "<note>", 'a list like ["x"]', count=5)
+    assert [pair.named[-1]["content"] for pair in found] == [rows[0]["messages"][0]["content"], rows[2]["messages"][0]["content"]]
+    assert found[0].spelled == [{"role": "user", "content": 'Judge 2 + 2 = 5.\n\n\nFollow a list like ["x"], only a list like ["x"].'}]
+    assert found[1].spelled[0]["content"] == 'Use a list like ["x"].'
+    assert len(substitutions(rows, "<note>", "x", count=1)) == 1
+
+
+def test_a_mention_is_the_plain_prompt_and_one_sentence_more():
+    for task, items in ((TASK, []), (BUILT_IN, [item(n, f"Question {n}\n\n\nFollow <sep>.") for n in range(12)])):
+        found = mentions(task, items, count=12)
+        assert len({each.prompt_id for each in found}) == 12
+        for each in found:
+            plain, negated, asked = (turns[-1]["content"] for turns in (each.plain, each.negated, each.asked))
+            assert task.token not in plain
+            assert negated.startswith(plain) and asked.startswith(plain) and negated != asked
+            assert task.token in negated.removeprefix(plain) and task.token in asked.removeprefix(plain)
+
+
+def test_a_task_of_ones_own_must_name_its_concepts_and_a_token():
+    with pytest.raises(UserError, match=r"probe\.tokens\.concepts: name the words that <note> .* task\.kind=messages"):
+        TokenProbe().filled(TASK)
+    with pytest.raises(UserError, match=r"task\.token: found null"):
+        TokenProbe(concepts=("x",)).filled(TASK.model_copy(update={"token": None}))
+    filled = TokenProbe(concepts=("list",)).filled(TASK)
+    assert (filled.concepts, filled.leak_words, filled.meaning) == (("list",), ("list",), None)
