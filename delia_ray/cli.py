@@ -146,7 +146,7 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
                 signal.pause()
             case _:
                 if verb == "run" and settings.probe.tokens is not None:
-                    stream.write(_page("tokens", pipeline.tokens_probe()))  # before an endpoint takes the machine
+                    _tell_page(pipeline.tokens_probe(), stream)  # before an endpoint takes the machine
                 _finish(pipeline.report(), terminal, stream)
     return 0
 

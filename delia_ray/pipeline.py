@@ -11,24 +11,13 @@ from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import score
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.preflight import check_usable
-<<<<<<< HEAD
 from delia_ray.probing.rows import check_probe
 from delia_ray.probing.stage import Subjects, conclude, measure
-=======
 from delia_ray.probing.token_stage import probe_tokens
-from delia_ray.progress import Line, Progress
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
 from delia_ray.reporting.pool import render_pool
 from delia_ray.reporting.probe import render_probe
 from delia_ray.reporting.stage import Comparison, report
-<<<<<<< HEAD
-=======
 from delia_ray.reporting.token_page import render_tokens
-from delia_ray.rewriting.engine import completer
-from delia_ray.rewriting.gate import SHAPE_WORDS
-from delia_ray.rewriting.stage import rewrite
-from delia_ray.runtime import connect
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
 from delia_ray.serving.catalogue import BASE
 from delia_ray.settings import POOL
 from delia_ray.synthesis.describing import describe
@@ -79,18 +68,10 @@ class Pipeline(Chain):
         """A few models are served at a time."""
         names, together = (BASE, *self.arms), self.placement.serve.models
         found: dict[str, Artifact] = {}
-<<<<<<< HEAD
         for first in range(0, len(names), together):
             models = {name: self.exported(name) for name in names[first : first + together]}
             for name in models:
                 found[name] = self._score(name, models, config, found.get(BASE), self._path("arms", name, role))
-=======
-        for name, model in models.items():
-            with self.progress.stage(f"score {name}") as line:
-                asked = (name, model, self.start, found.get(BASE), self.rewritten, lambda: self.endpoint(models))
-                where = (self._connect, line, self.placement.engine, self._path("arms", name, "scores"), self.provenance)
-                found[name] = score(self.settings.score, self.settings.task, *asked, *where)
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
         return found
 
     def _score(
@@ -134,8 +115,6 @@ class Pipeline(Chain):
         with self.progress.stage("report"):
             comparison = Comparison.model_validate(compare_all(scores, (PLAIN, BASE), self.settings.score))
             return report(self.settings, scores, comparison, diversity, self._path(), self._path("report"), self.provenance)
-<<<<<<< HEAD
-=======
 
     def tokens_probe(self) -> Artifact:
         """What the task's new token has come to mean to every model, in numbers and on a page."""
@@ -143,24 +122,3 @@ class Pipeline(Chain):
         with self.progress.stage("probe tokens") as line:
             site, out = self._site(self.model, line), self._path("tokens")
             return probe_tokens(config, self.settings.task, models, rewritten, render_tokens, site, self.placement.serve, out)
-
-    def _path(self, *role: str) -> Path:
-        """Absolute, since workers have working folders of their own."""
-        return self.settings.run.path.resolve().joinpath(*role)
-
-    def _connect(self) -> None:
-        connect(self.placement.cluster)
-
-    def _site(self, model: Adopted, line: Line) -> Site:
-        where, draws = self.placement, self.placement.draws or self._path(".draws")
-        return Site(model, where.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
-
-    def endpoint(self, models: dict[str, Artifact]) -> str:
-        """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""
-        if self._served != tuple(models):
-            self._stack.close()
-            self._connect()
-            endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
-            self._url, self._served = self._stack.enter_context(endpoint), tuple(models)
-        return self._url
->>>>>>> 45b4db6 (Look at what the new token has come to mean)

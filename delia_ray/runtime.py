@@ -88,7 +88,6 @@ def one_core() -> dict[str, Any]:
     return {"resources": {_CORE: 1}} if _CORE in ray.cluster_resources() else {}
 
 
-<<<<<<< HEAD
 def trainings_at_once(workers: TrainWorkers) -> int:
     """How many training runs the connected cluster has room for, one at least. On a local cluster each run uses every core."""
     present = ray.cluster_resources()
@@ -97,12 +96,12 @@ def trainings_at_once(workers: TrainWorkers) -> int:
     most = workers.workers if isinstance(workers.workers, int) else workers.workers[1]
     needs = {"CPU": most * workers.num_cpus, "GPU": float(most * workers.num_gpus)}
     return max(1, min(int(present.get(name, 0.0) // each) for name, each in needs.items() if each))
-=======
+
+
 def all_cores() -> dict[str, Any]:
     """Ray's arguments for a task that computes on every processor of a local cluster: one of them at a time."""
     cores = ray.cluster_resources().get(_CORE)
     return {"resources": {_CORE: cores}} if cores else {}
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
 
 
 def check_pool(pool: ActorPool, key: str) -> None:

@@ -13,10 +13,7 @@ from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.mixing.config import CleanConfig, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.probing.config import ProbeConfig
-<<<<<<< HEAD
-=======
 from delia_ray.probing.token_config import TokenProbe
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
@@ -148,7 +145,15 @@ class Settings(Config):
         config = CleanConfig(decontaminate=self.decontaminate, deduplicate=self.deduplicate)
         return config if config.decontaminate or config.deduplicate else None
 
-<<<<<<< HEAD
+    @property
+    def token_probe(self) -> TokenProbe:
+        """``probe.tokens`` with the task's defaults filled in.
+
+        Raises:
+            UserError: the task has no new token, or its concepts are not known.
+        """
+        return (self.probe.tokens or TokenProbe()).filled(self.task)
+
     def mix_for(self, arm: Arm) -> MixConfig:
         """``mix`` with what ``arm`` says otherwise."""
         return self.mix.model_copy(update={"rows": arm.rows, **_said(arm, "ratio", "task_rows", "seed")})
@@ -166,20 +171,6 @@ class Settings(Config):
         """Optimiser steps of ``arm`` over ``task_rows`` rows of the task."""
         ratio = self.mix.ratio if arm.steps == "matched" else self.mix_for(arm).ratio
         return steps_for(task_rows, ratio, self.finetune.epochs, self.finetune.batch_rows)
-=======
-    @property
-    def token_probe(self) -> TokenProbe:
-        """``probe.tokens`` with the task's defaults filled in.
-
-        Raises:
-            UserError: the task has no new token, or its concepts are not known.
-        """
-        return (self.probe.tokens or TokenProbe()).filled(self.task)
-
-    def ratio_of(self, arm: Arm) -> float:
-        """Diverse rows for each task row of ``arm``."""
-        return self.mix.ratio if arm.ratio is None else arm.ratio
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
 
     @property
     def max_model_len(self) -> int:

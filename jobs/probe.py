@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The method's predictions, measured on a run's models.  ray job submit -- python jobs/probe.py --config FILE [KEY=VALUE ...]"""
-=======
-"""What is inside the models.  ray job submit -- python jobs/probe.py tokens --config FILE [KEY=VALUE ...]"""
->>>>>>> 45b4db6 (Look at what the new token has come to mean)
+"""What is inside a run's models.  ray job submit -- python jobs/probe.py gradients|tokens --config FILE [KEY=VALUE ...]"""
 
 import sys
 

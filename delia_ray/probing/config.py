@@ -1,10 +1,10 @@
-<<<<<<< HEAD
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from delia_ray.config import Config
+from delia_ray.probing.token_config import TokenProbe
 
 
 class ProbeConfig(Config):
@@ -35,14 +35,5 @@ class ProbeConfig(Config):
     """Bootstrap resamples of the comparison on held-out rows."""
     seed: int = 0
     """Seed of what is chosen and drawn."""
-=======
-from delia_ray.config import Config
-from delia_ray.probing.token_config import TokenProbe
-
-
-class ProbeConfig(Config):
-    """What `delia probe` looks at."""
-
     tokens: TokenProbe | None = None
     """The meaning of the task's new token. null: only when asked for (`delia probe tokens`); given, `delia run` probes it, too."""
->>>>>>> 45b4db6 (Look at what the new token has come to mean)

@@ -108,7 +108,7 @@ def measure(
         inputs |= {f"{role}.{arm}": artifacts[arm] for arm in subjects.ratios}
     inputs |= {} if config.foreign is None else {"foreign": adopt_foreign(config.foreign)}
     request = GradientsRequest(
-        probe=config.model_copy(update={"foreign": None}), ratios=dict(subjects.ratios), new_tokens=subjects.new_tokens
+        probe=config.model_copy(update={"foreign": None, "tokens": None}), ratios=dict(subjects.ratios), new_tokens=subjects.new_tokens
     )
     return build_once(out, stage=STAGE, kind=GRADIENTS_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 

@@ -140,5 +140,4 @@ def _between(estimate: Estimate) -> str:
 
 def title(arm: str, row: str) -> str:
     """A model and the token's row in it, as a label."""
-    kinds = {"own": "", "fresh": ", untrained row", "noise": ", noise row", "mean": ", mean row"}
-    return f"{arm_title(arm)}{kinds[row]}"
+    return arm_title(arm) if row == "own" else f"{arm_title(arm)}, {row}"
