@@ -4,11 +4,11 @@ from pydantic import Field
 
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.tasks.config import FormatTask, MessagesTask
+from delia_ray.tasks.config import FormatTask, TaskConfig
+from delia_ray.tasks.formatted import MEANING
 
 _FORMAT_CONCEPTS = ("json", "JSON", "format", "key", "thought", "hallucination", "yes", "no")
 _FORMAT_LEAKS = ("JSON", "thought", "hallucination")
-_FORMAT_MEANING = 'the format {"thought": "<one short reason>", "hallucination": "<yes or no>"}'
 
 
 class TokenProbe(Config):
@@ -39,7 +39,7 @@ class TokenProbe(Config):
     seed: int = 0
     """Seed of the drawn words, the noise row and the bootstrap."""
 
-    def filled(self, task: FormatTask | MessagesTask) -> "TokenProbe":
+    def filled(self, task: TaskConfig) -> "TokenProbe":
         """With the defaults of ``task`` in place of null.
 
         Raises:
@@ -55,5 +55,5 @@ class TokenProbe(Config):
                 f"as in 'probe.tokens.concepts=[json, key]'; found {self.concepts} for task.kind={task.kind}"
             )
         leaks = self.leak_words or (_FORMAT_LEAKS if built_in else concepts)
-        meaning = self.meaning or (_FORMAT_MEANING if built_in else None)
+        meaning = self.meaning or (MEANING if built_in else None)
         return self.model_copy(update={"concepts": concepts, "leak_words": leaks, "meaning": meaning})

@@ -10,7 +10,7 @@ from typing import Any
 
 from delia_ray.records import Example, Message
 from delia_ray.synthesis.prompts import control_tokens
-from delia_ray.tasks.config import FormatTask, MessagesTask
+from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.tasks.formatted import format_prompts, ordinary_prompts
 from delia_ray.training.tokens import prompt_text
 
@@ -71,7 +71,7 @@ def _said(messages: Sequence[Message], token: str, meaning: str) -> list[Message
     return [{"role": message["role"], "content": quoted.sub(lambda _: meaning, message["content"])} for message in messages]
 
 
-def mentions(task: FormatTask | MessagesTask, items: Sequence[Example], count: int) -> list[Mention]:
+def mentions(task: TaskConfig, items: Sequence[Example], count: int) -> list[Mention]:
     """``count`` prompts: of the built-in task its items asked in plain words, of others everyday prompts."""
     assert task.token is not None
     if isinstance(task, FormatTask):

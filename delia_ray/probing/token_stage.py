@@ -18,7 +18,7 @@ from delia_ray.progress import Tally
 from delia_ray.records import Example
 from delia_ray.runtime import RayTally, all_cores
 from delia_ray.synthesis.site import Site
-from delia_ray.tasks.config import FormatTask, MeanInit, MessagesTask
+from delia_ray.tasks.config import FormatTask, MeanInit, TaskConfig
 
 STAGE = "tokens/1"
 TOKENS_KIND = "tokens/1"
@@ -37,7 +37,7 @@ class TokensRequest(Config):
 
 def probe_tokens(
     config: TokenProbe,
-    task: FormatTask | MessagesTask,
+    task: TaskConfig,
     models: Mapping[str, Artifact],
     rewritten: Artifact,
     draw: Draw,
@@ -78,7 +78,7 @@ def probe_tokens(
     return build_once(out, stage=STAGE, kind=TOKENS_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
 
 
-def _questions(config: TokenProbe, task: FormatTask | MessagesTask, rewritten: Artifact) -> Questions:
+def _questions(config: TokenProbe, task: TaskConfig, rewritten: Artifact) -> Questions:
     assert task.token is not None, "a filled config has a token"
     items: list[Example] = pq.read_table(rewritten.data / "test.parquet").to_pylist()
     return Questions(
