@@ -7,7 +7,6 @@ Legend: N rows, R sets of weights, K vectors of a basis, k top eigenvectors.
 """
 
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +27,8 @@ def jackknife(statistic: Statistic, sizes: Sequence[int], level: float = 0.95) -
         sizes: rows of each independent sample; their weights follow each other. Rows that belong together (one query, two answers)
             are one row of one sample.
     """
+    from scipy import stats  # noqa: PLC0415  half a second to import
+
     value = float(statistic(np.ones((1, sum(sizes))))[0])
     variance, start = 0.0, 0
     for size in sizes:
@@ -36,14 +37,8 @@ def jackknife(statistic: Statistic, sizes: Sequence[int], level: float = 0.95) -
         values_N = statistic(without_NN)
         variance += (size - 1) / size * float(((values_N - values_N.mean()) ** 2).sum())
         start += size
-    reach = _student(level, min(sizes) - 1) * variance**0.5
+    reach = float(stats.t.ppf((1 + level) / 2, min(sizes) - 1)) * variance**0.5
     return Interval(value, value - reach, value + reach, min(sizes))
-
-
-def _student(level: float, freedom: int) -> float:
-    """Quantile of Student's t, from the normal's by the first terms of its expansion (Abramowitz and Stegun, 26.7.5)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def quadratic(weights_RN: Floats, gram_NN: Floats) -> Floats:

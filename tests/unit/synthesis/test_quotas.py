@@ -33,7 +33,7 @@ def test_a_larger_share_only_adds_rows():
 
 def test_what_the_user_leaves_open_is_filled_from_the_weights():
     settings = Settings.model_validate({"run": {"name": "r"}, "synthesize": {"queries": BLEND, "draws_per_query": 2}})
-    queries = settings.synthesize_for(100).queries
+    queries = settings.synthesize_for("diverse", 100).queries
     assert isinstance(queries, BlendQueries)
     assert queries.rows == 100
     assert [getattr(part.source, "rows", None) for part in queries.sources] == [90, None, 20]
