@@ -1,4 +1,4 @@
-"""A whole experiment at the smallest size, killed once: what is finished is never built again, and arms that ask for the same are trained once."""
+"""A whole experiment at the smallest size, killed once: nothing is built again, and arms that ask for the same are one model."""
 
 import json
 import os
