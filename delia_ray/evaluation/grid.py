@@ -112,7 +112,8 @@ def saturation(rows: Sequence[Row], arm: str, n: int, metric: str) -> Saturation
     if len(set(rho_P)) < 4 or np.ptp(value_P) == 0:
         return None
     guess = (float(value_P[rho_P == rho_P.min()].mean()), float(np.ptp(value_P)), float(rho_P.max() / 2))
-    bounds = ([-np.inf, -np.inf, 1e-3], [np.inf, np.inf, 10 * rho_P.max()])
+    # The ratios that were tried can tell no scale far below the least of them or above the largest.
+    bounds = ([-np.inf, -np.inf, rho_P[rho_P > 0].min() / 4], [np.inf, np.inf, 2 * rho_P.max()])
     try:
         fitted, _ = curve_fit(lambda rho, a, b, k: a - b * np.expm1(-rho / k), rho_P, value_P, p0=guess, bounds=bounds)
     except RuntimeError:  # it did not converge

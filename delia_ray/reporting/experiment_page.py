@@ -1,5 +1,6 @@
 """The page of an experiment: what people look at first is the dose of diverse rows against what it does."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -142,8 +143,14 @@ def _rates(found: Findings) -> dict[str, str]:
 def _fits(found: Findings) -> Iterator[str]:
     for arm, fitted in found.fits.items():
         for metric, fit in fitted.items():
+            largest = max(row.rho for row in found.rows if row.arm == arm and row.rho is not None)
+            reached = fit.start - fit.rise * math.expm1(-largest / fit.scale)
+            if fit.scale < largest:
+                ends = f"levelling off: two thirds of the way to {number(fit.start + fit.rise)} by rho {fit.scale:.2g}"
+            else:
+                ends = f"not levelling off by rho {largest:g}"
             if metric in CURVE_METRICS:
                 yield (
-                    f"{metric_words(metric).title} of {arm_name(arm)}: from {number(fit.start)} by {signed(fit.rise)} "
-                    f"as rho grows, two thirds of it by rho {fit.scale:.2g} (root mean square error {number(fit.error)})"
+                    f"{metric_words(metric).title} of {arm_name(arm)}: from {number(fit.start)} to {number(reached)}, {ends} "
+                    f"(root mean square error {number(fit.error)})"
                 )
