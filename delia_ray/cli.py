@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import resources
@@ -20,6 +20,7 @@ from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.config import build_config, describe
 from delia_ray.errors import UserError
 from delia_ray.experiment.config import ExperimentSettings
+from delia_ray.replay.recorded import Recorded, kept
 from delia_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ VERBS = {
     "probe": "`gradients`: the method's predictions, measured on the run's models; `tokens`: what the new token has come to mean to them",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
     "show": "the chain of artifacts of a run",
+    "replay": "build a finished artifact again, in a folder beside its run, and compare it and all it was made from",
     "init": "write a commented config to the standard output",
 }
 _SUBJECTS = ("gradients", "tokens")
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
         return 0
     try:
+        if args.verb == "replay":
+            return _replay(args.config, args.overrides)
         work, overrides = _subject(args.verb, args.overrides)
         settings = build_config(ExperimentSettings if args.verb == "experiment" else Settings, args.config, overrides)
         if args.verb == "show":
@@ -60,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print("\n".join(show(settings.run.path)))
             return 0
-        return _work(work, settings)
+        return _work(work, settings, partial(_build, work))
     except UserError as error:
         print(f"delia: {error}", file=sys.stderr)
         return 2
@@ -81,6 +85,25 @@ def _subject(verb: str, words: Sequence[str]) -> tuple[str, list[str]]:
     return f"{verb}-{subject}", [word for at, word in enumerate(words) if at != place]
 
 
+def _replay(files: Sequence[Path], words: Sequence[str]) -> int:
+    """Build the artifact that ``words`` name again; the rest of them are settings.
+
+    Raises:
+        UserError: none is named, or it cannot be built again as it was.
+    """
+    named = [word for word in words if "=" not in word]
+    if len(named) != 1:
+        raise UserError(f"replay: name one artifact's folder, for example runs/demo/report, found {named or 'none'}")
+    recorded = Recorded.find(Path(named[0]))
+
+    def build(settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
+        from delia_ray.replay.rebuild import replay  # noqa: PLC0415  Ray and transformers take seconds to import
+
+        return replay(recorded, settings, terminal, stream, provenance())
+
+    return _work("replay", recorded.settings(files, [word for word in words if "=" in word]), build)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="delia",
@@ -92,20 +115,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {text}" for verb, text in VERBS.items()))
     parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="YAML file; later ones win")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="one setting, for example mix.ratio=4; after probe also what to look at"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="one setting, for example mix.ratio=4; after probe also what to look at, after replay the artifact's folder",
     )
     return parser
 
 
-def _work(verb: str, settings: Settings) -> int:
+def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", TextIO], int]) -> int:
     from delia_ray.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
 
     log = settings.run.path / "logs" / f"{verb.replace(' ', '-')}.log"
     sys.excepthook = partial(_show_failure, verb, log)
     with chatter_to(log) as stream:
         try:
-            with _locked(settings.run.path):
-                return _build(verb, settings, Terminal(stream), stream)
+            with _locked(settings.run.path), kept(settings):
+                return build(settings, Terminal(stream), stream)
         except KeyboardInterrupt:
             stream.write("\ninterrupted; the same command goes on where this one stopped\n")
             return 130

@@ -52,21 +52,22 @@ class Pipeline(Chain):
         with self.progress.stage("diversity") as line:
             return describe(config, diverse, encoder, render_pool, self._site(self.model, line), self._path("diversity"))
 
-    def scores(self) -> dict[str, Artifact]:
-        """The scores of the base model and of every arm, asked over a live endpoint."""
-        return self._scored(self.settings.score, "scores")
+    def scores(self, *arms: str) -> dict[str, Artifact]:
+        """The scores of the base model and of ``arms`` (every arm unless named), asked over a live endpoint."""
+        return self._scored(self.settings.score, "scores", arms)
 
-    def dev_scores(self) -> dict[str, Artifact]:
+    def dev_scores(self, *arms: str) -> dict[str, Artifact]:
         """Scores to choose by, on dev: of the task's own prompts, with the token and without it."""
-        return self._scored(self.settings.score.model_copy(update={"split": "dev", **dict.fromkeys(_NOT_TO_CHOOSE_BY, 0)}), "dev_scores")
+        config = self.settings.score.model_copy(update={"split": "dev", **dict.fromkeys(_NOT_TO_CHOOSE_BY, 0)})
+        return self._scored(config, "dev_scores", arms)
 
     def instructed(self, meaning: str) -> Artifact:
         """The scores of the untrained model that is told ``meaning`` where the task's prompts say its token."""
         return self._score(INSTRUCTED, {BASE: self.start}, self.settings.score, None, self._path("arms", INSTRUCTED, "scores"), meaning)
 
-    def _scored(self, config: ScoreConfig, role: str) -> dict[str, Artifact]:
+    def _scored(self, config: ScoreConfig, role: str, arms: tuple[str, ...]) -> dict[str, Artifact]:
         """A few models are served at a time."""
-        names, together = (BASE, *self.arms), self.placement.serve.models
+        names, together = tuple(dict.fromkeys((BASE, *(arms or self.arms)))), self.placement.serve.models
         found: dict[str, Artifact] = {}
         for first in range(0, len(names), together):
             models = {name: self.exported(name) for name in names[first : first + together]}

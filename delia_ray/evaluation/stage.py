@@ -83,12 +83,13 @@ def score(
         return {"tokens": tokens, **write_scores(rows, score_rows(task, *_test_texts(rows)), config, workspace.data)}
 
     request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task), meaning=meaning)
-    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **_metric_inputs(task)}
+    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **metric_inputs(task)}
     inputs |= {"base_scores": base_scores} if base_scores else {}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
-def _metric_inputs(task: TaskConfig) -> dict[str, Input]:
+def metric_inputs(task: TaskConfig) -> dict[str, Input]:
+    """The files that the task's metrics are made from, by the hashes of their bytes."""
     return {role: Adopted(file, hash_file(file)) for role, file in metric_files(task).items()}
 
 

@@ -60,6 +60,17 @@ def repeated(settings: ExperimentSettings, chosen: Mapping[Variant, float]) -> l
     return [Cell(each, seed, rate) for each, rate in chosen.items() for seed in settings.experiment.seeds]
 
 
+def every_arm(settings: ExperimentSettings, task_rows: int) -> dict[str, Arm]:
+    """Name -> arm of every cell that any choice of learning rates leads to.
+
+    Args:
+        task_rows: N of an arm that does not say.
+    """
+    each_rate = [(each, rate) for each in variants(settings, task_rows) for rate in _rates(settings, each)]
+    cells = [Cell(each, seed, rate) for seed in settings.experiment.seeds for each, rate in each_rate]
+    return dict(as_arms(settings, cells).values())
+
+
 def as_arms(settings: ExperimentSettings, cells: Sequence[Cell]) -> dict[Cell, tuple[str, Arm]]:
     """The name and the arm of each cell. Cells that ask for the same training, as two arms may without diverse rows, share both."""
     arms, names = _arms(settings), dict[str, str]()

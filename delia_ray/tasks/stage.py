@@ -43,7 +43,7 @@ def prepare_task(task: TaskConfig, decontaminate: Decontaminate | None, out: Pat
         return {**counts, "rejected": _write(rejects, REJECT_SCHEMA, workspace.data / "rejects.parquet")}
 
     request = TaskRequest(task=task, decontaminate=decontaminate)
-    return build_once(out, stage=STAGE, kind=TASK_KIND, request=request, inputs=_adopt(task), provenance=provenance, write=write)
+    return build_once(out, stage=STAGE, kind=TASK_KIND, request=request, inputs=adopt_files(task), provenance=provenance, write=write)
 
 
 def read_items(task: Artifact) -> dict[str, list[TaskItem]]:
@@ -64,7 +64,12 @@ def task_items(task: TaskConfig) -> dict[str, list[TaskItem]]:
             assert_never(task)
 
 
-def _adopt(task: TaskConfig) -> dict[str, Input]:
+def adopt_files(task: TaskConfig) -> dict[str, Input]:
+    """The files that the task is read from, by the hashes of their bytes.
+
+    Raises:
+        UserError: one cannot be read.
+    """
     match task:
         case FormatTask():
             return {}

@@ -1,0 +1,129 @@
+"""The settings that a run keeps of itself, and what of them another building of the same artifact takes."""
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from delia_ray.artifacts import MANIFEST
+from delia_ray.config import build_config
+from delia_ray.errors import UserError
+from delia_ray.experiment.config import ExperimentSettings
+from delia_ray.fingerprint import differences
+from delia_ray.settings import Settings
+
+_RUN, _EXPERIMENT = "config.yaml", "experiment.yaml"
+"""Two files, since an experiment and a single run may share a folder, and each has arms of its own."""
+_DEPTH = 3
+"""Folders of the deepest artifact below its run: ``arms/delia/scores``."""
+_UNTRAINED = "base"
+
+
+@contextmanager
+def kept(settings: Settings) -> Generator[None]:
+    """Keep ``settings``, defaults and all, in the run's folder while it is worked on and after.
+
+    They take the place of older ones, which come back where the run is refused before it finished anything under the new.
+    """
+    file = settings.run.path / (_EXPERIMENT if isinstance(settings, ExperimentSettings) else _RUN)
+    before, finished = file.read_bytes() if file.exists() else None, _finished(settings.run.path)
+    _replace(file, _text(settings).encode())
+    try:
+        yield
+    except UserError:
+        if _finished(settings.run.path) == finished:
+            if before is None:
+                file.unlink(missing_ok=True)
+            else:
+                _replace(file, before)
+        raise
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished artifact and the run it belongs to."""
+
+    run: Path
+    """The run's folder, absolute."""
+    role: str
+    """Path of the artifact below it."""
+
+    @classmethod
+    def find(cls, artifact: Path) -> "Recorded":
+        """The run of ``artifact``.
+
+        Raises:
+            UserError: nothing is finished there, or its run kept no settings.
+        """
+        place = artifact.resolve()
+        if not (place / MANIFEST).exists():
+            raise UserError(f"replay: {artifact} has no {MANIFEST}; name the folder of a finished artifact, as `delia show` lists them")
+        for run in place.parents[:_DEPTH]:
+            if (run / _RUN).exists() or (run / _EXPERIMENT).exists():
+                return cls(run, str(place.relative_to(run)))
+        raise UserError(
+            f"replay: no {_RUN} lies above {artifact}: the run is older than this record. Give the command that made it once more, with "
+            "the same config: what is finished is reused, and its settings are then kept"
+        )
+
+    def settings(self, files: Sequence[Path], overrides: Sequence[str]) -> Settings:
+        """What the run was made with, for a folder of its own (``<run>.replay`` unless ``run.root`` says otherwise).
+
+        Drawn rows are never shared with the run unless ``placement.draws`` says so: they would be read, not drawn again.
+
+        Args:
+            files: more configs, laid over what was kept.
+            overrides: settings as KEY=VALUE, laid over all.
+
+        Raises:
+            UserError: the record cannot be read, something besides the placement is changed, or the run itself would be written to.
+        """
+        source = self._source
+        schema = ExperimentSettings if source.name == _EXPERIMENT else Settings
+        own = ["placement.draws=null", f"run.root={self.run.parent / f'{self.run.name}.replay'}"]
+        try:
+            before = build_config(schema, [source], [])
+        except UserError as error:
+            raise UserError(f"replay: {source} does not fit this version: {error}; use the commit in the artifact's {MANIFEST}") from None
+        found = build_config(schema, [source, *files], [*own, *overrides])
+        if changed := list(differences(_asked(before), _asked(found))):
+            raise UserError(f"replay: only placement and run.root may differ from what {source} says, found {'; '.join(changed)}")
+        if found.run.path.resolve() == self.run:
+            raise UserError(f"run.root: {found.run.path} is the run itself, whose artifacts would be reused; name another folder")
+        return found
+
+    @property
+    def _source(self) -> Path:
+        """The settings that name the artifact's arm; those of the experiment where the run's do not."""
+        run, experiment = self.run / _RUN, self.run / _EXPERIMENT
+        if not experiment.exists() or not run.exists():
+            return run if run.exists() else experiment
+        parts = Path(self.role).parts
+        arms = {_UNTRAINED, *(yaml.safe_load(run.read_text(encoding="utf-8")).get("arms") or {})}
+        return experiment if parts[0] == "experiment" or (parts[0] == "arms" and parts[1] not in arms) else run
+
+
+def _asked(settings: Settings) -> dict[str, object]:
+    """What shapes the artifacts: all but where they are made and where they go."""
+    return {**settings.model_dump(mode="json", exclude={"placement", "run"}), "run": {"name": settings.run.name}}
+
+
+def _text(settings: Settings) -> str:
+    return yaml.safe_dump(settings.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True, width=140)
+
+
+def _replace(file: Path, content: bytes) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, file)
+    except OSError as error:
+        raise UserError(f"run.root: cannot write {file}: {error.strerror}; choose a folder you may write to (run.root=...)") from None
+
+
+def _finished(run: Path) -> set[Path]:
+    return set(run.rglob(MANIFEST))
