@@ -18,6 +18,8 @@ from delia_ray.training.parity import Parity, compare
 from delia_ray.training.tokens import prompt_text
 
 STAGE = "model/1"
+_LONGEST_TOKENS = 1024
+"""Of a prompt and its answer in the comparison, where the model reads that many."""
 
 
 class ExportRequest(Config):
@@ -91,11 +93,12 @@ def _merge_and_check(
     dtype = resolve_dtype(engine.dtype)
     merged = merge_trained(start, checkpoint / "trained", token_ids(tokenizer, request.new_tokens), resolve_dtype("float32"))
     save_whole(merged.to(dtype), tokenizer, out)
+    longest = min(_LONGEST_TOKENS, merged.config.max_position_embeddings)
     del merged
     prompts = _prompts(tokenizer, rewritten, request.parity_prompts)
     # Two stacks that round alike nowhere may part ways in bfloat16 without a mistake in either; in float32 they may not.
     compared = dtype if num_gpus else resolve_dtype("float32")
-    kwargs = engine_kwargs(engine, str(compared).removeprefix("torch."), max_model_len=1024, num_gpus=num_gpus)
+    kwargs = engine_kwargs(engine, str(compared).removeprefix("torch."), max_model_len=longest, num_gpus=num_gpus)
     return compare(out, prompts, request.parity_tokens, compared, kwargs)
 
 

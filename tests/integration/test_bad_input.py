@@ -155,8 +155,7 @@ def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Pa
 @pytest.mark.parametrize(
     ("subject", "override", "named"),
     [
-        ([], "mix.ratio=1", ["probe: found nothing", "delia probe tokens"]),
-        (["colour"], "mix.ratio=1", ["probe: found 'colour'", "delia probe tokens"]),
+        (["colour"], "mix.ratio=1", ["probe: 'colour' cannot be probed", "gradients or tokens"]),
         (["tokens"], "task.token=<note>", ["probe.tokens.concepts: name the words that <note> should come to mean"]),
         (["tokens"], "probe.tokens.concepts=[yes]", ["probe.tokens.concepts.0", "found True"]),
         (["tokens"], "mix.ratio=1", ["task.token: found null"]),

@@ -22,7 +22,7 @@ from delia_ray.placement import Engine, TrainWorkers
 from delia_ray.probing.config import ProbeConfig
 from delia_ray.probing.coordinates import Coordinates, choose_weights
 from delia_ray.probing.fisher import fisher_product
-from delia_ray.probing.gradients import row_gradient, row_gradients, stepped
+from delia_ray.probing.gradients import row_gradient, row_gradients
 from delia_ray.probing.language import LanguageModel, draw_answers
 from delia_ray.probing.rows import choose_rows
 from delia_ray.probing.stage import Subjects, conclude, measure
@@ -61,16 +61,21 @@ def small(tiny_models: dict[str, Artifact]) -> Any:
 
 
 def test_a_language_models_fisher_product_is_that_of_its_jacobian(tiny_models: dict[str, Artifact]) -> None:
-    """Against J' (diag p - p p') J v in double precision, with J v from finite differences."""
+    """Against J' (diag p - p p') J v, with J v as the derivative of J' u by u: backward twice, and never forward.
+
+    Finite differences would not do: norms and attention are in single precision whatever the weights are.
+    """
     double = load_model(tiny_models["one"].data, torch.float64)
     weights, model = choose_weights(double, ["*.layers.?.self_attn.k_proj.weight", "*.layers.0.mlp.up_proj.weight"]), LanguageModel(double)
     generator = torch.Generator().manual_seed(3)
     tangents = {name: torch.randn(weight.shape, generator=generator, dtype=torch.float64) for name, weight in weights.items()}
     found = fisher_product(model, weights, ROW, tangents)
-    above_TV, below_TV = (model.logits(stepped(weights, tangents, size), ROW).detach() for size in (-1e-6, 1e-6))
-    moved_TV = (above_TV - below_TV) / 2e-6
     free = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     logits_TV = model.logits(free, ROW)
+    any_TV = torch.zeros_like(logits_TV, requires_grad=True)
+    pulled = torch.autograd.grad(logits_TV, list(free.values()), any_TV, create_graph=True)
+    along = sum(((part * tangents[name]).sum() for name, part in zip(free, pulled, strict=True)), torch.zeros(()))
+    (moved_TV,) = torch.autograd.grad(along, any_TV, retain_graph=True)
     mass_TV = logits_TV.softmax(-1).detach()
     pulled_TV = mass_TV * (moved_TV - (mass_TV * moved_TV).sum(-1, keepdim=True))
     expected = torch.autograd.grad(logits_TV, list(free.values()), pulled_TV)
@@ -213,7 +218,7 @@ def test_a_run_is_probed_once_and_its_page_says_what_was_found(subjects: Subject
 
     def probe() -> tuple[Artifact, Artifact]:
         measured = measure(CONFIG, subjects, TrainWorkers(), engine, lambda: None, line, tmp_path / "gradients", origin)
-        return measured, conclude(ScoreConfig(), "format", subjects, measured, render_probe, tmp_path / "probe", origin)
+        return measured, conclude(ScoreConfig(), ("format",), subjects, measured, render_probe, tmp_path / "probe", origin)
 
     measured, found = probe()
     assert line.counted == line.total
