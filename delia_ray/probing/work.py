@@ -42,7 +42,7 @@ class Work:
 def passes(config: ProbeConfig, rows: Rows, arms: int) -> int:
     """What ``take_raw`` counts, at most."""
     diverse = len(rows.queries)
-    several = diverse * (3 + len(config.step_lengths)) + len(rows.pool) + len(rows.task)
+    several = diverse * (4 + len(config.step_lengths)) + len(rows.pool) + len(rows.task)
     return several + min(config.fisher_rows, diverse) * config.iterations + arms
 
 
