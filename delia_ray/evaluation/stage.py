@@ -57,12 +57,10 @@ def score(
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Ask ``model`` everything, and store the answers and the scores at ``out`` (see ``stored``).
+    """Ask ``model``, which the endpoint calls ``arm``, and store the answers and the scores at ``out`` (see ``stored``).
 
     Args:
-        arm: the model's name at the endpoint.
-        base: the start model; ``model`` itself when that is what is scored.
-        base_scores: its scores, whose answers Retention follows; null when ``model`` is ``base`` and follows its own.
+        base_scores: those of the start model ``base``, whose answers Retention follows; null when ``model`` is that and follows its own.
         meaning: what to say in the task's own prompts in place of its token; nothing else is asked then.
         base_url: opens the endpoint when first needed; its address, ``/v1`` included.
 
@@ -72,10 +70,7 @@ def score(
     assert (base_scores is None) == (model.fingerprint == base.fingerprint), "Retention follows the start model's own answers"
 
     def write(workspace: Workspace) -> Counts:
-        prompts = _prompts(config, task, rewritten)
-        if meaning is not None:
-            assert task.token is not None, "only a token has a meaning to spell out"
-            prompts = spelled_out(prompts, task.token, meaning)
+        prompts = _prompts(config, task, rewritten) if meaning is None else _spelled_out(config, task, rewritten, meaning)
         connect()
         answers, tokens = _answers(base_url(), arm, model, prompts, config, engine, line)
         base_answers = _kept_answers(base_scores) if base_scores else _ordinary_answers(prompts, answers)
@@ -83,8 +78,8 @@ def score(
         return {"tokens": tokens, **write_scores(rows, score_rows(task, *_test_texts(rows)), config, workspace.data)}
 
     request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task), meaning=meaning)
-    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **metric_inputs(task)}
-    inputs |= {"base_scores": base_scores} if base_scores else {}
+    given = {"base_scores": base_scores} if base_scores else {}
+    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **metric_inputs(task), **given}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
@@ -109,6 +104,11 @@ def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list
             return rows + ordinary_prompts(config.ordinary, config.split)
         case _:
             assert_never(task)
+
+
+def _spelled_out(config: ScoreConfig, task: TaskConfig, rewritten: Artifact, meaning: str) -> list[Prompt]:
+    assert task.token is not None, "only a token has a meaning to spell out"
+    return spelled_out(_prompts(config, task, rewritten), task.token, meaning)
 
 
 def _answers(

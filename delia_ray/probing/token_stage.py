@@ -55,7 +55,6 @@ def probe_tokens(
         draw: makes the page.
         site: the cluster, the models' precision, the line that shows progress.
         replicas: the CPUs and GPUs of one replica are what one model gets.
-        out: the artifact's folder.
 
     Raises:
         UserError: the tokenizer cannot read a concept apart, or a model cannot be looked into.
