@@ -51,7 +51,7 @@ class Chain:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._close_endpoint()
 
     @property
     def placement(self) -> Placement:
@@ -203,8 +203,12 @@ class Chain:
     def endpoint(self, models: dict[str, Artifact]) -> str:
         """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""
         if self._served != tuple(models):
-            self._stack.close()
+            self._close_endpoint()
             self._connect()
             endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
             self._url, self._served = self._stack.enter_context(endpoint), tuple(models)
         return self._url
+
+    def _close_endpoint(self) -> None:
+        self._stack.close()
+        self._served = ()

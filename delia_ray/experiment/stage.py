@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.errors import UserError
 from delia_ray.evaluation.grid import Row
+from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.stored import read_scores
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.experiment.cells import Cell, Variant, as_arms, best, repeated, tried, variants
@@ -42,7 +44,9 @@ class Experiment:
         """
         with Pipeline(self._settings, self._progress, self._provenance) as pipeline:
             pipeline.check(serves=True)
-            planned = variants(self._settings, int(pipeline.task.manifest.counts["train"]))
+            counts = pipeline.task.manifest.counts
+            self._check_choice(int(counts["dev"]))
+            planned = variants(self._settings, int(counts["train"]))
         chosen = self._chosen(planned)
         cells = repeated(self._settings, chosen)
         with self._trained(cells, "every seed") as pipeline:
@@ -58,16 +62,29 @@ class Experiment:
         cells = tried(self._settings, list(planned))
         if len(cells) == len(planned):
             return {cell.variant: cell.learning_rate for cell in cells}
-        metric = self._settings.experiment.choose or self._usual_metric
+        metric = self._choose_by
         with self._trained(cells, "learning rates") as pipeline:
             scores = pipeline.dev_scores()
         values = {cell: read_scores(scores[name])[metric].value for cell, name in self._names(cells).items()}
         return {each: best({cell.learning_rate: value for cell, value in values.items() if cell.variant == each}) for each in planned}
 
+    def _check_choice(self, dev_rows: int) -> None:
+        """Refuse, before anything is trained, a choice of learning rates that could not be made after it.
+
+        Raises:
+            UserError: the metric to choose by is none of the task's, or the task has no dev rows.
+        """
+        if len(self._settings.experiment.learning_rates) < 2:
+            return
+        if self._choose_by not in (known := measures(metric_names(self._settings.task))):
+            raise UserError(f"experiment.choose: {self._choose_by!r} is not measured for this task; choose among {', '.join(known)}")
+        if not dev_rows:
+            raise UserError("experiment.learning_rates: chosen on dev, and the task has no dev rows; give it some, or name one rate")
+
     @property
-    def _usual_metric(self) -> str:
+    def _choose_by(self) -> str:
         task = self._settings.task
-        return "selectivity" if isinstance(task, FormatTask) else metric_names(task)[0]
+        return self._settings.experiment.choose or ("selectivity" if isinstance(task, FormatTask) else metric_names(task)[0])
 
     def _names(self, cells: Sequence[Cell]) -> dict[Cell, str]:
         return {cell: name for cell, (name, _) in as_arms(self._settings, cells).items()}

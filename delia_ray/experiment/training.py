@@ -47,7 +47,7 @@ def train_all(settings: ExperimentSettings, names: list[str], line: Line, proven
 
 
 class _Landed(tune.Callback):
-    """Counts what is finished, and stops the rest when one is refused."""
+    """Counts what is finished."""
 
     def __init__(self) -> None:
         self._rows = 0

@@ -169,6 +169,22 @@ def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
     assert finished(rows) == []
 
 
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("experiment.choose=selectivity", ["experiment.choose: 'selectivity' is not measured", "exact_match"]),
+        ("experiment.choose=exact_match", ["experiment.learning_rates", "no dev rows"]),
+    ],
+)
+def test_an_experiment_that_could_not_choose_is_refused_before_anything_is_trained(
+    rows: Path, tiny_models: dict[str, Artifact], override: str, named: list[str]
+):
+    task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl", "decontaminate=null"]
+    grid = "experiment.learning_rates=[1e-4, 2e-4]"
+    assert_refused(delia("experiment", "run.name=r", f"model={tiny_models['one'].data}", *task, grid, override, cwd=rows), *named)
+    assert finished(rows) == ["runs/r/task/manifest.json"]
+
+
 def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "delia_ray.cli", "--help"], capture_output=True, text=True, cwd=tmp_path, check=True
