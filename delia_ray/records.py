@@ -4,6 +4,13 @@ import hashlib
 from typing import TypedDict
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Base of what a stage writes as JSON: frozen, closed to unknown keys, and free of NaN, which JSON cannot hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Message(TypedDict):

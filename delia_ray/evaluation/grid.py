@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from delia_ray.config import Config
 from delia_ray.evaluation.bootstrap import Difference, Interval
 from delia_ray.evaluation.multiplicity import with_holm
 from delia_ray.evaluation.seeds import paired_seed_difference, seed_interval
+from delia_ray.records import Record
 
 
-class Row(Config):
+class Row(Record):
     """One model's scores."""
 
     arm: str
@@ -106,8 +106,7 @@ def saturation(rows: Sequence[Row], arm: str, n: int, metric: str) -> Saturation
     """The curve through ``arm``'s values over rho; null for fewer than four ratios, or where none fits better than a constant."""
     from scipy.optimize import curve_fit  # noqa: PLC0415  half a second, for experiments only
 
-    points = [(rho, value) for name, rho, size in places(rows) if (name, size) == (arm, n) and rho is not None
-              for value in values(rows, Place(name, rho, size), metric).values()]  # fmt: skip
+    points = [(row.rho, value) for row in rows if (row.arm, row.n) == (arm, n) and (value := row.metrics.get(metric)) is not None]
     rho_P, value_P = np.array(points, dtype=np.float64).reshape(-1, 2).T
     if len(set(rho_P)) < 4 or np.ptp(value_P) == 0:
         return None

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.records import Record
 
 Outcome = Literal["holds", "does not hold", "cannot be told", "not measured"]
 PREDICTIONS = {
@@ -16,18 +15,14 @@ PREDICTIONS = {
 }
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class ArmFacts(_Record):
+class ArmFacts(Record):
     ratio: float
     """rho."""
     learning_rate: float
     steps: int
 
 
-class Facts(_Record):
+class Facts(Record):
     """What was looked at."""
 
     parameters: int
@@ -50,7 +45,7 @@ class Facts(_Record):
     """Others' answers: the pool's answers to other queries, or those of the user's file."""
 
 
-class Norms(_Record):
+class Norms(Record):
     """Of the mean gradient a token, of one set of rows."""
 
     plain: Interval
@@ -59,7 +54,7 @@ class Norms(_Record):
     tokens: int
 
 
-class Layer(_Record):
+class Layer(Record):
     name: str
     task_norm: float
     diverse_norm: float
@@ -68,7 +63,7 @@ class Layer(_Record):
     """Of the two gradients."""
 
 
-class Step(_Record):
+class Step(Record):
     """The diverse rows' gradient after one step down the task's."""
 
     length: float
@@ -83,7 +78,7 @@ class Step(_Record):
     """``pull`` to first order: eta g_T' F g_T / |g_T|."""
 
 
-class Update(_Record):
+class Update(Record):
     """What tuning changed in one arm."""
 
     whole: float
@@ -96,7 +91,7 @@ class Update(_Record):
     """That projection's norm over the update's."""
 
 
-class Change(_Record):
+class Change(Record):
     """A quantity of the arm with more diverse rows minus that of one with fewer."""
 
     fewer: str
@@ -106,7 +101,7 @@ class Change(_Record):
     high: float
 
 
-class Measured(_Record):
+class Measured(Record):
     """``gradients.json``."""
 
     facts: Facts
@@ -130,12 +125,12 @@ class Measured(_Record):
     diverged: list[Change]
 
 
-class Prediction(_Record):
+class Prediction(Record):
     outcome: Outcome
     sentence: str
 
 
-class Findings(_Record):
+class Findings(Record):
     """``probe.json``."""
 
     run: str

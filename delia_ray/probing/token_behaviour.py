@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delia_ray.evaluation.bootstrap import bootstrap
+from delia_ray.evaluation.bootstrap import Interval, bootstrap
 from delia_ray.evaluation.divergence import kl_of_logits
 from delia_ray.evaluation.retention import mean_token_kl
-from delia_ray.probing.token_schema import Estimate
 from delia_ray.progress import Tally
 from delia_ray.records import Message
 from delia_ray.training.parity import greedy_answers
@@ -62,16 +61,16 @@ class Shifts:
         self._sums.append(sum(found))
         self._tokens.append(len(found))
 
-    def estimate(self, seed: int, resamples: int) -> Estimate:
+    def estimate(self, seed: int, resamples: int) -> Interval:
         """Mean over all tokens of all prompts in nats, with its interval over prompts."""
         columns = {"kl_sum": np.array(self._sums), "tokens": np.array(self._tokens)}
-        return Estimate.of(bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), columns, seed, resamples))
+        return bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), columns, seed, resamples)
 
 
-def shares(flags: Sequence[bool], seed: int, resamples: int) -> Estimate:
+def shares(flags: Sequence[bool], seed: int, resamples: int) -> Interval:
     """How many of the answers, with the interval over prompts."""
     columns = {"flag": np.array(flags, dtype=np.bool_)}
-    return Estimate.of(bootstrap(lambda c: c["flag"].mean(axis=-1), columns, seed, resamples))
+    return bootstrap(lambda c: c["flag"].mean(axis=-1), columns, seed, resamples)
 
 
 def decoded(tokenizer: Any, answers: Sequence[Sequence[int]]) -> Iterator[str]:

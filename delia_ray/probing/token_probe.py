@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from delia_ray.evaluation.bootstrap import Interval
 from delia_ray.evaluation.format_metrics import parse_verdict
 from delia_ray.models import load_model, load_tokenizer, resolve_dtype
 from delia_ray.probing.token_behaviour import Shifts, answer_logits, decoded, greedy, shares
@@ -21,7 +22,7 @@ from delia_ray.probing.token_config import TokenProbe
 from delia_ray.probing.token_geometry import cosines, distances, pairwise_scale
 from delia_ray.probing.token_lens import lens_view, nearest, ranks, row_cosines
 from delia_ray.probing.token_prompts import Mention, Substitution, carrier_prefixes, leak_prompts, leaked_words, random_words
-from delia_ray.probing.token_schema import Estimate, Leak, Model, Row
+from delia_ray.probing.token_schema import Leak, Model, Row
 from delia_ray.probing.token_states import Rows, StateReader, Tail, control_rows, rows_of, set_rows, word_tail
 from delia_ray.progress import Tally
 from delia_ray.records import Message, keyed_int
@@ -190,7 +191,7 @@ class ModelProbe:
             ),
         }
 
-    def _shifts(self) -> tuple[dict[str, Estimate | None], dict[str, Estimate], dict[str, Estimate]]:
+    def _shifts(self) -> tuple[dict[str, Interval | None], dict[str, Interval], dict[str, Interval]]:
         """Row -> divergence of the answers, for the substitution, the negation and the request."""
         pairs, triples = self._questions.substitutions, self._questions.mentions
         spelled = self._follow("spelled", [pair.spelled for pair in pairs], [[pair.named] for pair in pairs])
@@ -200,7 +201,7 @@ class ModelProbe:
 
     def _follow(
         self, probe: str, references: Sequence[Sequence[Message]], others: Sequence[Sequence[Sequence[Message]]]
-    ) -> dict[str, list[Estimate]]:
+    ) -> dict[str, list[Interval]]:
         """Row -> for each other wording of the prompts, how far it moves the answers to the reference wording."""
         self._use("own")
         answers = greedy(self._model, self._tokenizer, references, self._config.answer_tokens, self._tally)

@@ -3,34 +3,14 @@
 Legend: L the model's layers and the embedding before them, which is layer 0.
 """
 
-from pydantic import BaseModel, ConfigDict
-
 from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.records import Record
 
 ROWS = ("own", "fresh", "noise", "mean")
 """What the token's embedding row is: the model's own; the start model's, untrained; noise like other rows; the mean of all rows."""
 
 
-class _Record(BaseModel):
-    """Frozen, closed to unknown keys, and free of NaN, which JSON cannot hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Estimate(_Record):
-    """A value with its 95 % bootstrap interval; all null where nothing was asked."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-    @classmethod
-    def of(cls, interval: Interval) -> "Estimate":
-        return cls(value=interval.value, low=interval.low, high=interval.high, n=interval.n)
-
-
-class Band(_Record):
+class Band(Record):
     """A value at each of L layers, with its 95 % bootstrap interval over carriers."""
 
     value: list[float]
@@ -38,7 +18,7 @@ class Band(_Record):
     high: list[float]
 
 
-class Distances(_Record):
+class Distances(Record):
     """How far the token's mean state is from a concept's, layer by layer."""
 
     cosine: Band
@@ -49,7 +29,7 @@ class Distances(_Record):
     """[L] share of the drawn words that are further from the token than the concept is (Euclidean)."""
 
 
-class Word(_Record):
+class Word(Record):
     """A vocabulary entry."""
 
     text: str
@@ -58,7 +38,7 @@ class Word(_Record):
     """Cosine of a neighbour, mean probability under the lens."""
 
 
-class Ranks(_Record):
+class Ranks(Record):
     """Places of a concept in the vocabulary; 1 is the nearest, or the likeliest."""
 
     input: int
@@ -69,16 +49,16 @@ class Ranks(_Record):
     """[L] by probability under the logit lens, of the concept's first vocabulary entry."""
 
 
-class Leak(_Record):
+class Leak(Record):
     """Answers to questions after the token's meaning."""
 
-    words: Estimate
+    words: Interval
     """Share that says at least one of ``leak_words``."""
-    format: Estimate | None
+    format: Interval | None
     """Share that is in the built-in task's format; null for other tasks."""
 
 
-class Row(_Record):
+class Row(Record):
     """A model whose token has one of ``ROWS``."""
 
     distances: dict[str, Distances]
@@ -89,16 +69,16 @@ class Row(_Record):
     """Nearest rows of the input embedding by cosine, the nearest first."""
     lens: list[list[Word]]
     """[L] likeliest words when the token's state goes straight to the head."""
-    substitution: Estimate | None
+    substitution: Interval | None
     """KL(spelled out || token) in nats a token, along the greedy answer to the spelled-out prompt."""
-    negated: Estimate
+    negated: Interval
     """KL(no mention || told not to use it) in nats a token, along the greedy answer to the prompt that does not mention it."""
-    asked: Estimate
+    asked: Interval
     """The same for being told to use it."""
     leak: Leak
 
 
-class Model(_Record):
+class Model(Record):
     """What was found in one model."""
 
     scale: list[float]
@@ -107,7 +87,7 @@ class Model(_Record):
     """The model's own first; ``fresh`` only where it is another."""
 
 
-class TokenReport(_Record):
+class TokenReport(Record):
     """``tokens.json``."""
 
     token: str

@@ -126,4 +126,4 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _finished(run: Path) -> set[Path]:
-    return set(run.rglob(MANIFEST))
+    return {file for depth in range(1, _DEPTH + 1) for file in run.glob("*/" * depth + MANIFEST)}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from delia_ray.reporting.experiment_schema import Fitted
+from delia_ray.evaluation.grid import Saturation
 from delia_ray.reporting.numerals import percent
 from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import INK, canvas, styled
@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT = 360.0, 230.0
 
 
 def draw_dose(
-    means: Mapping[float, Estimate], seeds: Mapping[float, Sequence[float]], fit: Fitted | None, colour: str, *, is_share: bool
+    means: Mapping[float, Estimate], seeds: Mapping[float, Sequence[float]], fit: Saturation | None, colour: str, *, is_share: bool
 ) -> Figure:
     """A line through the means over seeds, each with its interval, every seed as a small dot, and the fitted curve dashed.
 
@@ -37,7 +37,7 @@ def draw_dose(
         axes.plot(rho, [means[place].value or 0.0 for place in rho], "o-", color=colour, markersize=8, linewidth=2, zorder=4, clip_on=False)
         if fit is not None:
             fine = np.linspace(rho.min(), rho.max(), 200)
-            axes.plot(fine, fit.start - fit.rise * np.expm1(-fine / fit.scale), color=INK, linestyle=(0, (4, 3)), linewidth=1.2, alpha=0.7)
+            axes.plot(fine, fit.at(fine), color=INK, linestyle=(0, (4, 3)), linewidth=1.2, alpha=0.7)
         axes.set_xlabel("rho: diverse rows for each task row")
         axes.set_xticks(rho, [f"{each:g}" for each in rho])
         if is_share:

@@ -1,16 +1,16 @@
 """The page of an experiment: what people look at first is the dose of diverse rows against what it does."""
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
-from delia_ray.evaluation.grid import Place, Row, mean, places, values
+from delia_ray.evaluation.grid import Place, places, values
 from delia_ray.reporting.drawing import Row as Dot
 from delia_ray.reporting.drawing import draw_dots
 from delia_ray.reporting.experiment_drawing import draw_dose
-from delia_ray.reporting.experiment_schema import CURVE_METRICS, Findings
+from delia_ray.reporting.experiment_schema import Findings
 from delia_ray.reporting.glossary import arm_name, arm_title, meaning, metric_name, metric_words
 from delia_ray.reporting.html import Drawing, environment
 from delia_ray.reporting.numerals import number, percent, signed
@@ -18,6 +18,8 @@ from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import ARM_COLOURS, inline
 from delia_ray.reporting.verdict import KEY_METRICS, outcome
 
+_CURVES = ("selectivity", "spill", "format_acc", "no_token", "retention_kl", "label_acc")
+"""Drawn over rho for the built-in task, as far as they were measured."""
 _COLOUR = {"base": ARM_COLOURS[0], "base_instruction": ARM_COLOURS[0], "it": ARM_COLOURS[1], "delia": ARM_COLOURS[2]}
 
 
@@ -36,7 +38,6 @@ def render_experiment(found: Findings) -> str:
     shown = _metrics(found)
     return page.render(
         found=found,
-        token=found.config["task"]["token"],
         doses=list(_doses(found)),
         by_arm=[_by_arm(found, usual, metric) for metric in shown],
         verdict=list(_verdict(found, usual)),
@@ -72,14 +73,14 @@ def _doses(found: Findings) -> Iterator[Drawing]:
         doses = [place for place in places(found.rows) if place.arm == arm and place.n == first.n and place.rho is not None]
         if len(doses) < 3:
             continue
-        shown = [metric for metric in CURVE_METRICS if metric in _metrics(found)] or _metrics(found)
-        for metric in shown:
+        measured = _metrics(found)
+        for metric in [metric for metric in _CURVES if metric in measured] or measured:
             yield _dose(found, arm, doses, metric)
 
 
 def _dose(found: Findings, arm: str, doses: list[Place], metric: str) -> Drawing:
     words = metric_words(metric)
-    means = {place.rho or 0.0: _estimate(found.rows, place, metric) for place in doses}
+    means = {place.rho or 0.0: found.means[str(place)][metric] for place in doses}
     seeds = {place.rho or 0.0: list(values(found.rows, place, metric).values()) for place in doses}
     fit = found.fits.get(arm, {}).get(metric)
     show = percent if words.is_share else number
@@ -90,14 +91,9 @@ def _dose(found: Findings, arm: str, doses: list[Place], metric: str) -> Drawing
     return Drawing(title, better, Markup(inline(figure, f"dose-{arm}-{metric}", f"{title}. {spoken}")))
 
 
-def _estimate(rows: list[Row], place: Place, metric: str) -> Estimate:
-    found = mean(rows, place, metric)
-    return Estimate(value=found.value, low=found.low, high=found.high, n=found.n)
-
-
 def _by_arm(found: Findings, usual: list[Place], metric: str) -> Drawing:
     words = metric_words(metric)
-    rows = [Dot(arm_title(place.arm), _estimate(found.rows, place, metric), _COLOUR.get(place.arm, ARM_COLOURS[3])) for place in usual]
+    rows = [Dot(arm_title(place.arm), found.means[str(place)][metric], _COLOUR.get(place.arm, ARM_COLOURS[3])) for place in usual]
     spoken = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
     svg = inline(draw_dots(rows, is_share=words.is_share, floor=None), f"arms-{metric}", f"{words.title}: {spoken}")
     return Drawing(words.title, f"{(words.better or '').capitalize()} is better." if words.better else "", Markup(svg))
@@ -125,13 +121,13 @@ def _verdict(found: Findings, usual: list[Place]) -> Iterator[str]:
 def _cell(found: Findings, place: Place, metric: str) -> Cell:
     difference = found.paired.get(str(place), {}).get(metric)
     if difference is None or difference.difference is None:
-        return Cell(_estimate(found.rows, place, metric), "")
+        return Cell(found.means[str(place)][metric], "")
     parts = [signed(difference.difference)]
     if difference.low is not None:
         parts.append(f"{signed(difference.low)} to {signed(difference.high)}")
     if difference.p is not None:
         parts.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
-    return Cell(_estimate(found.rows, place, metric), "; ".join(parts))
+    return Cell(found.means[str(place)][metric], "; ".join(parts))
 
 
 def _rates(found: Findings) -> dict[str, str]:
@@ -144,12 +140,12 @@ def _fits(found: Findings) -> Iterator[str]:
     for arm, fitted in found.fits.items():
         for metric, fit in fitted.items():
             largest = max(row.rho for row in found.rows if row.arm == arm and row.rho is not None)
-            reached = fit.start - fit.rise * math.expm1(-largest / fit.scale)
+            reached = float(fit.at(np.array(largest)))
             if fit.scale < largest:
                 ends = f"levelling off: two thirds of the way to {number(fit.start + fit.rise)} by rho {fit.scale:.2g}"
             else:
                 ends = f"not levelling off by rho {largest:g}"
-            if metric in CURVE_METRICS:
+            if metric in _CURVES:
                 yield (
                     f"{metric_words(metric).title} of {arm_name(arm)}: from {number(fit.start)} to {number(reached)}, {ends} "
                     f"(root mean square error {number(fit.error)})"

@@ -5,32 +5,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from delia_ray.artifacts import Provenance
-from delia_ray.evaluation.grid import Place, Row, differences, gains, mean, places, saturation
+from delia_ray.evaluation.grid import Place, Row, Saturation, differences, gains, mean, places, saturation
+from delia_ray.records import Record
 from delia_ray.reporting.schema import Difference, Estimate
 
-CURVE_METRICS = ("selectivity", "spill", "format_acc", "no_token", "retention_kl", "label_acc")
-"""Drawn over rho for the built-in task, as far as they were measured."""
 
-
-class Fitted(BaseModel):
-    """y = start + rise * (1 - exp(-rho / scale)), through every seed's value."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: float
-    rise: float
-    scale: float
-    error: float
-    """Root of the mean squared residual."""
-
-
-class Findings(BaseModel):
-    """What an experiment found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+class Findings(Record):
+    """``experiment.json``."""
 
     name: str
     rival: str
@@ -41,7 +23,7 @@ class Findings(BaseModel):
     """Place -> metric -> mean over seeds with its t interval; ``n`` counts seeds."""
     paired: dict[str, dict[str, Difference]]
     """Place -> metric -> place minus rival, paired by seed."""
-    fits: dict[str, dict[str, Fitted]]
+    fits: dict[str, dict[str, Saturation]]
     """Arm -> metric -> how the score follows rho, where it could be fitted."""
     gains: dict[str, dict[str, dict[int, float]]]
     """Arm -> metric -> N -> percent over the rival arm."""
@@ -55,7 +37,7 @@ def findings(rows: Sequence[Row], rival: Place, config: Mapping[str, Any], prove
     """Means, differences, fits and gains over all ``rows``."""
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
     arms = list(dict.fromkeys(row.arm for row in rows))
-    fits = {arm: {metric: asdict(fit) for metric in metrics if rival.n and (fit := saturation(rows, arm, rival.n, metric))} for arm in arms}
+    fits = {arm: {metric: fit for metric in metrics if rival.n and (fit := saturation(rows, arm, rival.n, metric))} for arm in arms}
     gained = {
         arm: {metric: found for metric in metrics if (found := gains(rows, arm, rival.arm, metric))} for arm in arms if arm != rival.arm
     }
@@ -64,7 +46,7 @@ def findings(rows: Sequence[Row], rival: Place, config: Mapping[str, Any], prove
             "name": config["run"]["name"],
             "rival": str(rival),
             "rows": list(rows),
-            "means": {str(place): {metric: asdict(mean(rows, place, metric)) for metric in metrics} for place in places(rows)},
+            "means": {str(place): {metric: Estimate.of(mean(rows, place, metric)) for metric in metrics} for place in places(rows)},
             "paired": {
                 str(place): {metric: asdict(value) for metric, value in found.items()} for place, found in differences(rows, rival).items()
             },

@@ -50,8 +50,8 @@ _Part = tuple[list[Drawing], list[Line], str]
 
 def _p1(found: Findings) -> _Part:
     norms, foreign = found.measured.norms, found.measured.facts.foreign
-    plain = [Row(_SETS[name], _estimate(norms[name].plain), _COLOURS[name]) for name in norms]
-    corrected = [Row(_SETS[name], _estimate(norms[name].corrected), _COLOURS[name]) for name in norms]
+    plain = [Row(_SETS[name], Estimate.of(norms[name].plain), _COLOURS[name]) for name in norms]
+    corrected = [Row(_SETS[name], Estimate.of(norms[name].corrected), _COLOURS[name]) for name in norms]
     drawings = [
         _dots("Without sampling noise", "Estimated from pairs of different rows.", corrected, "p1-corrected"),
         _dots("As it comes", "The plain norm of the mean over so few rows.", plain, "p1-plain"),
@@ -90,8 +90,8 @@ def _p2(found: Findings) -> _Part:
 
 def _p3(found: Findings) -> _Part:
     measured = found.measured
-    along = [Row(_arm(found, arm), _estimate(each.along), _arm_colour(found, arm)) for arm, each in measured.updates.items()]
-    share = [Row(_arm(found, arm), _estimate(each.share), _arm_colour(found, arm)) for arm, each in measured.updates.items()]
+    along = [Row(_arm(found, arm), Estimate.of(each.along), _arm_colour(found, arm)) for arm, each in measured.updates.items()]
+    share = [Row(_arm(found, arm), Estimate.of(each.share), _arm_colour(found, arm)) for arm, each in measured.updates.items()]
     drawings = [
         _dots("Norm along the top eigenvectors", "Of the update, theta minus theta0.", along, "p3-along"),
         _dots("Share of the update's norm", "The same over the whole update's norm.", share, "p3-share"),
@@ -112,7 +112,7 @@ def _p3(found: Findings) -> _Part:
 
 def _p4(found: Findings) -> _Part:
     measured = found.measured
-    rows = [Row(_arm(found, arm), _estimate(each), _arm_colour(found, arm)) for arm, each in measured.divergences.items()]
+    rows = [Row(_arm(found, arm), Estimate.of(each), _arm_colour(found, arm)) for arm, each in measured.divergences.items()]
     drawings = [_dots("KL from the start model", "Nats a token, along the pool's answers.", rows, "p4")] if rows else []
     lines = [Line(f"{_arm(found, arm)}: KL from the start model", each) for arm, each in measured.divergences.items()]
     held_out = max((each.n for each in measured.divergences.values()), default=0)
@@ -124,7 +124,7 @@ def _p5(found: Findings) -> _Part:
     drawings, lines = list[Drawing](), list[Line]()
     for metric, values in found.scores.items():
         words = metric_words(metric)
-        rows = [Row(_arm(found, arm), _estimate(each), _arm_colour(found, arm)) for arm, each in values.items()]
+        rows = [Row(_arm(found, arm), Estimate.of(each), _arm_colour(found, arm)) for arm, each in values.items()]
         svg = inline(draw_dots(rows, is_share=words.is_share, floor=None), f"p5-{metric}", _spoken(words.title, rows))
         drawings.append(Drawing(words.title, words.meaning.replace("TOKEN", "the token"), Markup(svg)))
         lines += [Line(f"{words.title}: {_arm(found, arm)}", each) for arm, each in values.items()]
@@ -189,7 +189,3 @@ def _spoken(heading: str, rows: Sequence[Row]) -> str:
 
 def _exact(value: float) -> Interval:
     return Interval(value, value, value, 0)
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(value=interval.value, low=interval.low, high=interval.high, n=interval.n)

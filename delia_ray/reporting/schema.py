@@ -1,10 +1,13 @@
 """The record behind a run's page: everything it prints, and nothing else, is in ``report.json``."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.records import Record
 from delia_ray.synthesis.diversity import Diversity
 
 BUILTIN_METRICS = (
@@ -23,13 +26,7 @@ BUILTIN_METRICS = (
 FIRST_ARMS = ("base", "it", "delia")
 
 
-class _Record(BaseModel):
-    """Frozen, closed to unknown keys, and free of NaN, which JSON cannot hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class Estimate(_Record):
+class Estimate(Record):
     """A metric of one arm with its 95 % bootstrap interval."""
 
     value: float | None
@@ -39,8 +36,13 @@ class Estimate(_Record):
     n: int = Field(ge=0)
     """Prompts it was measured on."""
 
+    @classmethod
+    def of(cls, interval: Interval) -> "Estimate":
+        """The same, as it is printed."""
+        return cls(**asdict(interval))
 
-class Difference(_Record):
+
+class Difference(Record):
     """A metric of one arm minus that of another, on the same prompts (paired bootstrap, 95 %)."""
 
     difference: float | None
@@ -56,7 +58,7 @@ class Difference(_Record):
     gain_high: float | None = None
 
 
-class RunFacts(_Record):
+class RunFacts(Record):
     """What was run."""
 
     name: str
@@ -73,14 +75,14 @@ class RunFacts(_Record):
     learning_rates: dict[str, float]
     """Arm -> peak learning rate."""
     created_at: datetime
-    command: list[str] = []
+    command: list[str] = Field(default=[])
     """argv of the run."""
     git_commit: str | None = None
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default={})
     """The resolved YAML of the run."""
 
 
-class CurvePoint(_Record):
+class CurvePoint(Record):
     """One optimiser step. A loss is null where the step held no row of its group."""
 
     step: int
@@ -91,7 +93,7 @@ class CurvePoint(_Record):
     tokens_per_second: float | None
 
 
-class Answers(_Record):
+class Answers(Record):
     """One test prompt and what each arm answered."""
 
     set: str
@@ -112,7 +114,7 @@ class StageCost(BaseModel):
     rows: int | None = None
 
 
-class Link(_Record):
+class Link(Record):
     """An artifact in the chain."""
 
     stage: str
@@ -129,26 +131,26 @@ class Pair(NamedTuple):
     differences: dict[str, Difference]
 
 
-class Report(_Record):
+class Report(Record):
     """``report.json``."""
 
     run: RunFacts
-    verdict: list[str] = []
+    verdict: list[str] = Field(default=[])
     """Plain sentences from ``verdict.verdict``."""
     arms: dict[str, dict[str, Estimate]] = Field(min_length=1)
     """Arm -> metric -> estimate."""
-    paired: dict[str, dict[str, Difference]] = {}
+    paired: dict[str, dict[str, Difference]] = Field(default={})
     """``LEFT-RIGHT`` -> metric -> difference; both are names of ``arms``."""
-    majority: dict[str, float] = {}
+    majority: dict[str, float] = Field(default={})
     """Metric -> what always giving the commoner label scores."""
-    signatures: dict[str, str] = {}
+    signatures: dict[str, str] = Field(default={})
     """Metric -> what the library that computed it wants to be quoted with it."""
-    curves: dict[str, list[CurvePoint]] = {}
+    curves: dict[str, list[CurvePoint]] = Field(default={})
     diversity: Diversity | None = None
     """The pool of diverse rows; null where no arm took any."""
-    examples: list[Answers] = []
-    stages: dict[str, StageCost] = {}
-    lineage: dict[str, Link] = {}
+    examples: list[Answers] = Field(default=[])
+    stages: dict[str, StageCost] = Field(default={})
+    lineage: dict[str, Link] = Field(default={})
     """Path below the run's folder -> the artifact there."""
 
     @model_validator(mode="after")

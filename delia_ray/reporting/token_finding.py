@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from delia_ray.probing.token_schema import Estimate, Model, Row, TokenReport
+from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.probing.token_schema import Model, Row, TokenReport
 from delia_ray.reporting.glossary import arm_title
 from delia_ray.reporting.numerals import number, percent
 
@@ -92,7 +93,7 @@ def _rank(report: TokenReport, own: Row, before: Row) -> str:
     )
 
 
-def _substitution(report: TokenReport, own: Estimate, fresh: Estimate) -> str:
+def _substitution(report: TokenReport, own: Interval, fresh: Interval) -> str:
     if apart(own, fresh):
         verdict = f"{report.token} stands in for some of the instruction, an untrained token for less of it"
     elif apart(fresh, own):
@@ -129,12 +130,12 @@ def _leak(own: Row, fresh: Row) -> str:
     return f"{sentence}; {percent(own.leak.format.value)} are in the format, with the untrained row {percent(fresh.leak.format.value)}."
 
 
-def apart(lower: Estimate, higher: Estimate) -> bool:
+def apart(lower: Interval, higher: Interval) -> bool:
     """Whether the interval of ``lower`` lies below that of ``higher``."""
     return lower.high is not None and higher.low is not None and lower.high < higher.low
 
 
-def _between(estimate: Estimate) -> str:
+def _between(estimate: Interval) -> str:
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 

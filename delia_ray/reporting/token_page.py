@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from delia_ray.evaluation.bootstrap import Interval
 from delia_ray.probing.token_schema import Band, Row, TokenReport
-from delia_ray.probing.token_schema import Estimate as Found
 from delia_ray.reporting import drawing
 from delia_ray.reporting.figures import arm_colours
 from delia_ray.reporting.html import Drawing, environment
@@ -145,7 +145,7 @@ def _behaviour(report: TokenReport, colours: Mapping[str, str]) -> list[Drawing]
     """What the models do with the token, for every row it was given."""
     rows = [(title(arm, name), row, colours[arm]) for arm, model in report.models.items() for name, row in model.rows.items()]
     nats = "nats a token; "
-    wanted: list[tuple[str, str, bool, Callable[[Row], Found | None]]] = [
+    wanted: list[tuple[str, str, bool, Callable[[Row], Interval | None]]] = [
         ("Instead of the instruction", nats + "lower: the token says what the instruction says", False, lambda row: row.substitution),
         ("Told not to use it", nats + "lower: the answer stays as if it were not mentioned", False, lambda row: row.negated),
         ("Told to use it", nats + "higher: the mention changes the answer", False, lambda row: row.asked),
@@ -154,7 +154,7 @@ def _behaviour(report: TokenReport, colours: Mapping[str, str]) -> list[Drawing]
     ]
     drawings: list[Drawing] = []
     for index, (heading, note, is_share, of) in enumerate(wanted):
-        found = [drawing.Row(label, _estimate(of(row)), colour) for label, row, colour in rows]
+        found = [drawing.Row(label, Estimate.of(each) if (each := of(row)) else None, colour) for label, row, colour in rows]
         if all(each.estimate is None for each in found):
             continue
         show = percent if is_share else number
@@ -162,10 +162,6 @@ def _behaviour(report: TokenReport, colours: Mapping[str, str]) -> list[Drawing]
         svg = inline(drawing.draw_dots(found, is_share=is_share, floor=None), f"behaviour-{index}", f"{heading}: {spoken}")
         drawings.append(Drawing(heading, note, Markup(svg)))
     return drawings
-
-
-def _estimate(found: Found | None) -> Estimate | None:
-    return None if found is None else Estimate.model_validate(found.model_dump())
 
 
 def _layers(report: TokenReport) -> list[int]:

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from delia_ray.probing.token_schema import Band, Distances, Estimate, Leak, Model, Ranks, Row, TokenReport, Word
+from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.probing.token_schema import Band, Distances, Leak, Model, Ranks, Row, TokenReport, Word
 from delia_ray.reporting.token_finding import compared, findings
 from delia_ray.reporting.token_page import lens_best, render_tokens, spelled
 
@@ -16,8 +17,8 @@ def band(value: float, half: float = 0.01) -> Band:
     return Band(value=[value] * LAYERS, low=[value - half] * LAYERS, high=[value + half] * LAYERS)
 
 
-def estimate(value: float, half: float = 0.05) -> Estimate:
-    return Estimate(value=value, low=value - half, high=value + half, n=20)
+def estimate(value: float, half: float = 0.05) -> Interval:
+    return Interval(value=value, low=value - half, high=value + half, n=20)
 
 
 def row(distance: float, *, moved: float = 1.0, substitution: bool = True, in_format: bool = True) -> Row:
