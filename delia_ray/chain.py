@@ -9,7 +9,7 @@ from typing import Self
 from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
 from delia_ray.mixing.clean import clean, embedding_for
-from delia_ray.mixing.stage import mix, task_rows_of
+from delia_ray.mixing.stage import check_pool_size, mix, task_rows_of
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
 from delia_ray.progress import Line, Progress
@@ -44,7 +44,7 @@ class Chain:
     provenance: Provenance
     _stack: ExitStack = field(default_factory=ExitStack)
     _url: str = ""
-    _served: tuple[str, ...] = ()
+    _served: tuple[int | str, ...] = ()
     _pools: dict[str, Artifact | None] = field(default_factory=dict[str, Artifact | None])
 
     def __enter__(self) -> Self:
@@ -178,12 +178,17 @@ class Chain:
         return self._path("arms", arm, "model", MANIFEST).exists()
 
     def prepare(self) -> None:
-        """Build what the arms have in common."""
+        """Build what the arms have in common.
+
+        Raises:
+            UserError: a pool is too small for an arm, which would otherwise be found out when its turn to be trained comes.
+        """
         self._connect()
         _ = self.start
         for asked in self.arms.values():
             _ = self.rewritten if asked.wordings == "rewritten" else self.original
-            self.pool(asked.pool)
+            pool = self.pool(asked.pool)
+            check_pool_size(self._diverse_rows(asked), int(pool.manifest.counts["rows"]) if pool else 0, self.settings.mix_for(asked).ratio)
 
     def models(self) -> dict[str, Artifact]:
         """Every model of the run, the untrained one first."""
@@ -200,13 +205,19 @@ class Chain:
         where, draws = self.placement, self.placement.draws or self._path(".draws")
         return Site(model, where.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
 
-    def endpoint(self, models: dict[str, Artifact]) -> str:
-        """The URL of an endpoint over ``models``; one over others is closed first. The last one closes with the run."""
-        if self._served != tuple(models):
+    def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
+        """The URL of an endpoint over ``models``; another one is closed first. The last one closes with the run.
+
+        Args:
+            max_model_len: longest prompt and answer together, in tokens. null: what training and scoring need.
+        """
+        longest = max_model_len or self.settings.max_model_len
+        asked = (longest, *models)
+        if self._served != asked:
             self._close_endpoint()
             self._connect()
-            endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, self.settings.max_model_len)
-            self._url, self._served = self._stack.enter_context(endpoint), tuple(models)
+            endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, longest)
+            self._url, self._served = self._stack.enter_context(endpoint), asked
         return self._url
 
     def _close_endpoint(self) -> None:

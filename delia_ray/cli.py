@@ -35,6 +35,7 @@ VERBS = {
     "export": "finished models, checked in transformers and in vLLM",
     "score": "ask every finished model over a live endpoint",
     "report": "the page and report.json",
+    "retention": "tasks of lm-eval, asked of every finished model over a live endpoint: what tuning left of them",
     "experiment": "every arm at every ratio, size and seed of `experiment`, and one page over them",
     "probe": "`gradients`: the method's predictions, measured on the run's models; `tokens`: what the new token has come to mean to them",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
@@ -162,6 +163,8 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
                 _ = pipeline.models()
             case "score":
                 _ = pipeline.scores()
+            case "retention":
+                _tell_retention(pipeline.retention(), terminal)
             case "probe-gradients":
                 _tell_page(pipeline.probe(), stream)
             case "probe-tokens":
@@ -183,6 +186,12 @@ def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
 
     terminal.console.print(results_table(report))
     _tell_page(report, stream)
+
+
+def _tell_retention(retention: Artifact, terminal: "Terminal") -> None:
+    from delia_ray.reporting.table import retention_table  # noqa: PLC0415
+
+    terminal.console.print(retention_table(retention))
 
 
 def _tell_page(artifact: Artifact, stream: TextIO) -> None:

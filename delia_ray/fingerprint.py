@@ -35,6 +35,15 @@ def hash_file(file: Path) -> str:
         raise UserError(f"{file}: {error.strerror}; name a file that can be read") from None
 
 
+def hash_folder(folder: Path) -> str:
+    """The first 12 hex digits of a hash of every file below ``folder``, by name and content.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return fingerprint({str(file.relative_to(folder)): hash_file(file) for file in sorted(folder.rglob("*")) if file.is_file()})
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """One line a leaf that differs, as ``path: old -> new``."""
     for key in sorted(old.keys() | new.keys()):

@@ -1,6 +1,7 @@
 """What is asked of finished models, and what is shown of it."""
 
-from functools import cached_property
+from collections.abc import Iterator
+from functools import cached_property, partial
 from pathlib import Path
 
 from delia_ray.artifacts import MANIFEST, Artifact
@@ -10,6 +11,7 @@ from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import score
 from delia_ray.evaluation.task_metrics import metric_names
+from delia_ray.harness.stage import ask_harness, check_harness, compare_harness
 from delia_ray.preflight import check_usable
 from delia_ray.probing.rows import check_probe
 from delia_ray.probing.stage import Subjects, conclude, measure
@@ -66,14 +68,17 @@ class Pipeline(Chain):
         return self._score(INSTRUCTED, {BASE: self.start}, self.settings.score, None, self._path("arms", INSTRUCTED, "scores"), meaning)
 
     def _scored(self, config: ScoreConfig, role: str, arms: tuple[str, ...]) -> dict[str, Artifact]:
-        """A few models are served at a time."""
-        names, together = tuple(dict.fromkeys((BASE, *(arms or self.arms)))), self.placement.serve.models
         found: dict[str, Artifact] = {}
+        for name, models in self._in_turns(*(arms or self.arms)):
+            found[name] = self._score(name, models, config, found.get(BASE), self._path("arms", name, role))
+        return found
+
+    def _in_turns(self, *arms: str) -> Iterator[tuple[str, dict[str, Artifact]]]:
+        """The base model and ``arms``, each with the models that are served together with it."""
+        names, together = tuple(dict.fromkeys((BASE, *arms))), self.placement.serve.models
         for first in range(0, len(names), together):
             models = {name: self.exported(name) for name in names[first : first + together]}
-            for name in models:
-                found[name] = self._score(name, models, config, found.get(BASE), self._path("arms", name, role))
-        return found
+            yield from ((name, models) for name in models)
 
     def _score(
         self, arm: str, models: dict[str, Artifact], config: ScoreConfig, base: Artifact | None, out: Path, meaning: str | None = None
@@ -109,6 +114,18 @@ class Pipeline(Chain):
         with self.progress.stage("probe"):
             metrics, out = metric_names(config.task), self._path("probe")
             return conclude(config.score, metrics, subjects, gradients, render_probe, out, self.provenance)
+
+    def retention(self) -> Artifact:
+        """What every arm keeps of the tasks that lm-eval knows: before tuning and after it."""
+        config, how = self.settings.lm_eval, self.placement.lm_eval
+        if not all(self._path("arms", name, "lm_eval", MANIFEST).exists() for name in (BASE, *self.arms)):
+            check_harness(config, how)
+        asked: dict[str, Artifact] = {}
+        for name, models in self._in_turns(*self.arms):
+            with self.progress.stage(f"lm-eval {name}") as line:
+                url, out = partial(self.endpoint, models, config.max_length), self._path("arms", name, "lm_eval")
+                asked[name] = ask_harness(config, name, models[name], url, how, line, out, self.provenance)
+        return compare_harness(config, asked, self._path("retention"), self.provenance)
 
     def report(self) -> Artifact:
         """The page and ``report.json``."""

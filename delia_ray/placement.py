@@ -115,6 +115,17 @@ class Replicas(Config):
     """GPUs for each replica."""
 
 
+class Harness(Config):
+    """lm-eval, a process of its own that asks the endpoint."""
+
+    python: Path | None = None
+    """Python interpreter that has ``lm_eval`` installed. null: this one."""
+    concurrent_requests: int = Field(default=16, ge=1)
+    """Requests in flight to the endpoint."""
+    timeout_s: int = Field(default=600, ge=1)
+    """Longest wait for an answer, in seconds."""
+
+
 class Price(Config):
     """What work costs, in any one currency; what is not priced is free."""
 
@@ -142,3 +153,4 @@ class Placement(Config):
     """With a price, manifests and the terminal say what drawing rows cost."""
     finetune: TrainWorkers = TrainWorkers()
     serve: Replicas = Replicas()
+    lm_eval: Harness = Harness()

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.harness.config import LmEval
 from delia_ray.mixing.config import CleanConfig, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.probing.config import ProbeConfig
@@ -89,6 +90,7 @@ class Settings(Config):
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
     probe: ProbeConfig = ProbeConfig()
+    lm_eval: LmEval = LmEval()
     placement: Placement = Placement()
 
     @model_validator(mode="before")

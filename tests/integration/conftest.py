@@ -7,10 +7,16 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config
+from delia_ray.config import Config, build_config
 from delia_ray.models import adopt_model, load_tokenizer, save_whole
+from delia_ray.pipeline import Pipeline
 from delia_ray.placement import Cluster, Engine
 from delia_ray.runtime import connect
+from delia_ray.settings import Settings
+from delia_ray.terminal import Terminal
+
+TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
+SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=100"]
 
 
 class Dice(Config):
@@ -50,3 +56,12 @@ def _roll(place: Path, seed: int, tokenizer: object) -> Artifact:
     return build_once(
         place, stage="tiny/1", kind=MODEL_KIND, request=Dice(seed=seed), inputs={}, provenance=Provenance(None, ["pytest"]), write=write
     )
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artifact], local_ray: None) -> Iterator[Pipeline]:
+    """A run of one arm; what a test asks of it first is built then."""
+    root = tmp_path_factory.mktemp("runs")
+    settings = build_config(Settings, [TINY], [f"run.root={root}", f"model={tiny_models['one'].data}", *SMALL])
+    with (root / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), Provenance(None, ["pytest"])) as pipeline:
+        yield pipeline

@@ -6,12 +6,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config
+from delia_ray.config import Config, build_config
 from delia_ray.errors import UserError
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
+from delia_ray.pipeline import Pipeline
 from delia_ray.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, EXCHANGE_KIND, EXCHANGE_SCHEMA
+from delia_ray.settings import Settings
+from delia_ray.terminal import Terminal
 
+TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
 PROVENANCE = Provenance(None, ["pytest"])
 TASK_ROWS, POOL_ROWS = 10, 64
 
@@ -83,3 +87,14 @@ def test_a_pool_that_is_too_small_is_an_error_that_says_how_many_rows_are_missin
     with pytest.raises(UserError, match=r"mix\.ratio=7 needs 70 diverse rows, but the pool holds 64: 6 are missing"):
         mix(MixConfig(ratio=7), task, pool(tmp_path / "pool", 1), lambda: None, tmp_path / "mixed", PROVENANCE)
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_pool_that_one_arm_finds_too_small_is_refused_before_any_arm_is_mixed(
+    tmp_path: Path, tiny_models: dict[str, Artifact], local_ray: None
+):
+    words = [f"run.root={tmp_path}", f"model={tiny_models['one'].data}", "synthesize.queries.rows=4"]
+    settings = build_config(Settings, [TINY], words)
+    with (tmp_path / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), PROVENANCE) as pipeline:
+        with pytest.raises(UserError, match=r"needs 8 diverse rows, but the pool holds \d: \d are missing"):
+            pipeline.prepare()
+    assert not (settings.run.path / "arms").exists()

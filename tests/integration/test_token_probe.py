@@ -1,36 +1,20 @@
 """From a config to the page of the new token, through every stage before it."""
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from delia_ray.artifacts import Artifact, Provenance
-from delia_ray.config import build_config
+from delia_ray.artifacts import Artifact
 from delia_ray.pipeline import Pipeline
 from delia_ray.probing.token_prompts import leak_prompts
 from delia_ray.probing.token_schema import Model, TokenReport
 from delia_ray.probing.token_stage import TOKENS_KIND
-from delia_ray.settings import Settings
-from delia_ray.terminal import Terminal
-
-TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
-SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=100"]
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artifact], local_ray: None) -> Iterator[Pipeline]:
-    root = tmp_path_factory.mktemp("runs")
-    settings = build_config(Settings, [TINY], [f"run.root={root}", f"model={tiny_models['one'].data}", *SMALL])
-    with (root / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), Provenance(None, ["pytest"])) as pipeline:
-        yield pipeline
-
-
-@pytest.fixture(scope="module")
-def tokens(pipeline: Pipeline) -> Artifact:
-    return pipeline.tokens_probe()
+def tokens(tuned: Pipeline) -> Artifact:
+    return tuned.tokens_probe()
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +58,6 @@ def test_all_answers_are_beside_the_numbers(tokens: Artifact, report: TokenRepor
     assert page.startswith("<!doctype html>") and "&lt;sep&gt;" in page
 
 
-def test_the_same_probe_again_builds_nothing(pipeline: Pipeline, tokens: Artifact):
-    assert pipeline.tokens_probe() == tokens == Artifact.open(tokens.path, TOKENS_KIND)
+def test_the_same_probe_again_builds_nothing(tuned: Pipeline, tokens: Artifact):
+    assert tuned.tokens_probe() == tokens == Artifact.open(tokens.path, TOKENS_KIND)
     assert set(tokens.manifest.inputs) == {"base", "delia", "rewritten"}

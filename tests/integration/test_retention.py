@@ -1,0 +1,67 @@
+"""lm-eval over a live endpoint, before and after tuning."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from delia_ray.artifacts import Artifact
+from delia_ray.harness.config import LmEval
+from delia_ray.harness.schema import Retention
+from delia_ray.harness.stage import read_found
+from delia_ray.pipeline import Pipeline
+from delia_ray.reporting.table import retention_table
+
+TASK = """
+task: capitals
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{question}}}} Answer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{answer}}}}"
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+"""
+ROWS = [
+    {"question": f"What is the capital of {country}?", "choices": ["Paris", "Rome", "Oslo"], "answer": answer}
+    for answer, country in enumerate(("France", "Italy", "Norway"))
+]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    rows = folder / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+    (folder / "capitals.yaml").write_text(TASK.format(rows=rows))
+    return folder
+
+
+@pytest.fixture
+def asking(tuned: Pipeline, tasks: Path) -> Iterator[Pipeline]:
+    """The run of one arm, with a task for lm-eval and a port that is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        replicas = tuned.placement.serve.model_copy(update={"port": probe.getsockname()[1]})
+    asked = LmEval(tasks=("capitals",), include=tasks, max_length=256, resamples=100)
+    placement = tuned.placement.model_copy(update={"serve": replicas})
+    settings = tuned.settings.model_copy(update={"lm_eval": asked, "placement": placement})
+    with Pipeline(settings, tuned.progress, tuned.provenance) as pipeline:
+        yield pipeline
+
+
+def test_every_model_is_asked_every_item_of_the_users_own_task(asking: Pipeline, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = asking.retention()
+    read = Retention.model_validate_json((found.data / "retention.json").read_text())
+    assert set(read.metrics) == {"capitals acc"} and list(read.metrics["capitals acc"]) == ["base", "delia"]
+    for arm in ("base", "delia"):
+        (metric,) = read_found(Artifact.open(asking.settings.run.path / "arms" / arm / "lm_eval", "lm_eval/1")).metrics
+        assert metric.items and set(metric.items.values()) <= {0.0, 1.0} and len(metric.items) == len(ROWS)
+        assert metric.value == pytest.approx(sum(metric.items.values()) / len(ROWS)) == read.metrics["capitals acc"][arm].value
+    assert read.metrics["capitals acc"]["delia"].p is not None
+    assert [str(column.header) for column in retention_table(found).columns] == ["task, metric", "base", "delia"]
