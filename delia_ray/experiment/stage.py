@@ -14,7 +14,7 @@ from delia_ray.experiment.config import ExperimentSettings, Grid
 from delia_ray.experiment.training import train_all
 from delia_ray.pipeline import INSTRUCTED, Pipeline
 from delia_ray.progress import Progress
-from delia_ray.reporting.experiment_page import render_experiment
+from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import findings
 from delia_ray.serving.catalogue import BASE
 from delia_ray.tasks.config import FormatTask
@@ -103,7 +103,7 @@ class Experiment:
 
 
 def experiment(settings: ExperimentSettings, progress: Progress, provenance: Provenance) -> Artifact:
-    """``experiment.json`` and its page, over every cell of the grid; what is finished is reused.
+    """``experiment.json``, its page and ``figures/``, over every cell of the grid; what is finished is reused.
 
     Raises:
         UserError: something of the run cannot be built.
@@ -115,6 +115,9 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
         found = findings(rows, rival, settings.model_dump(mode="json"), provenance)
         (workspace.data / "experiment.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (workspace.data / "index.html").write_text(render_experiment(found), encoding="utf-8")
+        (workspace.data / "figures").mkdir()
+        for name, drawing in experiment_figures(found).items():
+            (workspace.data / "figures" / f"{name}.svg").write_text(drawing, encoding="utf-8")
         return {"models": len(rows)}
 
     out = settings.run.path.resolve() / "experiment"

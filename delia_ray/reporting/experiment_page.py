@@ -12,7 +12,7 @@ from delia_ray.reporting.drawing import draw_dots
 from delia_ray.reporting.experiment_drawing import draw_dose
 from delia_ray.reporting.experiment_schema import Findings
 from delia_ray.reporting.glossary import arm_name, arm_title, meaning, metric_name, metric_words
-from delia_ray.reporting.html import Drawing, environment
+from delia_ray.reporting.html import Drawing, environment, standalone
 from delia_ray.reporting.numerals import number, percent, signed
 from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import ARM_COLOURS, inline
@@ -38,7 +38,7 @@ def render_experiment(found: Findings) -> str:
     shown = _metrics(found)
     return page.render(
         found=found,
-        doses=list(_doses(found)),
+        doses=list(_doses(found).values()),
         by_arm=[_by_arm(found, usual, metric) for metric in shown],
         verdict=list(_verdict(found, usual)),
         arms=[place.arm for place in usual],
@@ -50,6 +50,12 @@ def render_experiment(found: Findings) -> str:
         fits=list(_fits(found)),
         gains=found.gains if any(len(sizes) > 1 for each in found.gains.values() for sizes in each.values()) else {},
     )
+
+
+def experiment_figures(found: Findings) -> dict[str, str]:
+    """Name -> SVG of its own, for what the page draws."""
+    by_arm = {f"arms-{metric}": _by_arm(found, _usual(found), metric) for metric in _metrics(found)}
+    return {name: standalone(drawing.svg) for name, drawing in {**_doses(found), **by_arm}.items()}
 
 
 def _metrics(found: Findings) -> list[str]:
@@ -66,8 +72,9 @@ def _usual(found: Findings) -> list[Place]:
     return list(firsts.values())
 
 
-def _doses(found: Findings) -> Iterator[Drawing]:
-    """A panel for each metric of each arm that was trained at three ratios or more."""
+def _doses(found: Findings) -> dict[str, Drawing]:
+    """Name -> panel, for each metric of each arm that was trained at three ratios or more."""
+    panels: dict[str, Drawing] = {}
     for arm in dict.fromkeys(row.arm for row in found.rows):
         first = next(row for row in found.rows if row.arm == arm)
         doses = [place for place in places(found.rows) if place.arm == arm and place.n == first.n and place.rho is not None]
@@ -75,7 +82,8 @@ def _doses(found: Findings) -> Iterator[Drawing]:
             continue
         measured = _metrics(found)
         for metric in [metric for metric in _CURVES if metric in measured] or measured:
-            yield _dose(found, arm, doses, metric)
+            panels[f"dose-{arm}-{metric}"] = _dose(found, arm, doses, metric)
+    return panels
 
 
 def _dose(found: Findings, arm: str, doses: list[Place], metric: str) -> Drawing:

@@ -35,6 +35,14 @@ class Drawing:
     svg: Markup
 
 
+def standalone(svg: Markup) -> str:
+    """An inline drawing as a file of its own, in the pages' colours on a light and on a dark screen."""
+    colours = environment().get_template("colours.css").render()
+    opening, rest = svg.split(">", 1)
+    style = f"<style>{colours}svg {{ color: var(--ink); background: var(--page); font-family: sans-serif; }}</style>"
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
+
+
 def environment() -> Environment:
     """The pages' templates and the filters they use."""
     environment = Environment(

@@ -1,6 +1,7 @@
 """The page of an experiment."""
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
@@ -8,7 +9,7 @@ from delia_ray.artifacts import Provenance
 from delia_ray.config import build_config
 from delia_ray.evaluation.grid import Place, Row
 from delia_ray.experiment.config import ExperimentSettings
-from delia_ray.reporting.experiment_page import render_experiment
+from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import Findings, findings
 
 
@@ -55,3 +56,11 @@ def test_the_record_is_what_the_page_is_made_from():
     again = Findings.model_validate_json(record.model_dump_json())
     assert again == record
     assert len(again.rows) == 13 and again.paired["delia, rho 6, N 24"]["selectivity"].difference == pytest.approx(0.78)
+
+
+def test_every_figure_is_a_picture_of_its_own_with_its_colours():
+    figures = experiment_figures(found(3))
+    assert {"dose-delia-selectivity", "dose-delia-spill", "arms-selectivity", "arms-spill"} <= set(figures)
+    for svg in figures.values():
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert set(re.findall(r"var\((--[\w-]+)\)", svg)) <= set(re.findall(r"(--[\w-]+):", svg))

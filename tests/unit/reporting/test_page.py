@@ -171,7 +171,7 @@ def contrast(one, other):
 
 
 def test_text_and_marks_are_legible_in_light_and_in_dark():
-    css = (files("delia_ray.reporting") / "templates" / "report.css").read_text()
+    css = (files("delia_ray.reporting") / "templates" / "colours.css").read_text()
     themes = [dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
     assert len(themes) == 2
     for theme in themes:
