@@ -1,22 +1,27 @@
 """From a task to finished models. Reads like the recipe it is: each step takes finished artifacts and gives one."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
 from delia_ray.cards import model_card
+from delia_ray.evaluation.client import answer_conversations
+from delia_ray.evaluation.task_metrics import keeps_target
 from delia_ray.mixing.clean import clean, embedding_for
 from delia_ray.mixing.stage import check_pool_size, mix, task_rows_of
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import Placement
 from delia_ray.progress import Line, Progress
+from delia_ray.records import Message
 from delia_ray.rewriting.config import NoRewrite
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.forbidden import forbidden_words
 from delia_ray.rewriting.stage import rewrite
+from delia_ray.rewriting.targets import distil
 from delia_ray.runtime import connect
 from delia_ray.serving.catalogue import BASE
 from delia_ray.serving.endpoint import open_endpoint
@@ -146,10 +151,28 @@ class Chain:
         with self.progress.stage("clean" if name == POOL else f"clean {name}"):
             return clean(config, diverse, self.task, embedding, self._connect, self._in_pool(name, "clean"), self.provenance)
 
+    def _task_rows(self, arm: Arm) -> Artifact:
+        """The task's rows as ``arm`` reads them."""
+        worded = self.rewritten if arm.wordings == "rewritten" else self.original
+        return worded if arm.targets == "given" else self._distilled(arm.wordings, worded)
+
+    def _distilled(self, wordings: str, worded: Artifact) -> Artifact:
+        """The task's rows with the untrained model's own targets."""
+        longest, at_once, start = self.settings.score.max_tokens, self.placement.engine.max_num_seqs, self.start
+
+        def ask(rows: Sequence[list[Message]]) -> list[str]:
+            return answer_conversations(self.endpoint({BASE: start}), BASE, rows, longest, at_once)
+
+        with self.progress.stage("targets") as line:
+            keeps, out = partial(keeps_target, self.settings.task), self._path("distilled", wordings)
+            found = distil(worded, start, keeps, ask, longest, out, self.provenance)
+            line.say(f"{found.manifest.counts['own']:g} of {found.manifest.counts['train']:g} in the model's own words")
+            return found
+
     def mixed(self, arm: str) -> Artifact:
         """The training rows of ``arm``."""
         asked = self.arms[arm]
-        rows, diverse = self.rewritten if asked.wordings == "rewritten" else self.original, self.pool(asked.pool)
+        rows, diverse = self._task_rows(asked), self.pool(asked.pool)
         with self.progress.stage(f"mix {arm}"):
             out = self._path("arms", arm, "mixed")
             return mix(self.settings.mix_for(asked), rows, diverse, self._connect, out, self.provenance)
@@ -186,7 +209,7 @@ class Chain:
         self._connect()
         _ = self.start
         for asked in self.arms.values():
-            _ = self.rewritten if asked.wordings == "rewritten" else self.original
+            self._task_rows(asked)
             pool = self.pool(asked.pool)
             check_pool_size(self._diverse_rows(asked), int(pool.manifest.counts["rows"]) if pool else 0, self.settings.mix_for(asked).ratio)
 

@@ -54,6 +54,8 @@ class Arm(Config):
     """Where its diverse rows come from: what ``synthesize`` makes, or one of ``pools``."""
     wordings: Literal["rewritten", "original"] = "rewritten"
     """original: the task's own instruction in every training row. The rows that are scored are always worded anew."""
+    targets: Literal["given", "own"] = "given"
+    """own: the training rows' targets as the untrained model puts them when it is shown them, where that still does the task (SDFT)."""
     steps: Literal["matched", "own"] = "matched"
     """matched: as many as ``finetune.epochs`` passes over the mixture at ``mix.ratio`` need. own: as many passes over its own rows."""
     learning_rate: float | None = Field(default=None, gt=0)

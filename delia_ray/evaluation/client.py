@@ -9,6 +9,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI, BadRequestEr
 
 from delia_ray.errors import UserError
 from delia_ray.progress import Tally
+from delia_ray.records import Message
 from delia_ray.tasks.formatted import Prompt
 
 if TYPE_CHECKING:
@@ -86,6 +87,12 @@ def answer_all(
         UserError: the endpoint refuses a prompt, as one that is too long for the model.
     """
     return asyncio.run(_answer_all(base_url, model, prompts, max_tokens, in_flight, tally))
+
+
+def answer_conversations(base_url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, in_flight: int) -> list[str]:
+    """The raw greedy answers to conversations that nobody counts (see ``answer_all``)."""
+    prompts = [Prompt(str(place), "test", messages, None, None) for place, messages in enumerate(conversations)]
+    return answer_all(base_url, model, prompts, lambda _: max_tokens, in_flight, LocalTally())
 
 
 async def _answer_all(

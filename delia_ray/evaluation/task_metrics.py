@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, row_counts
+from delia_ray.evaluation.format_metrics import parse_verdict
 from delia_ray.evaluation.own_metric import RowMetric, load_metric, source_file
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
 from delia_ray.records import Example
@@ -24,6 +25,7 @@ from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, Transla
 FORMAT = "format"
 """The ``task.metric`` that stands for FormatAcc and its kin."""
 _SHOWN_CHARACTERS = 60
+_FORMS = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex")
 _TARGETS_SCORE_1 = ("json_schema", "regex")
 
 
@@ -81,6 +83,15 @@ def score_rows(task: TaskConfig, outputs: Sequence[str], targets: Sequence[str])
         name: row_counts(name, outputs, targets) if name in CORPUS_METRICS else _row_scores(name, single[name], outputs, targets)
         for name in metric_names(task)
     }
+
+
+def keeps_target(task: TaskConfig, row: Example, text: str) -> bool:
+    """Whether ``text`` does for ``row`` what its target does: its label in the format, or a full score by every metric of a form."""
+    if isinstance(task, FormatTask):
+        verdict = parse_verdict(text, "json")
+        return verdict is not None and verdict.hallucination == row["label"]
+    target = row["messages"][-1]["content"]
+    return bool(text) and all(metric(text, target) == 1 for name, metric in _row_metrics(task).items() if name in _FORMS)
 
 
 def _row_metrics(task: TaskConfig) -> Mapping[str, RowMetric]:

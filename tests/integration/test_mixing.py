@@ -1,17 +1,19 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from delia_ray import chain
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config, build_config
 from delia_ray.errors import UserError
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.pipeline import Pipeline
-from delia_ray.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, EXCHANGE_KIND, EXCHANGE_SCHEMA
+from delia_ray.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, EXCHANGE_KIND, EXCHANGE_SCHEMA, Message
 from delia_ray.settings import Settings
 from delia_ray.terminal import Terminal
 
@@ -98,3 +100,23 @@ def test_a_pool_that_one_arm_finds_too_small_is_refused_before_any_arm_is_mixed(
         with pytest.raises(UserError, match=r"needs 8 diverse rows, but the pool holds \d: \d are missing"):
             pipeline.prepare()
     assert not (settings.run.path / "arms").exists()
+
+
+def test_an_arm_with_its_own_targets_learns_those_that_still_do_the_task(
+    tmp_path: Path, tiny_models: dict[str, Artifact], local_ray: None, monkeypatch: pytest.MonkeyPatch
+):
+    def answer(url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, in_flight: int) -> list[str]:
+        targets = [messages[-1]["content"].rpartition("\n")[2] for messages in conversations]
+        return [json.dumps({**json.loads(target), "thought": "Mine."}) for target in targets[:-1]] + ["I do not know."]
+
+    monkeypatch.setattr(chain, "answer_conversations", answer)
+    monkeypatch.setattr(chain.Chain, "endpoint", lambda *_: "http://127.0.0.1:9/v1")
+    words = [f"run.root={tmp_path}", f"model={tiny_models['one'].data}", "arms={it: null, delia: null, sdft: {ratio: 0, targets: own}}"]
+    with (tmp_path / "terminal.txt").open("w") as stream:
+        with Pipeline(build_config(Settings, [TINY], words), Terminal(stream), PROVENANCE) as pipeline:
+            mixed, given = pipeline.mixed("sdft"), pq.read_table(pipeline.rewritten.data / "train.parquet").to_pylist()
+    learnt = {row["example_id"]: row["messages"][-1]["content"] for row in pq.read_table(mixed.data).to_pylist()}
+    own = [json.loads(learnt[row["example_id"]])["thought"] == "Mine." for row in given]
+    assert own == [True] * (len(given) - 1) + [False]
+    assert learnt[given[-1]["example_id"]] == given[-1]["messages"][-1]["content"]
+    assert "targets" in (text := (tmp_path / "terminal.txt").read_text()) and f"{len(given) - 1} of {len(given)} in the model's own" in text
