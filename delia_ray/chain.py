@@ -151,7 +151,7 @@ class Chain:
         with self.progress.stage("clean" if name == POOL else f"clean {name}"):
             return clean(config, diverse, self.task, embedding, self._connect, self._in_pool(name, "clean"), self.provenance)
 
-    def _task_rows(self, arm: Arm) -> Artifact:
+    def task_rows(self, arm: Arm) -> Artifact:
         """The task's rows as ``arm`` reads them."""
         worded = self.rewritten if arm.wordings == "rewritten" else self.original
         return worded if arm.targets == "given" else self._distilled(arm.wordings, worded)
@@ -172,7 +172,7 @@ class Chain:
     def mixed(self, arm: str) -> Artifact:
         """The training rows of ``arm``."""
         asked = self.arms[arm]
-        rows, diverse = self._task_rows(asked), self.pool(asked.pool)
+        rows, diverse = self.task_rows(asked), self.pool(asked.pool)
         with self.progress.stage(f"mix {arm}"):
             out = self._path("arms", arm, "mixed")
             return mix(self.settings.mix_for(asked), rows, diverse, self._connect, out, self.provenance)
@@ -209,7 +209,7 @@ class Chain:
         self._connect()
         _ = self.start
         for asked in self.arms.values():
-            self._task_rows(asked)
+            self.task_rows(asked)
             pool = self.pool(asked.pool)
             check_pool_size(self._diverse_rows(asked), int(pool.manifest.counts["rows"]) if pool else 0, self.settings.mix_for(asked).ratio)
 

@@ -9,7 +9,7 @@ from delia_ray.chain import Chain
 from delia_ray.embedding.encoder import adopt_encoder
 from delia_ray.evaluation.comparison import compare_all
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.evaluation.stage import score
+from delia_ray.evaluation.stage import Examinee, score
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.harness.stage import ask_harness, check_harness, compare_harness
 from delia_ray.preflight import check_usable
@@ -83,21 +83,19 @@ class Pipeline(Chain):
     def _score(
         self, arm: str, models: dict[str, Artifact], config: ScoreConfig, base: Artifact | None, out: Path, meaning: str | None = None
     ) -> Artifact:
-        name = BASE if arm == INSTRUCTED else arm
+        settings, name = self.settings, BASE if arm == INSTRUCTED else arm
+        who = Examinee(name, models[name], self.start, base, meaning)
         with self.progress.stage(f"score {arm}" if config.split == "test" else f"score {arm} on {config.split}") as line:
             return score(
                 config,
-                self.settings.task,
-                name,
-                models[name],
-                self.start,
-                base,
+                settings.task,
+                settings.judges,
+                who,
                 self.rewritten,
-                meaning,
                 lambda: self.endpoint(models),
                 self._connect,
                 line,
-                self.placement.engine,
+                self.placement,
                 out,
                 self.provenance,
             )
@@ -115,17 +113,21 @@ class Pipeline(Chain):
             metrics, out = metric_names(config.task), self._path("probe")
             return conclude(config.score, metrics, subjects, gradients, render_probe, out, self.provenance)
 
-    def retention(self) -> Artifact:
-        """What every arm keeps of the tasks that lm-eval knows: before tuning and after it."""
+    def asked(self, *arms: str) -> dict[str, Artifact]:
+        """What lm-eval finds for the base model and for ``arms`` (every arm unless named)."""
         config, how = self.settings.lm_eval, self.placement.lm_eval
-        if not all(self._path("arms", name, "lm_eval", MANIFEST).exists() for name in (BASE, *self.arms)):
+        if not all(self._path("arms", name, "lm_eval", MANIFEST).exists() for name in (BASE, *(arms or self.arms))):
             check_harness(config, how)
-        asked: dict[str, Artifact] = {}
-        for name, models in self._in_turns(*self.arms):
+        found: dict[str, Artifact] = {}
+        for name, models in self._in_turns(*(arms or self.arms)):
             with self.progress.stage(f"lm-eval {name}") as line:
                 url, out = partial(self.endpoint, models, config.max_length), self._path("arms", name, "lm_eval")
-                asked[name] = ask_harness(config, name, models[name], url, how, line, out, self.provenance)
-        return compare_harness(config, asked, self._path("retention"), self.provenance)
+                found[name] = ask_harness(config, name, models[name], url, how, line, out, self.provenance)
+        return found
+
+    def retention(self) -> Artifact:
+        """What every arm keeps of the tasks that lm-eval knows: before tuning and after it."""
+        return compare_harness(self.settings.lm_eval, self.asked(), self._path("retention"), self.provenance)
 
     def report(self) -> Artifact:
         """The page and ``report.json``."""

@@ -126,6 +126,20 @@ class Harness(Config):
     """Longest wait for an answer, in seconds."""
 
 
+class JudgeWorkers(Config):
+    """Learned metrics, each a task of its own."""
+
+    num_cpus: float = Field(default=1.0, gt=0)
+    """CPUs for each."""
+    num_gpus: int = Field(default=0, ge=0)
+    """GPUs for each."""
+    batch_rows: int = Field(default=16, ge=1)
+    """Rows judged together."""
+    runtime_env: Mapping[str, Any] | None = None
+    """Ray runtime environment that has the judge's package, for example ``{py_executable: /path/to/bin/python}``, a Python of the same
+    version with the same Ray. null: Ray installs the package with pip."""
+
+
 class Price(Config):
     """What work costs, in any one currency; what is not priced is free."""
 
@@ -154,3 +168,4 @@ class Placement(Config):
     finetune: TrainWorkers = TrainWorkers()
     serve: Replicas = Replicas()
     lm_eval: Harness = Harness()
+    judges: JudgeWorkers = JudgeWorkers()

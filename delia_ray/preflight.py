@@ -2,7 +2,8 @@
 
 from delia_ray.artifacts import Adopted
 from delia_ray.embedding.encoder import adopt_encoder
-from delia_ray.evaluation.task_metrics import check_metrics
+from delia_ray.evaluation.task_metrics import check_metrics, metric_names
+from delia_ray.judging.stage import judge_files
 from delia_ray.mixing.clean import embedding_for
 from delia_ray.models import load_tokenizer
 from delia_ray.runtime import check_port
@@ -26,6 +27,7 @@ def check_usable(settings: Settings, model: Adopted, *, serves: bool) -> None:
     items = task_items(settings.task)
     check_no_control_tokens((item for split in items.values() for item in split), control)
     check_metrics(settings.task, items[settings.score.split])
+    judge_files(metric_names(settings.task), settings.judges)
     check_queries(settings.synthesize, control)
     adopt_encoder(settings.synthesize.embeddings, model, "synthesize.embeddings")
     embedding_for(settings.deduplicate, model, settings.placement)

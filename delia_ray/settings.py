@@ -11,6 +11,7 @@ from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.harness.config import LmEval
+from delia_ray.judging.config import Judges
 from delia_ray.mixing.config import CleanConfig, Deduplicate, MixConfig
 from delia_ray.placement import Placement
 from delia_ray.probing.config import ProbeConfig
@@ -18,7 +19,7 @@ from delia_ray.probing.token_config import TokenProbe
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
-from delia_ray.tasks.config import Decontaminate, FormatTask, TaskConfig
+from delia_ray.tasks.config import JUDGED, Decontaminate, FormatTask, TaskConfig
 from delia_ray.training.batches import steps_for
 from delia_ray.training.config import FinetuneConfig, Objective, Parameters
 
@@ -91,6 +92,7 @@ class Settings(Config):
     arms: dict[str, Arm | None] = Field(default={"it": Arm(ratio=0.0), "delia": Arm()})
     """What to train and compare: ``it`` is plain instruction tuning. ``null`` leaves an arm out."""
     score: ScoreConfig = ScoreConfig()
+    judges: Judges = Judges()
     probe: ProbeConfig = ProbeConfig()
     lm_eval: LmEval = LmEval()
     placement: Placement = Placement()
@@ -132,6 +134,9 @@ class Settings(Config):
                 raise UserError(f"arms.{name}.pool: no pool is called {arm.pool!r}; add it to pools, or use one of {[POOL, *self.pools]}")
         if POOL in self.pools:
             raise UserError(f"pools.{POOL}: that is what synthesize makes; choose another name")
+        for name in JUDGED:
+            if not isinstance(self.task, FormatTask) and name in self.task.metric and getattr(self.judges, name) is None:
+                raise UserError(f"judges.{name}: task.metric names {name}, and nothing says where its weights are; say it here")
         if isinstance(self.rewrite, GrammarRewrite) and not isinstance(self.task, FormatTask):
             raise UserError(f"rewrite.kind: grammar writes for task.kind=format only, found {self.task.kind}; use model or none")
         if self.probe.tokens is not None:

@@ -1,6 +1,7 @@
 """The stage ``scores``: ask a finished model over the live endpoint, keep every answer, and measure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, cast
 
@@ -10,6 +11,7 @@ import ray
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
+from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.client import LocalTally, answer_all, check_served
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.divergence import token_divergences
@@ -17,12 +19,15 @@ from delia_ray.evaluation.scoring import Generation, generations
 from delia_ray.evaluation.stored import SCORES_KIND, read_generations, write_scores
 from delia_ray.evaluation.task_metrics import metric_files, metric_names, metric_pattern, score_rows
 from delia_ray.fingerprint import hash_file
-from delia_ray.placement import Engine
+from delia_ray.judging.config import Judges
+from delia_ray.judging.stage import judge_files, judge_rows
+from delia_ray.placement import Engine, JudgeWorkers, Placement
 from delia_ray.progress import Line
 from delia_ray.records import Example
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
 from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out
+from delia_ray.tasks.translation import source_text
 
 STAGE = "scores/2"
 
@@ -41,51 +46,81 @@ class ScoreRequest(Config):
     """What the task's prompts say in place of the token. null: the token, and then everything else is asked, too."""
 
 
+@dataclass(frozen=True)
+class Examinee:
+    """Who is asked."""
+
+    name: str
+    """What the endpoint calls it."""
+    model: Artifact
+    base: Artifact
+    """The start model."""
+    base_scores: Artifact | None
+    """The start model's, whose answers Retention follows; null when ``model`` is the start model and follows its own."""
+    meaning: str | None = None
+    """What to say in the task's own prompts in place of its token; nothing else is asked then."""
+
+
 def score(
     config: ScoreConfig,
     task: TaskConfig,
-    arm: str,
-    model: Artifact,
-    base: Artifact,
-    base_scores: Artifact | None,
+    judges: Judges,
+    who: Examinee,
     rewritten: Artifact,
-    meaning: str | None,
     base_url: Callable[[], str],
     connect: Connect,
     line: Line,
-    engine: Engine,
+    placement: Placement,
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Ask ``model``, which the endpoint calls ``arm``, and store the answers and the scores at ``out`` (see ``stored``).
+    """Ask a model over the live endpoint and store the answers and the scores at ``out`` (see ``stored``).
 
     Args:
-        base_scores: those of the start model ``base``, whose answers Retention follows; null when ``model`` is that and follows its own.
-        meaning: what to say in the task's own prompts in place of its token; nothing else is asked then.
+        judges: the learned metrics that ``task.metric`` names.
         base_url: opens the endpoint when first needed; its address, ``/v1`` included.
 
     Raises:
         UserError: the endpoint serves another build or refuses a prompt; the split has no rows; ``task.metric`` cannot be taken.
     """
-    assert (base_scores is None) == (model.fingerprint == base.fingerprint), "Retention follows the start model's own answers"
+    base, given = who.base, who.base_scores
+    assert (given is None) == (who.model.fingerprint == base.fingerprint), "Retention follows the start model's own answers"
 
     def write(workspace: Workspace) -> Counts:
-        prompts = _prompts(config, task, rewritten) if meaning is None else _spelled_out(config, task, rewritten, meaning)
+        prompts = _prompts(config, task, rewritten) if who.meaning is None else _spelled_out(config, task, rewritten, who.meaning)
         connect()
-        answers, tokens = _answers(base_url(), arm, model, prompts, config, engine, line)
-        base_answers = _kept_answers(base_scores) if base_scores else _ordinary_answers(prompts, answers)
-        rows = generations(prompts, answers, base_answers, _divergences(base, model, prompts, base_answers, engine, line))
-        return {"tokens": tokens, **write_scores(rows, score_rows(task, *_test_texts(rows)), config, workspace.data)}
+        answers, tokens = _answers(base_url(), who, prompts, config, placement.engine, line)
+        base_answers = _kept_answers(given) if given else _ordinary_answers(prompts, answers)
+        kl = _divergences(base, who.model, prompts, base_answers, placement.engine, line)
+        rows = generations(prompts, answers, base_answers, kl)
+        return {"tokens": tokens, **write_scores(rows, _task_scores(task, judges, rows, placement.judges), config, workspace.data)}
 
-    request = ScoreRequest(score=config, token=task.token, metric=metric_names(task), pattern=metric_pattern(task), meaning=meaning)
-    given = {"base_scores": base_scores} if base_scores else {}
-    inputs: dict[str, Input] = {"model": model, "base": base, "rewritten": rewritten, **metric_inputs(task), **given}
+    names, pattern = metric_names(task), metric_pattern(task)
+    request = ScoreRequest(score=config, token=task.token, metric=names, pattern=pattern, meaning=who.meaning)
+    files, before = metric_inputs(task, judges), {"base_scores": given} if given else {}
+    inputs: dict[str, Input] = {"model": who.model, "base": base, "rewritten": rewritten, **files, **before}
     return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
-def metric_inputs(task: TaskConfig) -> dict[str, Input]:
-    """The files that the task's metrics are made from, by the hashes of their bytes."""
-    return {role: Adopted(file, hash_file(file)) for role, file in metric_files(task).items()}
+def metric_inputs(task: TaskConfig, judges: Judges) -> dict[str, Input]:
+    """The files that the task's metrics are made from, by the hashes of their bytes.
+
+    Raises:
+        UserError: weights of a learned metric are not there.
+    """
+    files = {**metric_files(task), **judge_files(metric_names(task), judges)}
+    return {role: Adopted(file, hash_file(file)) for role, file in files.items()}
+
+
+def _task_scores(task: TaskConfig, judges: Judges, rows: Sequence[Generation], how: JudgeWorkers) -> Columns:
+    """The task's own metrics of the test rows, in the order of ``task.metric``."""
+    test = [row for row in rows if row["probe"] == "test"]
+    outputs, targets = [row["answer"] for row in test], [row["expected"] or "" for row in test]
+    asked = [row["messages"][-1]["content"] for row in test]
+    sources = [source_text(text) for text in asked] if isinstance(task, TranslationTask) else asked
+    judged = judge_rows(metric_names(task), judges, list(zip(sources, outputs, targets, strict=True)), how)
+    scored = {**score_rows(task, outputs, targets), **judged}
+    return {name: scored[name] for name in metric_names(task) if name in scored}
 
 
 def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list[Prompt]:
@@ -111,25 +146,17 @@ def _spelled_out(config: ScoreConfig, task: TaskConfig, rewritten: Artifact, mea
     return spelled_out(_prompts(config, task, rewritten), task.token, meaning)
 
 
-def _answers(
-    url: str, arm: str, model: Artifact, prompts: Sequence[Prompt], config: ScoreConfig, engine: Engine, line: Line
-) -> tuple[list[str], int]:
-    """The answers of ``model``, which the endpoint calls ``arm``, and how many tokens they have together."""
-    check_served(url, arm, model.fingerprint)
+def _answers(url: str, who: Examinee, prompts: Sequence[Prompt], config: ScoreConfig, engine: Engine, line: Line) -> tuple[list[str], int]:
+    """The answers, and how many tokens they have together."""
+    check_served(url, who.name, who.model.fingerprint)
 
     def max_tokens(prompt: Prompt) -> int:
         return config.ordinary_tokens if prompt.probe == "ordinary" else config.max_tokens
 
     tally = LocalTally()
     with line.follow(tally, len(prompts), "answers"):
-        answers = answer_all(url, arm, prompts, max_tokens, engine.max_num_seqs, tally)
+        answers = answer_all(url, who.name, prompts, max_tokens, engine.max_num_seqs, tally)
     return answers, tally.read()[1]
-
-
-def _test_texts(rows: Sequence[Generation]) -> tuple[list[str], list[str]]:
-    """Answers to the test rows, and their targets."""
-    test = [row for row in rows if row["probe"] == "test"]
-    return [row["answer"] for row in test], [row["expected"] or "" for row in test]
 
 
 def _ordinary_answers(prompts: Sequence[Prompt], answers: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from delia_ray.evaluation.format_metrics import parse_verdict
 from delia_ray.evaluation.own_metric import RowMetric, load_metric, source_file
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
 from delia_ray.records import Example
-from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask, is_own_metric
+from delia_ray.tasks.config import JUDGED, FormatTask, MessagesTask, TaskConfig, TranslationTask, is_own_metric
 
 FORMAT = "format"
 """The ``task.metric`` that stands for FormatAcc and its kin."""
@@ -71,7 +71,7 @@ def check_metrics(task: TaskConfig, rows: Sequence[Example]) -> None:
 
 
 def score_rows(task: TaskConfig, outputs: Sequence[str], targets: Sequence[str]) -> Columns:
-    """Metric -> ``[N]`` scores, or for a metric of the whole corpus ``[N, K]`` counts; none for the format task.
+    """Metric -> ``[N]`` scores, or for a metric of the whole corpus ``[N, K]`` counts; none for the format task, nor for learned metrics.
 
     Raises:
         UserError: a function of the user's own gives something other than a number from 0 to 1; or a target does not fit its metric.
@@ -82,6 +82,7 @@ def score_rows(task: TaskConfig, outputs: Sequence[str], targets: Sequence[str])
     return {
         name: row_counts(name, outputs, targets) if name in CORPUS_METRICS else _row_scores(name, single[name], outputs, targets)
         for name in metric_names(task)
+        if name not in JUDGED
     }
 
 
@@ -95,7 +96,7 @@ def keeps_target(task: TaskConfig, row: Example, text: str) -> bool:
 
 
 def _row_metrics(task: TaskConfig) -> Mapping[str, RowMetric]:
-    return {name: _row_metric(name, task) for name in metric_names(task) if name not in (*CORPUS_METRICS, FORMAT)}
+    return {name: _row_metric(name, task) for name in metric_names(task) if name not in (*CORPUS_METRICS, *JUDGED, FORMAT)}
 
 
 def _row_metric(name: str, task: TaskConfig) -> RowMetric:

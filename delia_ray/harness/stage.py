@@ -71,11 +71,16 @@ def ask_harness(
         (workspace.data / "results.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return {"metrics": len(found.metrics), "items": max((len(each.items) for each in found.metrics if each.items), default=0)}
 
-    given: dict[str, Input] = {} if config.include is None else {"include": Adopted(config.include, hash_folder(config.include))}
+    given: dict[str, Input] = {} if config.include is None else {"include": adopt_folder(config.include)}
     request = LmEvalRequest(lm_eval=config.model_copy(update={"include": None}))
     return build_once(
         out, stage=STAGE, kind=LM_EVAL_KIND, request=request, inputs={"model": model, **given}, provenance=provenance, write=write
     )
+
+
+def adopt_folder(folder: Path) -> Adopted:
+    """The task files in ``folder``, by their content."""
+    return Adopted(folder, hash_folder(folder))
 
 
 def read_found(artifact: Artifact) -> Found:

@@ -10,6 +10,7 @@ from delia_ray.evaluation.stage import metric_inputs
 from delia_ray.experiment.cells import every_arm
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.experiment.stage import experiment
+from delia_ray.harness.stage import adopt_folder
 from delia_ray.lineage import manifests
 from delia_ray.models import adopt_model
 from delia_ray.pipeline import INSTRUCTED, Pipeline
@@ -22,7 +23,7 @@ from delia_ray.settings import POOL, Settings
 from delia_ray.synthesis.asking import find_source
 from delia_ray.tasks.stage import adopt_files
 
-_SERVED = ("scores", "dev_scores", "report", "experiment", "probe")
+_SERVED = ("scores", "dev_scores", "report", "experiment", "probe", "lm_eval", "retention")
 
 
 def replay(recorded: Recorded, settings: Settings, progress: Progress, out: TextIO, provenance: Provenance) -> int:
@@ -82,7 +83,9 @@ def _outside(settings: Settings, path: str, manifest: Manifest) -> Mapping[str, 
             config = settings.pools[parts[1]] if parts[0] == "pools" else settings.synthesize
             return {"model": adopt_model(settings.model), **find_source(config, config.queries).inputs}
         case "scores":
-            return metric_inputs(settings.task)
+            return metric_inputs(settings.task, settings.judges)
+        case "lm_eval" if settings.lm_eval.include is not None:
+            return {"include": adopt_folder(settings.lm_eval.include)}
         case "gradients" if settings.probe.foreign is not None:
             return {"foreign": adopt_foreign(settings.probe.foreign)}
         case _:
@@ -110,8 +113,12 @@ def build(role: str, settings: Settings, scored: Sequence[str], progress: Progre
         match Path(role).parts:
             case ("arms", arm, "scores") if arm == INSTRUCTED and isinstance(settings, ExperimentSettings) and settings.meaning is not None:
                 pipeline.instructed(settings.meaning)
-            case ("arms", arm, part) if arm in pipeline.arms or (arm == BASE and part in ("scores", "dev_scores")):
+            case ("arms", arm, part) if arm in pipeline.arms or (arm == BASE and part in ("scores", "dev_scores", "lm_eval")):
                 _of_arm(pipeline, arm, part)
+            case ("distilled", wordings):
+                for arm in pipeline.arms.values():
+                    if arm.targets == "own" and arm.wordings == wordings:
+                        pipeline.task_rows(arm)
             case ("pools", name, _) if name in settings.pools:
                 pipeline.pool(name)
             case (part,):
@@ -132,6 +139,8 @@ def _of_arm(pipeline: Pipeline, arm: str, part: str) -> Artifact:
             return pipeline.scores(arm)[arm]
         case "dev_scores":
             return pipeline.dev_scores(arm)[arm]
+        case "lm_eval":
+            return pipeline.asked(arm)[arm]
         case _:
             raise _unknown(f"arms/{arm}/{part}")
 
@@ -150,6 +159,8 @@ def _of_run(pipeline: Pipeline, part: str, scored: Sequence[str]) -> Artifact | 
             if scored:  # a probe reads the scores that are finished, and makes none
                 pipeline.scores(*scored)
             return pipeline.probe()
+        case "retention":
+            return pipeline.retention()
         case "tokens":
             return pipeline.tokens_probe()
         case _:

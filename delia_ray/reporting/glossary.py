@@ -46,6 +46,10 @@ METRICS = {
     "regex": Metric("Matches the pattern", "Test rows: share of answers that the task's regular expression matches whole."),
     "rouge_l": Metric("ROUGE-L", "Test rows: F1 of the words that answer and expected one have in one order.", is_share=False),
     "bleu": Metric("BLEU", "Test rows together, 0 to 100: runs of one to four words shared with the expected ones.", is_share=False),
+    "comet": Metric(
+        "COMET", "Test rows: what a model trained on people's judgements makes of source, answer and reference.", is_share=False
+    ),
+    "bleurt": Metric("BLEURT", "Test rows: what a model trained on people's judgements makes of answer and reference.", is_share=False),
     "chrf": Metric("chrF++", "Test rows together, 0 to 100: runs of letters and words shared with the expected ones.", is_share=False),
 }
 ARMS = {

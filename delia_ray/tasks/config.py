@@ -7,7 +7,9 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_v
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 
-METRIC_NAMES = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex", "rouge_l", "bleu", "chrf")
+JUDGED = ("comet", "bleurt")
+"""Learned metrics, which need weights (``judges``)."""
+METRIC_NAMES = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex", "rouge_l", "bleu", "chrf", *JUDGED)
 """What ``task.metric`` may name, besides a function of the user's own."""
 _OWN_METRIC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -113,7 +115,7 @@ class MessagesTask(Config):
     """The sentence of each last user turn that ``rewrite`` may word anew; null leaves the rows as they are."""
     metric: Metrics = ("exact_match",)
     """How an answer is scored against the row's target: exact_match, contains, json_valid, json_match, json_schema, regex, rouge_l,
-    bleu, chrf, or ``module:function`` of your own; one or a list."""
+    bleu, chrf, comet, bleurt, or ``module:function`` of your own; one or a list."""
     schema_: Path | None = Field(default=None, alias="schema")
     """File with the JSON Schema of metric json_schema."""
     pattern: str | None = Field(default=None, min_length=1)
@@ -198,7 +200,8 @@ class TranslationTask(Config):
     vocabulary_multiple: int = Field(default=1, ge=1)
     """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     metric: Metrics = ("chrf", "bleu")
-    """chrf (chrF++), bleu, rouge_l, exact_match, contains, or ``module:function`` of your own; one or a list, the main one first."""
+    """chrf (chrF++), bleu, comet, bleurt, rouge_l, exact_match, contains, or ``module:function`` of your own; one or a list, the main one
+    first."""
     seed: int = 0
     """Seed of the splits."""
 

@@ -58,6 +58,11 @@ def _deal(pairs: Sequence[Pair], wanted: int) -> tuple[list[Pair], list[Pair]]:
     return chosen, [pair for pair in pairs[wanted:] if pair.document not in begun]
 
 
+def source_text(prompt: str) -> str:
+    """The text to translate, from a prompt under any wording: all after the paragraph that asks."""
+    return prompt.partition("\n\n")[2]
+
+
 def _item(task: TranslationTask, split: str, pair: Pair) -> TaskItem:
     return {
         "example_id": row_id("translation", split, str(pair.number), pair.source, pair.target),

@@ -76,7 +76,8 @@ def test_every_metric_that_the_template_shows_can_be_chosen():
     forms = [*({"metric": name} for name in usual.split(" | ")), *(_keys(line) for line in shown)]
     assert {*METRIC_NAMES, "scores:close"} == {form["metric"] for form in forms}
     for form in forms:
-        Settings.model_validate({"run": {"name": "r"}, "task": {"kind": "messages", "train": "a", "test": "b", **form}})
+        task, judges = {"kind": "messages", "train": "a", "test": "b", **form}, {"comet": {"checkpoint": "c"}, "bleurt": {"weights": "w"}}
+        Settings.model_validate({"run": {"name": "r"}, "task": task, "judges": judges})
 
 
 def _keys(line: str) -> dict[str, str]:

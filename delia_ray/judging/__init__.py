@@ -1,0 +1,1 @@
+"""Learned metrics, each in an environment of its own."""

@@ -1,0 +1,63 @@
+"""Learned metrics, as far as they can be known without their packages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from delia_ray.errors import UserError
+from delia_ray.judging.config import Bleurt, Comet, Judges
+from delia_ray.judging.stage import judge_files
+from delia_ray.settings import Settings
+from delia_ray.tasks.config import TranslationTask
+from delia_ray.tasks.translation import source_text
+
+TASK = {
+    "kind": "translation", "source_language": "Icelandic", "target_language": "English", "pairs": {"kind": "file", "path": "p.tsv"}
+}  # fmt: skip
+
+
+@pytest.fixture
+def judges(tmp_path: Path) -> Judges:
+    comet, bleurt = tmp_path / "comet", tmp_path / "bleurt"
+    (comet / "checkpoints").mkdir(parents=True)
+    bleurt.mkdir()
+    for file in (comet / "checkpoints/model.ckpt", comet / "hparams.yaml", bleurt / "config.json", bleurt / "model.safetensors"):
+        file.write_text("x")
+    return Judges(comet=Comet(checkpoint=comet / "checkpoints/model.ckpt"), bleurt=Bleurt(weights=bleurt))
+
+
+def test_every_file_of_a_metrics_weights_is_part_of_its_identity(judges: Judges):
+    files = judge_files(("chrf", "comet", "bleurt"), judges).values()
+    assert sorted(file.name for file in files) == ["config.json", "hparams.yaml", "model.ckpt", "model.safetensors"]
+    assert judge_files(("chrf",), judges) == {}
+
+
+@pytest.mark.parametrize(
+    ("metric", "missing", "complaint"),
+    [
+        ("comet", "comet/checkpoints/model.ckpt", r"judges\.comet\.checkpoint: there is no .*model\.ckpt; download .*wmt22-comet-da"),
+        ("comet", "comet/hparams.yaml", r"judges\.comet\.checkpoint: there is no .*hparams\.yaml"),
+        ("bleurt", "bleurt/config.json", r"judges\.bleurt\.weights: there is no .*config\.json; download .*BLEURT-20"),
+    ],
+)
+def test_weights_that_are_missing_are_named_with_where_to_get_them(
+    judges: Judges, tmp_path: Path, metric: str, missing: str, complaint: str
+):
+    (tmp_path / missing).unlink()
+    with pytest.raises(UserError, match=complaint):
+        judge_files((metric,), judges)
+
+
+@pytest.mark.parametrize("metric", ["comet", "bleurt"])
+def test_a_learned_metric_without_weights_is_refused(metric: str):
+    given: dict[str, Any] = {"run": {"name": "r"}, "task": {**TASK, "metric": ["chrf", metric]}}
+    with pytest.raises(ValidationError, match=rf"judges\.{metric}: task\.metric names {metric}, and nothing says where its weights are"):
+        Settings.model_validate(given)
+
+
+@pytest.mark.parametrize("wording", [None, "Put this into English, please."])
+def test_the_source_is_the_text_below_the_wording(wording: str | None):
+    task = TranslationTask.model_validate(TASK)
+    assert source_text(f"{wording or task.asked}\n\nHundur.\n\nKöttur.") == "Hundur.\n\nKöttur."
