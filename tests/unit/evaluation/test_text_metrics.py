@@ -5,13 +5,13 @@ import pytest
 from delia_ray.errors import UserError
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
-from delia_ray.tasks.config import METRIC_NAMES
+from delia_ray.tasks.config import JUDGED, METRIC_NAMES
 
 TARGET = '{"thought": "Right.", "hallucination": "no"}'
 
 
 def test_every_metric_a_task_may_name_can_be_computed():
-    assert {*METRIC_NAMES, "format"} == METRICS.keys() | CORPUS_METRICS.keys() | {"json_schema", "regex"}
+    assert {*METRIC_NAMES, "format"} == METRICS.keys() | CORPUS_METRICS.keys() | {"json_schema", "regex", *JUDGED}
 
 
 @pytest.mark.parametrize("name", METRICS)
