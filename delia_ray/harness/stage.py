@@ -22,6 +22,7 @@ from delia_ray.serving.catalogue import BASE
 
 STAGE = "lm_eval/1"
 LM_EVAL_KIND = "lm_eval/1"
+RETENTION_STAGE = "retention/1"
 RETENTION_KIND = "retention/1"
 
 
@@ -102,7 +103,7 @@ def compare_harness(config: LmEval, asked: Mapping[str, Artifact], out: Path, pr
 
     request = RetentionRequest(resamples=config.resamples, seed=config.seed)
     return build_once(
-        out, stage="retention/1", kind=RETENTION_KIND, request=request, inputs=dict(asked), provenance=provenance, write=write
+        out, stage=RETENTION_STAGE, kind=RETENTION_KIND, request=request, inputs=dict(asked), provenance=provenance, write=write
     )
 
 
