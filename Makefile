@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo experiment test check format chaos bench-data bench-synthesis bench-training clean
+.PHONY: help install demo experiment test check format chaos test-judges bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ format: install  ## rewrite the code the way `check` wants it
 
 chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
+
+test-judges: install .venv-judges/.installed  ## COMET and BLEURT on tiny checkpoints, in an environment of their own
+	$(BIN)/python -m pytest tests/judges
+
+.venv-judges/.installed: requirements/judges.txt
+	$(BIN)/python -m venv .venv-judges
+	.venv-judges/bin/python -m pip install --no-deps --quiet --requirement requirements/judges.txt
+	@touch $@
 
 bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; about 40 minutes
 	@$(BIN)/delia mix --config jobs/configs/demo.yaml
