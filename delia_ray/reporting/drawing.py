@@ -116,9 +116,13 @@ def draw_curves(series: Mapping[str, Series], colours: Mapping[str, str]) -> Fig
 
 
 def _draw_interval(axes: Axes, place: int, estimate: Estimate | None) -> None:
+    """The part of the interval that the axis holds; an end beyond it, as an interval over few seeds may have, gets no mark."""
     if estimate is not None and estimate.low is not None and estimate.high is not None:
-        axes.plot([estimate.low, estimate.high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2, clip_on=False)
-        axes.plot([estimate.low, estimate.high], [place, place], "|", color=INK, markersize=8, markeredgewidth=1.6, zorder=2, clip_on=False)
+        left, right = axes.get_xlim()
+        low, high = max(estimate.low, left), min(estimate.high, right)
+        ends = [end for end in (estimate.low, estimate.high) if left <= end <= right]
+        axes.plot([low, high], [place, place], color=INK, linewidth=1.6, solid_capstyle="butt", zorder=2, clip_on=False)
+        axes.plot(ends, [place] * len(ends), "|", color=INK, markersize=8, markeredgewidth=1.6, zorder=2, clip_on=False)
 
 
 def _strip_frame(axes: Axes) -> None:

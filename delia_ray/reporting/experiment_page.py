@@ -150,11 +150,16 @@ def _fits(found: Findings) -> Iterator[str]:
             largest = max(row.rho for row in found.rows if row.arm == arm and row.rho is not None)
             reached = float(fit.at(np.array(largest)))
             if fit.scale < largest:
-                ends = f"levelling off: two thirds of the way to {number(fit.start + fit.rise)} by rho {fit.scale:.2g}"
+                ends = f"levelling off: two thirds of the way to {_thousandths(fit.start + fit.rise)} by rho {fit.scale:.2g}"
             else:
                 ends = f"not levelling off by rho {largest:g}"
             if metric in _CURVES:
                 yield (
-                    f"{metric_words(metric).title} of {arm_name(arm)}: from {number(fit.start)} to {number(reached)}, {ends} "
+                    f"{metric_words(metric).title} of {arm_name(arm)}: from {_thousandths(fit.start)} to {_thousandths(reached)}, {ends} "
                     f"(root mean square error {number(fit.error)})"
                 )
+
+
+def _thousandths(fitted: float) -> str:
+    """A point of a fitted curve, which is known no better."""
+    return number(round(fitted, 3) + 0.0)
