@@ -19,7 +19,7 @@ from delia_ray.placement import JudgeWorkers
 from delia_ray.tasks.config import JUDGED
 
 _PACKAGES: Mapping[str, Sequence[str]] = {
-    "comet": ("unbabel-comet==2.2.7",),
+    "comet": ("unbabel-comet==2.2.7", "setuptools<81"),
     "bleurt": ("bleurt-pytorch==0.0.1", "transformers>=4.25,<5", "sentencepiece>=0.1.97"),
 }
 """What Ray installs for each, where no environment is named."""
@@ -53,11 +53,18 @@ def judge_rows(names: Sequence[str], judges: Judges, rows: Sequence[Judged], how
     """Metric -> ``[N]`` scores of the ``rows``, for the learned metrics among ``names``.
 
     Raises:
-        UserError: a judge's environment cannot be made, or its weights cannot be read there.
+        UserError: a judge's environment cannot be made, its weights cannot be read there, or it gives a row no number.
     """
     cloudpickle.register_pickle_by_value(cast(ModuleType, worker))
     asked = {name: _ask(name, judges, rows, how) for name in names if name in JUDGED}
-    return {name: np.array(_answer(name, reference)) for name, reference in asked.items()}
+    return {name: _numbers(name, _answer(name, reference)) for name, reference in asked.items()}
+
+
+def _numbers(name: str, scores: Sequence[float]) -> NDArray[np.float64]:
+    scores_N = np.array(scores, np.float64)
+    if (odd := np.flatnonzero(~np.isfinite(scores_N))).size:
+        raise UserError(f"judges.{name}: it gives test row {odd[0] + 1} the score {scores_N[odd[0]]}; check its weights")
+    return scores_N
 
 
 def _ask(name: str, judges: Judges, rows: Sequence[Judged], how: JudgeWorkers) -> Any:

@@ -13,12 +13,18 @@ def judge_with_comet(rows: Sequence[Judged], checkpoint: str, encoder: str | Non
 
     import yaml  # noqa: PLC0415
     from comet import load_from_checkpoint  # noqa: PLC0415  # pyright: ignore
+    from transformers import AutoConfig  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(os.path.dirname(checkpoint), "..", "hparams.yaml")) as stream:
             hparams = yaml.safe_load(stream)
         if encoder is not None:
             hparams["pretrained_model"] = encoder
+        try:
+            AutoConfig.from_pretrained(hparams["pretrained_model"], local_files_only=True)
+        except OSError:
+            wanted = hparams["pretrained_model"]
+            raise FileNotFoundError(f"the encoder {wanted} is not on this machine, name its folder in judges.comet.encoder") from None
         with open(os.path.join(folder, "hparams.yaml"), "w") as stream:
             yaml.safe_dump(hparams, stream)
         os.mkdir(os.path.join(folder, "checkpoints"))

@@ -8,7 +8,7 @@ import torch
 import yaml
 from bleurt_pytorch import BleurtConfig, BleurtForSequenceClassification, BleurtTokenizer
 from comet.models import RegressionMetric
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import XLMRobertaConfig, XLMRobertaTokenizerFast
 
 WORDS = "the a dog cat is was here there hundur kisa er hér þar . ,".split()
@@ -25,6 +25,8 @@ def _comet(encoder: Path, out: Path) -> None:
     vocabulary = [(word, -float(place)) for place, word in enumerate([*SPECIAL, *(f"▁{word}" for word in WORDS)])]
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=SPECIAL.index("<unk>")))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    ends = [("<s>", SPECIAL.index("<s>")), ("</s>", SPECIAL.index("</s>"))]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=ends)
     XLMRobertaTokenizerFast(tokenizer_object=tokenizer).save_pretrained(encoder)
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     XLMRobertaConfig(vocab_size=64, max_position_embeddings=64, **size).save_pretrained(encoder)
