@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import assert_never, cast
 
@@ -108,8 +109,17 @@ def metric_inputs(task: TaskConfig, judges: Judges) -> dict[str, Input]:
     Raises:
         UserError: weights of a learned metric are not there.
     """
-    files = {**metric_files(task), **judge_files(metric_names(task), judges)}
-    return {role: Adopted(file, hash_file(file)) for role, file in files.items()}
+    weights = judge_files(metric_names(task), judges)
+    return {
+        **{role: Adopted(file, hash_file(file)) for role, file in metric_files(task).items()},
+        **{role: Adopted(file, _hash_once(file, file.stat().st_mtime_ns)) for role, file in weights.items()},
+    }
+
+
+@cache
+def _hash_once(file: Path, changed_ns: int) -> str:
+    """Every arm is scored by the same weights, which may be gigabytes; ``changed_ns`` tells a file that was written anew apart."""
+    return hash_file(file)
 
 
 def _task_scores(task: TaskConfig, judges: Judges, rows: Sequence[Generation], how: JudgeWorkers) -> Columns:

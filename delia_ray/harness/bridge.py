@@ -17,6 +17,7 @@ from delia_ray.harness.schema import Found, TaskMetric
 from delia_ray.placement import Harness
 
 _PLAIN_FILTER = "none"
+_IS_INSTALLED = "from importlib.util import find_spec; raise SystemExit(not (find_spec('lm_eval') and find_spec('tenacity')))"
 _CUT = re.compile(r"[Ll]eft[ -]truncat")
 
 
@@ -28,10 +29,10 @@ def check_tasks(config: LmEval, how: Harness) -> None:
     """
     interpreter = str(how.python or sys.executable)
     try:
-        present = subprocess.run([interpreter, "-c", "import lm_eval, tenacity"], capture_output=True, check=False)
+        present = subprocess.run([interpreter, "-c", _IS_INSTALLED], check=False)
     except OSError as error:
         raise UserError(f"placement.lm_eval.python: {interpreter}: {error.strerror}; name a Python interpreter") from None
-    if present.returncode:
+    if present.returncode != 0:
         raise UserError(
             f"placement.lm_eval.python: {interpreter} cannot import lm_eval; `pip install 'lm-eval[api]'` there, or name an interpreter "
             "that has it"

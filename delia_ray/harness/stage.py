@@ -137,7 +137,7 @@ def _difference(after: TaskMetric, before: TaskMetric, seed: int, resamples: int
     plain = Difference(after.value - before.value, None, None, None)
     if after.items is None or before.items is None or after.items.keys() != before.items.keys():
         return plain
-    left_N, right_N = (np.array([each.items[item] for item in before.items]) for each in (after, before) if each.items)
+    left_N, right_N = np.array([after.items[item] for item in before.items]), np.array(list(before.items.values()))
     if not np.allclose([left_N.mean(), right_N.mean()], [after.value, before.value], atol=1e-6):
         return plain  # the metric is no mean over its items
     return paired_bootstrap(lambda c: c["score"].mean(axis=-1), {"score": left_N}, {"score": right_N}, seed, resamples)

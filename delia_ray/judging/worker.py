@@ -1,4 +1,4 @@
-"""What runs in a judge's own environment, where this package is not installed: it is sent there as source that imports nothing of ours."""
+"""What runs in a judge's own environment, where this package is not installed: it is sent there whole, and imports nothing of ours."""
 
 from collections.abc import Sequence
 
