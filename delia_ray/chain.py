@@ -184,7 +184,7 @@ class Chain:
         request = Request(finetune=self.settings.finetune_for(asked), steps=self.settings.steps_of(asked, rows), new_tokens=self.tokens)
         with self.progress.stage(f"finetune {arm}") as line:
             out = self._path("arms", arm, "checkpoint")
-            return finetune(request, start, mixed, self.placement.finetune, self._connect, line, out, self.provenance)
+            return finetune(request, start, mixed, self.placement.finetune, self._take_over, line, out, self.provenance)
 
     def exported(self, arm: str) -> Artifact:
         """The finished model of ``arm``."""
@@ -224,16 +224,17 @@ class Chain:
     def _connect(self) -> None:
         connect(self.placement.cluster)
 
+    def _take_over(self) -> None:
+        """Connect for work that should find the cluster free: engines that only wait would keep its memory and GPUs."""
+        self._close_endpoint()
+        self._connect()
+
     def _site(self, model: Adopted, line: Line) -> Site:
         where, draws = self.placement, self.placement.draws or self._path(".draws")
         return Site(model, where.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
 
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
-        """The URL of an endpoint over ``models``; another one is closed first. The last one closes with the run.
-
-        Args:
-            max_model_len: longest prompt and answer together, in tokens. null: what training and scoring need.
-        """
+        """The URL of an endpoint over ``models``; another one is closed first. The last one closes with the run, or before training."""
         longest = max_model_len or self.settings.max_model_len
         asked = (longest, *models)
         if self._served != asked:

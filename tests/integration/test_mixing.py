@@ -1,5 +1,6 @@
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -120,3 +121,29 @@ def test_an_arm_with_its_own_targets_learns_those_that_still_do_the_task(
     assert own == [True] * (len(given) - 1) + [False]
     assert learnt[given[-1]["example_id"]] == given[-1]["messages"][-1]["content"]
     assert "targets" in (text := (tmp_path / "terminal.txt").read_text()) and f"{len(given) - 1} of {len(given)} in the model's own" in text
+
+
+def test_an_endpoint_that_is_still_open_is_closed_before_a_model_is_trained(
+    tmp_path: Path, tiny_models: dict[str, Artifact], local_ray: None, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[str] = []
+
+    @contextmanager
+    def open_endpoint(*_: object) -> Iterator[str]:
+        seen.append("opened")
+        yield "http://127.0.0.1:9/v1"
+        seen.append("closed")
+
+    def finetune(request: object, start: object, mixed: object, workers: object, begin: Callable[[], None], *_: object) -> None:
+        begin()
+        seen.append("trained")
+
+    monkeypatch.setattr(chain, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(chain, "finetune", finetune)
+    settings = build_config(Settings, [TINY], [f"run.root={tmp_path}", f"model={tiny_models['one'].data}"])
+    with (tmp_path / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), PROVENANCE) as pipeline:
+        pipeline.endpoint({"base": pipeline.start})
+        pipeline.checkpoint("it")
+        assert seen == ["opened", "closed", "trained"]
+        pipeline.endpoint({"base": pipeline.start})
+    assert seen == ["opened", "closed", "trained", "opened", "closed"]
