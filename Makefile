@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo experiment test check format chaos test-judges bench-data bench-synthesis bench-training clean
+.PHONY: help install demo experiment test check format chaos test-plugins bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,8 @@ demo: install  ## tune the built-in model with DELIA on this machine, score it, 
 experiment: install  ## every arm under three seeds, and the dose of diverse rows; over two hours, resumable
 	@$(BIN)/delia experiment --config jobs/configs/experiment.yaml
 
-test: install  ## every test that needs neither a GPU nor killed processes
-	$(BIN)/python -m pytest -m "not gpu and not chaos" tests/unit tests/integration tests/e2e
+test: install  ## every test but those that need a GPU, kill processes or run plug-ins
+	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins" tests/unit tests/integration tests/e2e
 
 check: install  ## format, lint, types, import contracts, unit tests
 	$(BIN)/ruff format --check .
@@ -35,8 +35,8 @@ format: install  ## rewrite the code the way `check` wants it
 chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
 
-test-judges: install .venv-judges/.installed  ## COMET and BLEURT on tiny checkpoints, in an environment of their own
-	$(BIN)/python -m pytest tests/judges
+test-plugins: install .venv-judges/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
+	$(BIN)/python -m pytest -m plugins tests/integration tests/judges
 
 .venv-judges/.installed: requirements/judges.txt
 	$(BIN)/python -m venv .venv-judges

@@ -1,4 +1,4 @@
-"""lm-eval over a live endpoint, before and after tuning."""
+"""lm-eval over a live endpoint, before and after tuning: `make test-plugins`."""
 
 import json
 import socket
@@ -13,6 +13,8 @@ from delia_ray.harness.schema import Retention
 from delia_ray.harness.stage import read_found
 from delia_ray.pipeline import Pipeline
 from delia_ray.reporting.table import retention_table
+
+pytestmark = pytest.mark.plugins
 
 TASK = """
 task: capitals

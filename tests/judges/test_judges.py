@@ -1,4 +1,4 @@
-"""COMET and BLEURT on tiny checkpoints, each in its own environment: `make test-judges`."""
+"""COMET and BLEURT on tiny checkpoints, each in its own environment: `make test-plugins`."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +12,8 @@ from delia_ray.judging.config import Bleurt, Comet, Judges
 from delia_ray.judging.stage import judge_rows
 from delia_ray.placement import Cluster, JudgeWorkers
 from delia_ray.runtime import connect
+
+pytestmark = pytest.mark.plugins
 
 HERE = Path(__file__)
 PYTHON = HERE.parents[2] / ".venv-judges/bin/python"
