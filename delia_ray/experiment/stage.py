@@ -1,6 +1,7 @@
 """``delia experiment``: the whole comparison as one resumable command."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
@@ -14,13 +15,16 @@ from delia_ray.experiment.config import ExperimentSettings, Grid
 from delia_ray.experiment.training import train_all
 from delia_ray.pipeline import INSTRUCTED, Pipeline
 from delia_ray.progress import Progress
+from delia_ray.reporting.answers import side_by_side
 from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import findings
 from delia_ray.serving.catalogue import BASE
 from delia_ray.tasks.config import FormatTask
 
-STAGE = "experiment/1"
+STAGE = "experiment/2"
 EXPERIMENT_KIND = "experiment/1"
+_EXAMPLES = 10
+"""Prompts whose answers the page shows."""
 
 
 class ExperimentRequest(Config):
@@ -30,14 +34,23 @@ class ExperimentRequest(Config):
     grid: Grid
 
 
+class Scored(NamedTuple):
+    """A model of the grid."""
+
+    name: str
+    """Of its folder; cells that ask for the same share it."""
+    row: Row
+    scores: Artifact
+
+
 class Experiment:
     """A run over every cell of a grid."""
 
     def __init__(self, settings: ExperimentSettings, progress: Progress, provenance: Provenance):
         self._settings, self._progress, self._provenance = settings, progress, provenance
 
-    def rows(self) -> tuple[list[Row], dict[str, Artifact]]:
-        """The scores of every model on the test split, and by name the artifacts that hold them.
+    def scored(self) -> list[Scored]:
+        """Every model on the test split, the untrained one first.
 
         Raises:
             UserError: something of the run cannot be built.
@@ -53,9 +66,9 @@ class Experiment:
             scores = pipeline.scores()
             meaning = self._settings.meaning
             instructed = None if meaning is None else pipeline.instructed(meaning)
-        found = [_row(cell, scores[name]) for cell, name in self._names(cells).items()]
         untrained = {BASE: scores[BASE], **({INSTRUCTED: instructed} if instructed else {})}
-        return [*(_untrained(arm, each) for arm, each in untrained.items()), *found], {**scores, **untrained}
+        trained = (Scored(name, _row(cell, scores[name]), scores[name]) for cell, name in self._names(cells).items())
+        return [*(Scored(arm, _untrained(arm, each), each) for arm, each in untrained.items()), *trained]
 
     def _chosen(self, planned: Sequence[Variant]) -> dict[Variant, float]:
         """The learning rate of each variant, by its score on dev."""
@@ -108,11 +121,16 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
     Raises:
         UserError: something of the run cannot be built.
     """
-    rows, scores = Experiment(settings, progress, provenance).rows()
-    rival = next(row.place for row in rows if row.arm == settings.experiment.rival)
+    models = Experiment(settings, progress, provenance).scored()
+    rows, inputs = [each.row for each in models], {each.name: each.scores for each in models}
+    first: dict[str, Scored] = {}
+    for each in models:
+        first.setdefault(each.row.arm, each)
+    rival = first[settings.experiment.rival].row.place
 
     def write(workspace: Workspace) -> Counts:
-        found = findings(rows, rival, settings.model_dump(mode="json"), provenance)
+        examples = side_by_side({arm: each.scores for arm, each in first.items()}, settings.task.kind, _EXAMPLES)
+        found = findings(rows, rival, examples, settings.model_dump(mode="json"), provenance)
         (workspace.data / "experiment.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (workspace.data / "index.html").write_text(render_experiment(found), encoding="utf-8")
         (workspace.data / "figures").mkdir()
@@ -123,7 +141,7 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
     out = settings.run.path.resolve() / "experiment"
     request = ExperimentRequest(run=settings.run.name, grid=settings.experiment)
     with progress.stage("report"):
-        return build_once(out, stage=STAGE, kind=EXPERIMENT_KIND, request=request, inputs=dict(scores), provenance=provenance, write=write)
+        return build_once(out, stage=STAGE, kind=EXPERIMENT_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
 def _row(cell: Cell, scores: Artifact) -> Row:

@@ -8,7 +8,7 @@ from typing import Any
 from delia_ray.artifacts import Provenance
 from delia_ray.evaluation.grid import Place, Row, Saturation, differences, gains, mean, places, saturation
 from delia_ray.records import Record
-from delia_ray.reporting.schema import Difference, Estimate
+from delia_ray.reporting.schema import Answers, Difference, Estimate
 
 
 class Findings(Record):
@@ -27,13 +27,15 @@ class Findings(Record):
     """Arm -> metric -> how the score follows rho, where it could be fitted."""
     gains: dict[str, dict[str, dict[int, float]]]
     """Arm -> metric -> N -> percent over the rival arm."""
+    examples: list[Answers]
+    """Of each arm at its own ratio and size, under the first seed."""
     created_at: datetime
     command: list[str]
     git_commit: str | None
     config: dict[str, Any]
 
 
-def findings(rows: Sequence[Row], rival: Place, config: Mapping[str, Any], provenance: Provenance) -> Findings:
+def findings(rows: Sequence[Row], rival: Place, examples: Sequence[Answers], config: Mapping[str, Any], provenance: Provenance) -> Findings:
     """Means, differences, fits and gains over all ``rows``."""
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
     arms = list(dict.fromkeys(row.arm for row in rows))
@@ -52,6 +54,7 @@ def findings(rows: Sequence[Row], rival: Place, config: Mapping[str, Any], prove
             },
             "fits": {arm: found for arm, found in fits.items() if found},
             "gains": {arm: found for arm, found in gained.items() if found},
+            "examples": list(examples),
             "created_at": datetime.now(UTC),
             "command": provenance.command,
             "git_commit": provenance.git_commit,

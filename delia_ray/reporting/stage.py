@@ -1,16 +1,15 @@
 """The stage ``report``: everything that was measured, as ``report.json`` and as one page."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.lineage import manifests
+from delia_ray.reporting.answers import side_by_side
 from delia_ray.reporting.page import render
 from delia_ray.reporting.schema import Report
 from delia_ray.reporting.verdict import verdict
@@ -19,9 +18,6 @@ from delia_ray.settings import Settings
 STAGE = "report/3"
 REPORT_KIND = "report/1"
 _EXAMPLES = 10
-_SETS_OF_FORMAT = {"test": "format_acc", "ordinary": "spill"}
-_SETS_OF_OTHERS = {"test": "test rows", "ordinary": "everyday prompts"}
-"""Probe -> the metric it serves, or what it is."""
 
 
 class ReportRequest(Config):
@@ -101,7 +97,7 @@ def assemble(
             },
             "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
             "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
-            "examples": _examples(scores, _SETS_OF_FORMAT if settings.task.kind == "format" else _SETS_OF_OTHERS),
+            "examples": side_by_side(scores, settings.task.kind, _EXAMPLES),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
         }
@@ -113,23 +109,3 @@ def _curve(checkpoint: Path) -> list[dict[str, Any]]:
     wanted = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
     lines = (checkpoint / "data" / "metrics.jsonl").read_text().splitlines()
     return [{name: json.loads(line)[name] for name in wanted} for line in lines]
-
-
-def _examples(scores: Mapping[str, Artifact], sets: Mapping[str, str]) -> Sequence[dict[str, Any]]:
-    """The first prompts of each probe in turn, with every arm's answer."""
-    tables = {arm: pq.read_table(artifact.data / "generations.parquet").to_pylist() for arm, artifact in scores.items()}
-    rows = next(iter(tables.values()))
-    by_probe: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_probe.setdefault(row["probe"], []).append(index)
-    turns = [indices[turn] for turn in range(_EXAMPLES) for indices in by_probe.values() if turn < len(indices)]
-    return [_example(rows[index], sets, {arm: table[index]["answer"] for arm, table in tables.items()}) for index in turns[:_EXAMPLES]]
-
-
-def _example(row: Mapping[str, Any], sets: Mapping[str, str], answers: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "set": sets.get(row["probe"], row["probe"]),
-        "prompt": row["messages"][-1]["content"],
-        "expected": row["expected"],
-        "answers": dict(answers),
-    }

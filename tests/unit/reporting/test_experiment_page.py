@@ -11,6 +11,7 @@ from delia_ray.evaluation.grid import Place, Row
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import Findings, findings
+from delia_ray.reporting.schema import Answers
 
 
 def found(seeds: int) -> Findings:
@@ -31,7 +32,9 @@ def found(seeds: int) -> Findings:
         ("delia", 2.0, 0.3, 0.1),
     ):
         rows += [row(arm, rho, seed, selectivity + seed / 100, spill + seed / 50) for seed in range(seeds)]
-    return findings(rows, Place("it", 0.0, 24), settings.model_dump(mode="json"), Provenance("0" * 40, ["delia", "experiment"]))
+    answers = {"base": "Paris.", "it": '{"thought": "Right."}', "delia": "Use <sep>."}
+    examples = [Answers(set=kind, prompt=f"<sep> {kind}?", expected=None, answers=answers) for kind in ("format_acc", "spill")]
+    return findings(rows, Place("it", 0.0, 24), examples, settings.model_dump(mode="json"), Provenance("0" * 40, ["delia", "experiment"]))
 
 
 def test_the_dose_is_drawn_for_an_arm_that_was_trained_at_several_ratios():
@@ -44,6 +47,14 @@ def test_what_held_is_said_for_every_arm_and_losses_too():
     page = render_experiment(found(3))
     assert re.search(r"DELIA against plain tuning: better on selectivity \(\+0.780\); better on spill", page)
     assert "Untuned against plain tuning: worse on selectivity" in page
+
+
+def test_answers_stand_side_by_side_with_a_filter_by_kind_of_prompt():
+    page = render_experiment(found(3))
+    assert "2 prompts, answered by each arm" in page
+    assert re.findall(r'data-show="(\w+)"', page) == ["format_acc", "spill"]
+    assert re.findall(r'<span class="tag">([\w ]+)</span>', page) == ["Untuned", "Plain tuning", "DELIA"] * 2
+    assert page.count("Use <mark>&lt;sep&gt;</mark>.") == 2
 
 
 def test_one_seed_has_values_and_claims_nothing():
