@@ -28,15 +28,16 @@ def side_by_side(scores: Mapping[str, Artifact], task_kind: str, prompts: int) -
         by_probe.setdefault(row["probe"], []).append(prompt_id)
     turns: Sequence[str] = [ids[turn] for turn in range(prompts) for ids in by_probe.values() if turn < len(ids)]
     sets = _SETS_OF_FORMAT if task_kind == "format" else _SETS_OF_OTHERS
-    return [
-        Answers(
-            set=sets.get(first[prompt_id]["probe"], first[prompt_id]["probe"]),
-            prompt=first[prompt_id]["messages"][-1]["content"],
-            expected=first[prompt_id]["expected"],
-            answers={arm: rows[prompt_id]["answer"] for arm, rows in tables.items() if prompt_id in rows},
-        )
-        for prompt_id in turns[:prompts]
-    ]
+    return [_answers(sets, prompt_id, first[prompt_id], tables) for prompt_id in turns[:prompts]]
+
+
+def _answers(sets: Mapping[str, str], prompt_id: str, asked: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Answers:
+    return Answers(
+        set=sets.get(asked["probe"], asked["probe"]),
+        prompt=asked["messages"][-1]["content"],
+        expected=asked["expected"],
+        answers={arm: rows[prompt_id]["answer"] for arm, rows in tables.items() if prompt_id in rows},
+    )
 
 
 def _rows(scores: Artifact) -> dict[str, dict[str, Any]]:
