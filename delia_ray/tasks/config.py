@@ -213,6 +213,8 @@ class TranslationTask(Config):
             raise UserError("dev: 0 takes none of dev_pairs; give a number of pairs, or leave dev_pairs out")
         if self.token and self.instruction and self.token not in self.instruction:
             raise UserError(f"instruction: {self.instruction!r} does not name task.token={self.token!r}; put it in")
+        if "\n\n" in (self.instruction or ""):
+            raise UserError(f"instruction: {self.instruction!r} has a blank line, after which the text begins; make it one paragraph")
         if odd := [name for name in self.metric if name.startswith("json_") or name == "regex"]:
             raise UserError(f"metric: {odd[0]} judges a form, not a translation; use chrf, bleu, rouge_l, or a function of your own")
         return self

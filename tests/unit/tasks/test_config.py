@@ -46,6 +46,7 @@ def test_a_metric_that_does_not_exist_is_answered_with_those_that_do(name: str):
         (f"{TRANSLATION}, test: null", "give test_pairs"),
         (f"{TRANSLATION}, dev_pairs: {{kind: file, path: d.tsv}}", "takes none of dev_pairs"),
         (f"{TRANSLATION}, token: <is>, instruction: Translate it.", r"does not name task\.token='<is>'"),
+        (f'{TRANSLATION}, instruction: "Translate.\\n\\nPlease."', "make it one paragraph"),
         ("kind: translation, pairs: {kind: file, path: p.tsv}", r"source_language.*target_language"),
     ],
 )
