@@ -122,7 +122,7 @@ def _verdict(found: Findings, usual: list[Place]) -> Iterator[str]:
             else:
                 apart += 1
         if told or apart:
-            rest = f"not told apart on {apart} metrics" if apart else ""
+            rest = f"not told apart on {apart} {'metric' if apart == 1 else 'metrics'}" if apart else ""
             yield f"{arm_title(place.arm)} against {arm_name(found.rival.split(',')[0])}: {'; '.join([*told, *([rest] if rest else [])])}."
 
 
