@@ -1,7 +1,7 @@
 """What the scores of all cells come to, with seeds as the unit (METHOD 6)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +74,7 @@ def mean(rows: Sequence[Row], place: Place, metric: str) -> Interval:
 
 
 def differences(rows: Sequence[Row], rival: Place) -> dict[Place, dict[str, Difference]]:
-    """Every place minus ``rival``, paired by seed, with p values adjusted for the number of places (Holm).
+    """Every place minus ``rival``, paired by seed, with p values adjusted for the number of places (Holm), and the gain of the means.
 
     A model that was not trained has the same value under every seed.
     """
@@ -89,7 +89,9 @@ def _difference(rows: Sequence[Row], place: Place, rival: Place, metric: str) ->
     if None in left:
         left = dict.fromkeys(right, left[None])
     seeds = [seed for seed in right if seed in left]
-    return paired_seed_difference([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+    found = paired_seed_difference([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+    theirs = float(np.mean([right[seed] for seed in seeds])) if seeds else 0.0
+    return found if found.difference is None or theirs <= 0 else replace(found, gain_percent=100 * found.difference / theirs)
 
 
 def gains(rows: Sequence[Row], arm: str, rival: str, metric: str) -> dict[int, float]:

@@ -13,7 +13,7 @@ from delia_ray.reporting.experiment_drawing import draw_dose
 from delia_ray.reporting.experiment_schema import Findings
 from delia_ray.reporting.glossary import arm_name, arm_title, meaning, metric_name, metric_words
 from delia_ray.reporting.html import Drawing, environment, standalone
-from delia_ray.reporting.numerals import number, percent, signed
+from delia_ray.reporting.numerals import gain, number, percent, signed
 from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import ARM_COLOURS, inline
 from delia_ray.reporting.verdict import KEY_METRICS, outcome
@@ -135,6 +135,8 @@ def _cell(found: Findings, place: Place, metric: str) -> Cell:
         parts.append(f"{signed(difference.low)} to {signed(difference.high)}")
     if difference.p is not None:
         parts.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
+    if difference.gain_percent is not None:
+        parts.append(f"gain {gain(difference.gain_percent)}")
     return Cell(found.means[str(place)][metric], "; ".join(parts))
 
 

@@ -25,6 +25,7 @@ def test_arms_are_paired_by_seed_whatever_order_they_come_in():
     rows = over_seeds("it", 0, 8, [0.1, 0.5, 0.3]) + over_seeds("delia", 6, 8, [0.3, 0.6, 0.6])[::-1]
     found = differences(rows, Place("it", 0, 8))[Place("delia", 6, 8)]["score"]
     assert found.difference == pytest.approx(0.2)
+    assert found.gain_percent == pytest.approx(100 * 0.2 / 0.3)
     assert found.p == pytest.approx(stats.ttest_rel([0.3, 0.6, 0.6], [0.1, 0.5, 0.3]).pvalue)
 
 
@@ -34,6 +35,11 @@ def test_p_values_are_corrected_for_the_number_of_arms():
     first, second = found[Place("a", 6, 8)]["score"], found[Place("b", 6, 8)]["score"]
     assert first.p is not None and second.p is not None
     assert first.p_holm == pytest.approx(min(1.0, 2 * first.p)) and second.p_holm == pytest.approx(max(second.p, 2 * first.p))
+
+
+def test_there_is_no_gain_over_nothing():
+    rows = over_seeds("it", 0, 8, [0.0, 0.0]) + over_seeds("delia", 6, 8, [0.3, 0.6])
+    assert differences(rows, Place("it", 0, 8))[Place("delia", 6, 8)]["score"].gain_percent is None
 
 
 def test_a_model_that_was_not_trained_is_the_same_under_every_seed():
