@@ -79,7 +79,8 @@ def draw_dots(rows: Sequence[Row], *, is_share: bool, floor: float | None) -> Fi
             ticks = [-1.0, 0.0, 1.0] if low == -1 else [0.0, 1.0]
             axes.set_xticks(ticks, [percent(tick) for tick in ticks])
         else:
-            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="x", nbins=2)  # more would run into each other where they have three decimals
+            axes.xaxis.set_major_formatter("{x:g}")
         return figure
 
 
