@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property, partial
+from operator import itemgetter
 from pathlib import Path
 
 from delia_ray.artifacts import MANIFEST, Artifact
@@ -104,7 +105,7 @@ class Pipeline(Chain):
         """How the method's predictions fare in this run, with a page; the scores that are finished are read."""
         config, at = self.settings, self.placement
         pool = check_probe(config.probe, self.pool(POOL), self.task, self.model)
-        ratios = {name: config.mix_for(arm).ratio for name, arm in self.arms.items()}
+        ratios = dict(sorted(((name, config.mix_for(arm).ratio) for name, arm in self.arms.items()), key=itemgetter(1)))
         subjects = Subjects(self._path(), ratios, self.start, self.rewritten, pool, self.models(), self.tokens)
         with self.progress.stage("gradients") as line:
             out = self._path("gradients")

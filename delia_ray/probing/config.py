@@ -22,7 +22,7 @@ class ProbeConfig(Config):
     coordinates: int | None = Field(default=2**20, ge=16)
     """So many of those weights' numbers, drawn by ``seed``, stand for all of them in norms, cosines and eigenvectors. null: all."""
     step_lengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(3e-5, 1e-4, 3e-4, 1e-3), min_length=2)
-    """Lengths of the step down the task's gradient, as shares of the weights' norm, rising. A short LoRA run moves them by 1e-3."""
+    """Lengths of the step down the task's gradient, as shares of the weights' norm, rising. LoRA for 40 steps moves them by 3e-3."""
     fisher_rows: int = Field(default=8, ge=3)
     """Rows, of the ``rows``, whose Fisher matrix is taken."""
     eigenvectors: int = Field(default=4, ge=1)

@@ -62,9 +62,16 @@ def squared_norm(weights_RN: Floats, gram_NN: Floats, tokens_N: Floats) -> Float
     return (quadratic(weights_RN, gram_NN) - own_R) / pairs_R / length_R**2
 
 
+def not_negative(estimate: Interval) -> Interval:
+    """An estimate of what cannot be below 0, with 0 for what is."""
+    value, low, high = (None if each is None else max(each, 0.0) for each in (estimate.value, estimate.low, estimate.high))
+    return Interval(value, low, high, estimate.n)
+
+
 def root(square: Interval) -> Interval:
     """The square root of an estimated square, with 0 for what is below it."""
-    value, low, high = (None if each is None else max(each, 0.0) ** 0.5 for each in (square.value, square.low, square.high))
+    known = not_negative(square)
+    value, low, high = (None if each is None else each**0.5 for each in (known.value, known.low, known.high))
     return Interval(value, low, high, square.n)
 
 

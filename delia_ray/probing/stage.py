@@ -29,9 +29,9 @@ from delia_ray.records import MIXED_KIND
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.training.stage import CHECKPOINT_KIND
 
-STAGE = "gradients/1"
+STAGE = "gradients/2"
 GRADIENTS_KIND = "gradients/1"
-PAGE_STAGE = "probe/1"
+PAGE_STAGE = "probe/2"
 PROBE_KIND = "probe/1"
 _MEASURED = "gradients.json"
 

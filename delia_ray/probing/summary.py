@@ -134,7 +134,7 @@ def _eigenvalue(raw: Raw, tokens_N: Floats, place: int) -> Interval:
 
 def _update(raw: Raw, update: RawUpdate, tokens_N: Floats, top: int) -> Update:
     along, share = (jackknife(_along(raw, update, tokens_N, top, scale), [len(tokens_N)]) for scale in _scales(raw, update))
-    return Update(whole=update.whole, chosen=update.chosen, along=along, share=share)
+    return Update(whole=update.whole, chosen=update.chosen, along=est.not_negative(along), share=est.not_negative(share))
 
 
 def _update_changes(raw: Raw, tokens_N: Floats, steps: Ladder, top: int) -> tuple[list[Change], list[Change]]:

@@ -52,7 +52,10 @@ def _p2(measured: Measured) -> Prediction:
         "does not hold": "The diverse rows' gradient does not turn further against a longer step",
         "cannot be told": "That the diverse rows' gradient turns further against a longer step cannot be told",
     }[outcome]
-    values = f"the cosine goes from {_shown(first.cosine)} at the shortest step to {_shown(last.cosine)} at the longest"
+    values = (
+        f"the cosine goes from {_shown(first.cosine)} at the shortest step to {_shown(last.cosine)} at the longest, "
+        f"the force back from {_shown(first.pull)} to {_shown(last.pull)}"
+    )
     return Prediction(outcome=outcome, sentence=f"{claim}: {values}.")
 
 

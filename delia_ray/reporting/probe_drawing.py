@@ -43,8 +43,12 @@ def draw_intervals(
             )  # fmt: skip
         if logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         if both:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
         else:
             axes.axhline(0, color=INK, linewidth=1, alpha=0.4, zorder=0)
             axes.locator_params(axis="y", nbins=5)
