@@ -73,8 +73,9 @@ class TrainWorkers(Config):
     """Folder on a fast local disk, for ``offload: nvme``."""
     recompute: Literal["nothing", "layers"] = "nothing"
     """layers: keep no activations inside a layer and compute them again in the backward pass (gradient checkpointing)."""
-    kernels: Literal["plain", "liger"] = "plain"
-    """liger: fused Triton kernels for norms, rotary embedding and MLPs. Needs GPUs and ``liger-kernel``."""
+    kernels: Literal["plain", "compiled", "liger"] = "plain"
+    """compiled: norms as one kernel each, by torch.compile; needs a C++ compiler on CPUs. liger: fused Triton kernels for norms, rotary
+    embedding and MLPs; needs GPUs and ``liger-kernel``."""
     deepspeed: Mapping[str, Any] = Field(default_factory=dict)
     """Any other keys of DeepSpeed's own configuration, laid over what the keys above make."""
     max_failures: int = Field(default=2, ge=0)

@@ -20,6 +20,7 @@ from delia_ray.training.corpus import Corpus
 from delia_ray.training.engine import TrainEngine
 from delia_ray.training.flight import STOP, Flight
 from delia_ray.training.flops import matmul_peak
+from delia_ray.training.kernels import use_kernels
 from delia_ray.training.model import Trainable, build_trainable, save_trained
 from delia_ray.training.packing import Pack, deal_out, pack, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
@@ -85,14 +86,7 @@ def _prepared(trainable: Trainable, workers: TrainWorkers) -> Trainable:
     """``trainable`` with what the placement says of memory and kernels; neither changes what is learnt."""
     if workers.recompute == "layers":
         trainable.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if workers.kernels == "liger":
-        try:
-            from liger_kernel.transformers import _apply_liger_kernel_to_instance  # noqa: PLC0415  # pyright: ignore
-        except ImportError:
-            raise UserError(
-                "placement.finetune.kernels: liger needs `pip install liger-kernel` on the workers; install it, or use plain"
-            ) from None
-        _apply_liger_kernel_to_instance(model=trainable.model, cross_entropy=False, fused_linear_cross_entropy=False)
+    use_kernels(trainable.model, workers.kernels)
     return trainable
 
 

@@ -156,13 +156,18 @@ def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
 
 @pytest.mark.parametrize(
     "workers",
-    [{"workers": 2}, {"zero_stage": 0, "micro_batch_tokens": 16}, {"zero_stage": 2, "recompute": "layers"}, {"zero_stage": 3}],
+    [
+        {"workers": 2},
+        {"zero_stage": 0, "micro_batch_tokens": 16},
+        {"zero_stage": 2, "recompute": "layers"},
+        {"zero_stage": 3, "kernels": "compiled"},
+    ],
     ids=str,
 )
 def test_where_it_runs_does_not_change_the_curve(
     reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, workers: dict[str, Any]
 ):
-    """Two workers, a row a pack (so that gradients add up over eight of them), every ZeRO stage, recomputed activations."""
+    """Two workers, a row a pack (so that gradients add up over eight of them), every ZeRO stage, recomputed activations, compiled norms."""
     elsewhere = train(start, mixed, tmp_path / "checkpoint", **workers)
     assert_same_curve(losses(elsewhere), losses(reference))
     assert losses(elsewhere, "update_norm") == pytest.approx(losses(reference, "update_norm"), rel=1e-3)

@@ -1,0 +1,29 @@
+"""Fused kernels, where they can be had."""
+
+import pytest
+import torch
+from torch import nn
+
+from delia_ray.errors import UserError
+from delia_ray.training.kernels import use_kernels
+
+
+class TinyRMSNorm(nn.Module):
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+def test_compiled_norms_say_the_same_and_keep_the_model_s_names():
+    model, states = nn.Sequential(TinyRMSNorm(), nn.Linear(4, 4)), torch.randn(3, 4)
+    before, names = model(states), list(model.state_dict())
+    use_kernels(model, "compiled")
+    torch.testing.assert_close(model(states), before)
+    assert list(model.state_dict()) == names
+    assert model[0]._compiled_call_impl is not None and model[1]._compiled_call_impl is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on GPUs Triton compiles")
+def test_without_a_compiler_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"placement\.finetune\.kernels: .*no-such-compiler; use plain"):
+        use_kernels(nn.Linear(2, 2), "compiled")
