@@ -15,7 +15,7 @@ from delia_ray.experiment.config import ExperimentSettings, Grid
 from delia_ray.experiment.training import train_all
 from delia_ray.pipeline import INSTRUCTED, Pipeline
 from delia_ray.progress import Progress
-from delia_ray.reporting.answers import side_by_side
+from delia_ray.reporting.answers import EXAMPLES, side_by_side
 from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import findings
 from delia_ray.serving.catalogue import BASE
@@ -23,8 +23,6 @@ from delia_ray.tasks.config import FormatTask
 
 STAGE = "experiment/2"
 EXPERIMENT_KIND = "experiment/1"
-_EXAMPLES = 10
-"""Prompts whose answers the page shows."""
 
 
 class ExperimentRequest(Config):
@@ -129,7 +127,7 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
     rival = first[settings.experiment.rival].row.place
 
     def write(workspace: Workspace) -> Counts:
-        examples = side_by_side({arm: each.scores for arm, each in first.items()}, settings.task.kind, _EXAMPLES)
+        examples = side_by_side({arm: each.scores for arm, each in first.items()}, settings.task.kind, EXAMPLES)
         found = findings(rows, rival, examples, settings.model_dump(mode="json"), provenance)
         (workspace.data / "experiment.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (workspace.data / "index.html").write_text(render_experiment(found), encoding="utf-8")

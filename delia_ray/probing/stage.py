@@ -45,7 +45,7 @@ class Subjects:
 
     run: Path
     ratios: Mapping[str, float]
-    """Arm -> rho, of the trained arms."""
+    """Arm -> rho, of the trained arms, the smallest first."""
     start: Artifact
     rewritten: Artifact
     pool: Artifact

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 from delia_ray.artifacts import Artifact
 from delia_ray.reporting.schema import Answers
 
+EXAMPLES = 10
+"""Prompts whose answers a page shows."""
 _SETS_OF_FORMAT = {"test": "format_acc", "ordinary": "spill"}
 _SETS_OF_OTHERS = {"test": "test rows", "ordinary": "everyday prompts"}
 """Probe -> the metric it serves, or what it is."""

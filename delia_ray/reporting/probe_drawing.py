@@ -5,6 +5,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from delia_ray.evaluation.bootstrap import Interval
@@ -43,12 +44,10 @@ def draw_intervals(
             )  # fmt: skip
         if logarithmic:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+            _plain_numbers(axes.xaxis)
         if both:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter("")
+            _plain_numbers(axes.yaxis)
         else:
             axes.axhline(0, color=INK, linewidth=1, alpha=0.4, zorder=0)
             axes.locator_params(axis="y", nbins=5)
@@ -57,3 +56,9 @@ def draw_intervals(
         axes.spines["left"].set_visible(False)
         axes.tick_params(length=0, which="both")
         return figure
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Powers of ten as numbers: the pages' text is not typeset."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")

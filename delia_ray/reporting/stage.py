@@ -9,7 +9,7 @@ from typing import Any
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.lineage import manifests
-from delia_ray.reporting.answers import side_by_side
+from delia_ray.reporting.answers import EXAMPLES, side_by_side
 from delia_ray.reporting.page import render
 from delia_ray.reporting.schema import Report
 from delia_ray.reporting.verdict import verdict
@@ -17,14 +17,13 @@ from delia_ray.settings import Settings
 
 STAGE = "report/3"
 REPORT_KIND = "report/1"
-_EXAMPLES = 10
 
 
 class ReportRequest(Config):
     """What the page shows."""
 
     run: str
-    examples: int = _EXAMPLES
+    examples: int = EXAMPLES
 
 
 class Comparison(Config):
@@ -97,7 +96,7 @@ def assemble(
             },
             "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
             "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
-            "examples": side_by_side(scores, settings.task.kind, _EXAMPLES),
+            "examples": side_by_side(scores, settings.task.kind, EXAMPLES),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
         }
