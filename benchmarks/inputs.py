@@ -19,6 +19,7 @@ from delia_ray.training.tokens import tokenise
 
 WARM_STEPS, STEPS, FULL_STEPS = 3, 10, 6
 TOKEN = "<sep>"
+PACK_TOKENS = 1024
 PROVENANCE = Provenance(None, ["benchmarks"])
 _DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
 

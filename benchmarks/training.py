@@ -29,16 +29,16 @@ def trainer(arm: str, *flags: str) -> Way:
 def trainers(rounds: int, log: Path) -> Found:
     """Ours with one worker and with two, a plain loop (twice, to see how quiet the machine is), accelerate, TRL, torchrun.
 
-    Ours and TRL are compared at whichever of two settings is faster on this machine; the others like with like.
+    ``bare`` is a loop around our own sums, alone and under torchrun: what is left between it and ours is the system's cost.
+    Ours and TRL are compared at whichever of their settings is fastest on this machine; the others like with like.
     """
-    settings = [trainer("trl_autocast"), trainer("trl_pure")]
+    settings = [trainer(f"trl_{setting}") for setting in ("autocast", "pure", "compiled")]
     in_turns(settings, 1, log)
     trl = trainer(max(settings, key=lambda way: way.rates[0]).name)
-    us, plain, again, accelerate, us_2 = map(trainer, ("ours", "plain", "plain", "accelerate", "ours_2"))
+    us, plain, again, bare, accelerate, us_2 = map(trainer, ("ours", "plain", "plain", "bare", "accelerate", "ours_2"))
     again.name = "plain_again"
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "benchmarks.trainers", "plain"]
-    torchrun = Way("torchrun_2", [sys.executable, *launch])
-    ways = [us, plain, accelerate, trl, us_2, torchrun, again]
+    torchrun, bare_2 = launched("torchrun_2", "plain"), launched("bare_2", "bare")
+    ways = [us, plain, bare, accelerate, trl, us_2, torchrun, bare_2, again]
     in_turns(ways, rounds, log)
     best = max(us, us_2, key=lambda way: sum(way.rates))
     found = {
@@ -46,11 +46,19 @@ def trainers(rounds: int, log: Path) -> Found:
         "plain": ratio(us.rates, plain.rates),
         "accelerate": ratio(us.rates, accelerate.rates),
         "torchrun_2": ratio(us_2.rates, torchrun.rates),
+        "bare": ratio(us.rates, bare.rates),
+        "bare_2": ratio(us_2.rates, bare_2.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
         "matmul_peak_share": median([turn["matmul_peak_share"] for turn in us.said]),
         "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us_2.said]),
     }
-    return found, ways
+    return found, [*settings, *ways]
+
+
+def launched(name: str, arm: str) -> Way:
+    """``arm`` in two processes under torchrun."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "benchmarks.trainers", arm]
+    return Way(name, [sys.executable, *launch])
 
 
 def preparing(rounds: int, log: Path) -> Found:

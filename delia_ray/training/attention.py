@@ -1,7 +1,7 @@
-"""Attention of packed rows: each token sees what came before it in its own row, and nothing of the other rows.
+"""Attention of packed rows: each token sees the pack's prefix and what came before it in its own row, and nothing of the others.
 
 No mask over the whole pack is needed, so the cost grows with the rows' lengths and not with the pack's.
-Legend: H query heads, K key heads, T tokens of a pack, D head size.
+Legend: H query heads, K key heads, T tokens of a pack, Q tokens of a row, C tokens it sees (Q and those of the prefix), D head size.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,7 @@ def attend_rows(
     attention_mask: None,
     *,
     row_lengths: Sequence[int],
+    prefix_length: int = 0,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -46,12 +47,14 @@ def attend_rows(
     """[1, T, H, D] attention output, causal within each row (an implementation of transformers' ``AttentionInterface``).
 
     Args:
-        row_lengths: tokens of each row of the pack, T together.
+        row_lengths: tokens of each row of the pack, with the prefix T together.
+        prefix_length: tokens before the first row, which every row sees.
         sliding_window: how many tokens back a token sees, itself included; None is without limit.
     """
+    lengths = [prefix_length, *row_lengths] if prefix_length else list(row_lengths)
     if query_1HTD.is_cuda and dropout == 0 and query_1HTD.dtype in (torch.float16, torch.bfloat16):
-        return _flash(query_1HTD, key_1KTD, value_1KTD, row_lengths, scaling, sliding_window), None
-    query, key, value = (states.split(list(row_lengths), dim=2) for states in (query_1HTD, key_1KTD, value_1KTD))
+        return _flash(query_1HTD, key_1KTD, value_1KTD, lengths, prefix_length, scaling, sliding_window), None
+    query, key, value = query_1HTD.split(lengths, dim=2), *(_seen(states, lengths, prefix_length) for states in (key_1KTD, value_1KTD))
     attended = [_one_row(*row, scaling, dropout, sliding_window) for row in zip(query, key, value, strict=True)]
     return torch.cat(attended, dim=2).transpose(1, 2), None
 
@@ -59,45 +62,68 @@ def attend_rows(
 AttentionInterface.register(PACKED, attend_rows)  # pyright: ignore[reportArgumentType]  keyword-only row_lengths
 
 
+def _seen(states_1KTD: Tensor, lengths: Sequence[int], prefix_length: int) -> Sequence[Tensor]:
+    """What the prefix sees, if there is one, and what each row sees: [1, K, C, D]."""
+    parts = states_1KTD.split(list(lengths), dim=2)
+    return [parts[0], *(torch.cat([parts[0], row], dim=2) for row in parts[1:])] if prefix_length else parts
+
+
 def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, sliding_window: int | None) -> Tensor:
-    length = query.shape[2]
-    window = None
-    if sliding_window is not None and length > sliding_window:
-        seen_TT = torch.ones(length, length, dtype=torch.bool, device=query.device)
-        window = seen_TT.tril() & seen_TT.triu(1 - sliding_window)
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and window is None and dropout == 0:
+    length, seen = query.shape[2], key.shape[2]
+    windowed = sliding_window is not None and seen > sliding_window
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and not windowed and dropout == 0:
         return _products(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    mask_QC = None
+    if windowed or seen > length:
+        mask_QC = torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
+        mask_QC = mask_QC.triu(seen - length + 1 - sliding_window) if windowed else mask_QC
     return scaled_dot_product_attention(
-        query, key, value, attn_mask=window, dropout_p=dropout, is_causal=window is None, scale=scaling, enable_gqa=True
+        query, key, value, attn_mask=mask_QC, dropout_p=dropout, is_causal=mask_QC is None, scale=scaling, enable_gqa=True
     )
 
 
-def _products(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, scaling: float) -> Tensor:
-    """[1, H, T, D] causal attention by two products in bfloat16 and a softmax in float32.
+def _products(query_1HQD: Tensor, key_1KCD: Tensor, value_1KCD: Tensor, scaling: float) -> Tensor:
+    """[1, H, Q, D] causal attention by two products in bfloat16 and a softmax in float32.
 
     On a CPU torch's own kernels take up to twice as long (docs/training.md): one multiplies in float32, the other in small tiles.
     """
-    _, heads, length, size = query_1HTD.shape
-    groups = key_1KTD.shape[1]
-    ahead_TT = torch.full((length, length), -torch.inf, device=query_1HTD.device).triu(1)
-    scores = (query_1HTD * scaling).reshape(groups, -1, size) @ key_1KTD[0].transpose(1, 2)
-    weights = (scores.view(heads, length, length) + ahead_TT).softmax(-1).to(value_1KTD.dtype)
-    return (weights.view(groups, -1, length) @ value_1KTD[0]).view(1, heads, length, size)
+    _, heads, length, size = query_1HQD.shape
+    groups, seen = key_1KCD.shape[1:3]
+    ahead_QC = torch.full((length, seen), -torch.inf, device=query_1HQD.device).triu(1 + seen - length)
+    scores = (query_1HQD * scaling).reshape(groups, -1, size) @ key_1KCD[0].transpose(1, 2)
+    weights = (scores.view(heads, length, seen) + ahead_QC).softmax(-1).to(value_1KCD.dtype)
+    return (weights.view(groups, -1, seen) @ value_1KCD[0]).view(1, heads, length, size)
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scaling: float | None, window: int | None) -> Tensor:
-    """The same in one kernel, which takes all rows at once."""
-    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
-    longest, back = max(lengths), -1 if window is None else window - 1
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], prefix_length: int, scaling: float | None, window: int | None
+) -> Tensor:
+    """The same in one kernel, which takes all rows at once and lines up the end of each row with the end of what it sees."""
+    seen = [lengths[0], *(prefix_length + length for length in lengths[1:])]
+    if prefix_length:
+        key, value = (torch.cat(list(_seen(states, lengths, prefix_length)), dim=2) for states in (key, value))
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # [T, H, D]
-    attended = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(back, 0), enable_gqa=True)
+    ends, seen_ends = (torch.tensor([0, *accumulate(each)], dtype=torch.int32, device=query.device) for each in (lengths, seen))
+    attended = varlen_attn(
+        query,
+        key,
+        value,
+        ends,
+        seen_ends,
+        max(lengths),
+        max(seen),
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=True,
+    )
     assert isinstance(attended, Tensor)
     return attended[None]
 
 
-def block_diagonal_mask(row_lengths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def block_diagonal_mask(row_lengths: Sequence[int], prefix_length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[1, 1, T, T] additive mask that says the same as ``attend_rows``, for architectures with an attention of their own."""
-    row_T = torch.repeat_interleave(torch.arange(len(row_lengths), device=device), torch.tensor(list(row_lengths), device=device))
+    lengths = torch.tensor([prefix_length, *row_lengths], device=device)
+    row_T = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
     causal_TT = torch.ones(len(row_T), len(row_T), dtype=torch.bool, device=device).tril()
-    visible_TT = causal_TT & (row_T[:, None] == row_T[None, :])
+    visible_TT = causal_TT & ((row_T[:, None] == row_T[None, :]) | (row_T == 0)[None, :])
     return torch.zeros_like(visible_TT, dtype=dtype).masked_fill(~visible_TT, torch.finfo(dtype).min)[None, None]

@@ -32,7 +32,8 @@ class FlopCount:
 
     def __call__(self, pack: Pack) -> float:
         """FLOPs of one forward and backward pass."""
-        pairs = sum(length**2 for length in pack.row_lengths)
+        shared = pack.prefix_length
+        pairs = shared**2 + sum((shared + length) ** 2 - shared**2 for length in pack.row_lengths)
         return self._per_token * len(pack.ids_T) + self._per_learnt * len(pack.targets_S) + self._per_pair * pairs
 
 

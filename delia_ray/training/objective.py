@@ -70,9 +70,9 @@ class TokenLoss(nn.Module):
         device = self.model.device
         self._pack = pack
         separation = (
-            {"row_lengths": pack.row_lengths}
+            {"row_lengths": pack.row_lengths, "prefix_length": pack.prefix_length}
             if self._attends_rows
-            else {"attention_mask": block_diagonal_mask(pack.row_lengths, self.model.dtype, device)}
+            else {"attention_mask": block_diagonal_mask(pack.row_lengths, pack.prefix_length, self.model.dtype, device)}
         )
         output = self.model(
             input_ids=torch.from_numpy(pack.ids_T).to(device)[None],
@@ -87,7 +87,7 @@ class TokenLoss(nn.Module):
         return (args[0][:, torch.from_numpy(self._pack.predicts_S).to(args[0].device)], *args[1:])
 
     def _add_noise(self, module: nn.Module, args: tuple[Tensor, ...], embedded_1TD: Tensor) -> Tensor:
-        assert isinstance(self._objective, Neftune) and self._pack is not None
+        assert isinstance(self._objective, Neftune) and self._pack is not None and not self._pack.prefix_length
         lengths = torch.tensor(self._pack.row_lengths, device=embedded_1TD.device)
         reach_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
         noise_1TD = torch.rand_like(embedded_1TD, dtype=torch.float32) * 2 - 1

@@ -1,6 +1,9 @@
-"""Rows side by side in one sequence, none able to see another.
+"""Rows side by side in one sequence, none able to see another; what they all begin with stands there once.
 
-Legend: T tokens of a pack, S learnt tokens of a pack.
+A chat template opens every prompt of a model with the same words. Attention is causal, so those tokens' states, and the
+gradients through them, are the same whether each row has them to itself or all rows see one copy.
+
+Legend: P tokens of the prefix, T tokens of a pack, S learnt tokens of a pack.
 """
 
 from collections.abc import Sequence
@@ -12,17 +15,20 @@ from numpy.typing import NDArray
 from delia_ray.training.tokens import TokenisedRow
 
 GROUPS = ("task", "diverse")
+NO_PREFIX: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Pack:
     """One forward pass."""
 
+    prefix_length: int
+    """Tokens at the start that belong to every row."""
     row_lengths: tuple[int, ...]
-    """Tokens of each row; attention stays inside a row."""
+    """Tokens of each row, the prefix apart; a row sees the prefix and itself."""
     ids_T: NDArray[np.int64]
     positions_T: NDArray[np.int64]
-    """Counts from 0 again at each row."""
+    """Counts from the prefix's end again at each row."""
     predicts_S: NDArray[np.int64]
     """Positions whose *next* token is learnt."""
     targets_S: NDArray[np.int64]
@@ -33,15 +39,26 @@ class Pack:
     """Index into ``tokens.KINDS``."""
 
 
-def pack(rows: Sequence[TokenisedRow]) -> Pack:
-    """``rows`` end to end."""
-    lengths = [len(row.ids) for row in rows]
-    ids_T = np.concatenate([np.asarray(row.ids, dtype=np.int64) for row in rows])
-    kinds_T = np.concatenate([np.asarray(row.kinds, dtype=np.int64) for row in rows])
-    groups_T = np.repeat([GROUPS.index(row.group) for row in rows], lengths)
-    positions_T = np.concatenate([np.arange(length) for length in lengths])
+def shared_prefix(rows: Sequence[TokenisedRow]) -> NDArray[np.int64]:
+    """[P] token ids that all ``rows`` begin with and that none learns; each row has at least one more."""
+    if len(rows) < 2:
+        return NO_PREFIX
+    common = min(next(iter(np.flatnonzero(row.kinds)), len(row.ids) - 1) for row in rows)
+    ids = np.array([row.ids[:common] for row in rows], dtype=np.int64)
+    differs = np.flatnonzero((ids != ids[0]).any(axis=0))
+    return ids[0, : differs[0] if len(differs) else common]
+
+
+def pack(rows: Sequence[TokenisedRow], prefix_P: NDArray[np.int64] = NO_PREFIX) -> Pack:
+    """``rows`` end to end, after a prefix that they are given without."""
+    shared, lengths = len(prefix_P), [len(row.ids) for row in rows]
+    ids_T = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in (prefix_P, *(row.ids for row in rows))])
+    kinds_T = np.concatenate([np.zeros(shared, dtype=np.int64), *(np.asarray(row.kinds, dtype=np.int64) for row in rows)])
+    groups_T = np.repeat([0, *(GROUPS.index(row.group) for row in rows)], [shared, *lengths])
+    positions_T = np.concatenate([np.arange(shared), *(np.arange(shared, shared + length) for length in lengths)])
     learnt_S = np.flatnonzero((kinds_T > 0) & (positions_T > 0))
-    return Pack(tuple(lengths), ids_T, positions_T, learnt_S - 1, ids_T[learnt_S], groups_T[learnt_S], kinds_T[learnt_S])
+    predicts_S = np.where(positions_T[learnt_S] == shared, shared, learnt_S) - 1  # a row's first token follows the prefix's last
+    return Pack(shared, tuple(lengths), ids_T, positions_T, predicts_S, ids_T[learnt_S], groups_T[learnt_S], kinds_T[learnt_S])
 
 
 def deal_out(rows: Sequence[TokenisedRow], hands: int) -> list[list[TokenisedRow]]:

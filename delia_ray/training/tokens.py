@@ -41,6 +41,10 @@ class TokenisedRow:
         """Tokens that are predicted and count. A row's first token has nothing to be predicted from."""
         return sum(1 for kind in self.kinds[1:] if kind)
 
+    def after(self, count: int) -> "TokenisedRow":
+        """The row without its first ``count`` tokens."""
+        return TokenisedRow(self.ids[count:], self.kinds[count:], self.group)
+
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The conversation rendered up to where the assistant starts to write."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from ray import train
 
 from delia_ray.errors import UserError
@@ -22,7 +24,7 @@ from delia_ray.training.flight import STOP, Flight
 from delia_ray.training.flops import matmul_peak
 from delia_ray.training.kernels import use_kernels
 from delia_ray.training.model import Trainable, build_trainable, save_trained
-from delia_ray.training.packing import Pack, deal_out, pack, split_by_tokens
+from delia_ray.training.packing import NO_PREFIX, Pack, deal_out, pack, shared_prefix, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
 
 REFUSED = "refused.txt"
@@ -69,7 +71,8 @@ def _train(work: Work) -> None:
         # Seeded by step, so that dropout after a resume is what it would have been.
         torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
         rows = [corpus[index] for index in step_rows(step)]
-        packs = share(rows, rank, world, work.workers.micro_batch_tokens)
+        prefix_P = NO_PREFIX if work.config.draws_noise else shared_prefix(rows)
+        packs = share(rows, prefix_P, rank, world, work.workers.micro_batch_tokens)
         result = engine.step(packs, sum(row.learnt_tokens for row in rows))
         flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
         if _must_stop(work.inflight):
@@ -106,10 +109,11 @@ def _must_stop(inflight: Path) -> bool:
     return bool(votes.item())
 
 
-def share(rows: Sequence[TokenisedRow], rank: int, world: int, max_tokens: int) -> list[Pack]:
-    """This worker's packs of a step; every worker has as many, so that their collectives meet."""
-    shares = [split_by_tokens(part, max_tokens) for part in deal_out(rows, world)]
-    packs = [pack(members) for members in shares[rank]]
+def share(rows: Sequence[TokenisedRow], prefix_P: NDArray[np.int64], rank: int, world: int, max_tokens: int) -> list[Pack]:
+    """This worker's packs of a step, each after ``prefix_P``; every worker has as many, so that their collectives meet."""
+    own = [row.after(len(prefix_P)) for row in rows]
+    shares = [split_by_tokens(part, max_tokens - len(prefix_P)) for part in deal_out(own, world)]
+    packs = [pack(members, prefix_P) for members in shares[rank]]
     filler = pack([TokenisedRow(rows[0].ids[:1], (0,), rows[0].group)])
     return packs + [filler] * (max(map(len, shares)) - len(packs))
 

@@ -10,15 +10,17 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from delia_ray.artifacts import Artifact
 from delia_ray.errors import UserError
 from delia_ray.placement import TrainWorkers
 from delia_ray.training.config import FinetuneConfig, Kl, Lora, Neftune, Objective
 from delia_ray.training.engine import TrainEngine
+from delia_ray.training.flops import FlopCount
 from delia_ray.training.model import Trainable, build_trainable
 from delia_ray.training.objective import TokenLoss
-from delia_ray.training.packing import Pack, pack
+from delia_ray.training.packing import Pack, pack, shared_prefix
 from delia_ray.training.state import load_state, save_state
 from delia_ray.training.tokens import TokenisedRow
 
@@ -168,6 +170,35 @@ def test_rows_of_a_pack_cost_what_they_cost_alone(trainable: Trainable):
     loss = TokenLoss(trainable, CONFIG.objective)
     packed, several = loss(pack(rows(4))), torch.cat([loss(pack([row])) for row in rows(4)])
     assert torch.allclose(packed, several, atol=1e-5)
+
+
+def test_a_shared_prefix_changes_no_cost_and_no_gradient(trainable: Trainable, tiny_models: dict[str, Artifact]):
+    own = build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32)
+    prefix = np.array([TOKEN, 11, 12, 13, TOKEN, 15])
+    whole = [TokenisedRow([*prefix, *row.ids], [0] * len(prefix) + [0, *[1] * (len(row.ids) - 1)], row.group) for row in rows(4)]
+    assert shared_prefix(whole).tolist() == [*prefix, TOKEN]
+    found = costs(trainable, CONFIG.objective, pack([row.after(len(prefix)) for row in whole], prefix))
+    wanted = costs(own, CONFIG.objective, pack(whole))
+    assert torch.allclose(found, wanted, atol=1e-5)
+    found.mean().backward()
+    wanted.mean().backward()
+    groups = zip(trainable.parameter_groups(CONFIG), own.parameter_groups(CONFIG), strict=True)
+    for mine, theirs in (pair for ours, others in groups for pair in zip(ours["params"], others["params"], strict=True)):
+        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shared", [0, 6])
+def test_the_flops_of_a_pack_are_those_that_torch_counts(tiny_models: dict[str, Artifact], shared: int):
+    trainable = build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.bfloat16)
+    count, loss = FlopCount(trainable.model), TokenLoss(trainable, CONFIG.objective)
+    packed = pack(rows(4), np.arange(10, 10 + shared))
+    with FlopCounterMode(display=False) as counted:
+        loss(packed).sum().backward()
+    config = trainable.model.config
+    # In bfloat16 attention is two whole products; of each row's square with itself half is beyond the mask.
+    squares = sum(length**2 for length in (shared, *packed.row_lengths))
+    beyond_the_mask = 3 * 2 * config.hidden_size * config.num_hidden_layers * squares
+    assert count(packed) == pytest.approx(counted.get_total_flops() - beyond_the_mask, rel=0.01)
 
 
 def test_an_attention_of_the_models_own_gets_a_mask_that_says_the_same(trainable: Trainable, tiny_models: dict[str, Artifact]):

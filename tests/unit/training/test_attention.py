@@ -1,27 +1,38 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from delia_ray.training.attention import attend_rows
+from delia_ray.training import attention
+from delia_ray.training.attention import attend_rows, block_diagonal_mask
 
 LENGTHS = (5, 1, 40)
+PREFIX = 7
 
 
-def states(dtype: torch.dtype) -> list[torch.Tensor]:
+def states(dtype: torch.dtype, prefix: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(1, heads, sum(LENGTHS), 16, generator=generator).to(dtype).requires_grad_() for heads in (6, 2, 2)]
+    return [torch.randn(1, heads, prefix + sum(LENGTHS), 16, generator=generator).to(dtype).requires_grad_() for heads in (6, 2, 2)]
 
 
-def row_by_row(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    rows = zip(*(each.float().split(LENGTHS, dim=2) for each in (query, key, value)), strict=True)
-    return torch.cat([scaled_dot_product_attention(*row, is_causal=True, enable_gqa=True) for row in rows], dim=2).transpose(1, 2)
+def visible(length: int, window: int | None) -> Tensor:
+    seen = torch.ones(length, length, dtype=torch.bool).tril()
+    return seen if window is None else seen.triu(1 - window)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_packed_rows_attend_as_each_would_alone(dtype: torch.dtype, tolerance: float) -> None:
-    ours, theirs = states(dtype), states(dtype)
-    found = attend_rows(torch.nn.Module(), *ours, None, row_lengths=LENGTHS)[0]
-    expected = row_by_row(*theirs)
+def row_by_row(query: Tensor, key: Tensor, value: Tensor, prefix: int, window: int | None) -> Tensor:
+    """Each row whole, with a prefix of its own; what they make of the prefix is the same, and stands there once."""
+    parts = [each.float().split((prefix, *LENGTHS), dim=2) for each in (query, key, value)]
+    whole = [[torch.cat([part[0], part[row + 1]], dim=2) for part in parts] for row in range(len(LENGTHS))]
+    done = [scaled_dot_product_attention(*row, attn_mask=visible(row[0].shape[2], window), enable_gqa=True) for row in whole]
+    return torch.cat([done[0][:, :, :prefix], *(row[:, :, prefix:] for row in done)], dim=2).transpose(1, 2)
+
+
+def assert_same(ours: list[Tensor], found: Tensor, theirs: list[Tensor], expected: Tensor, tolerance: float) -> None:
+    """Outputs and gradients."""
     torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=0)
     weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
     (found.float() * weight).sum().backward()
@@ -29,3 +40,43 @@ def test_packed_rows_attend_as_each_would_alone(dtype: torch.dtype, tolerance: f
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.grad is not None and other.grad is not None
         torch.testing.assert_close(mine.grad.float(), other.grad.float(), atol=4 * tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("prefix", [0, PREFIX])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_packed_rows_attend_as_each_would_alone(dtype: torch.dtype, tolerance: float, prefix: int, window: int | None) -> None:
+    ours, theirs = states(dtype, prefix), states(dtype, prefix)
+    found = attend_rows(torch.nn.Module(), *ours, None, row_lengths=LENGTHS, prefix_length=prefix, sliding_window=window)[0]
+    assert_same(ours, found, theirs, row_by_row(*theirs, prefix, window), tolerance)
+
+
+def by_ends(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, seen_ends: Tensor, *longest: int, **kwargs: Any) -> Tensor:
+    """What the GPU's kernel does with its arguments: segments end together."""
+    rows = list[Tensor]()
+    back, ahead = kwargs["window_size"]
+    assert longest == (int(ends.diff().max()), int(seen_ends.diff().max())) and ahead == 0 and kwargs["enable_gqa"]
+    for row in range(len(ends) - 1):
+        mine, seen = slice(*ends[row : row + 2].tolist()), slice(*seen_ends[row : row + 2].tolist())
+        mask = visible(seen.stop - seen.start, None if back < 0 else back + 1)[-(mine.stop - mine.start) :]
+        parts = (each.transpose(0, 1)[None] for each in (query[mine], key[seen], value[seen]))
+        rows.append(scaled_dot_product_attention(*parts, attn_mask=mask, enable_gqa=True)[0].transpose(0, 1))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("prefix", [0, PREFIX])
+def test_the_gpus_kernel_is_told_the_same(monkeypatch: pytest.MonkeyPatch, prefix: int, window: int | None) -> None:
+    monkeypatch.setattr(attention, "varlen_attn", by_ends)
+    ours, theirs = states(torch.float32, prefix), states(torch.float32, prefix)
+    lengths = [prefix, *LENGTHS] if prefix else list(LENGTHS)
+    flash: Callable[..., Tensor] = attention._flash  # pyright: ignore[reportPrivateUsage]
+    assert_same(ours, flash(*ours, lengths, prefix, None, window), theirs, row_by_row(*theirs, prefix, window), 1e-5)
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_the_mask_for_other_architectures_says_the_same(prefix: int) -> None:
+    mask = block_diagonal_mask((2, 1), prefix, torch.float32, torch.device("cpu"))[0, 0] == 0
+    assert mask[prefix:, :prefix].all()
+    assert mask[prefix:, prefix:].tolist() == [[True, False, False], [True, True, False], [False, False, True]]
+    assert mask[:prefix].tolist() == torch.ones(prefix, prefix + 3, dtype=torch.bool).tril().tolist()

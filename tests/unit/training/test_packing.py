@@ -1,6 +1,6 @@
 import numpy as np
 
-from delia_ray.training.packing import deal_out, pack, split_by_tokens
+from delia_ray.training.packing import NO_PREFIX, deal_out, pack, shared_prefix, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
 
 
@@ -22,6 +22,27 @@ def test_a_rows_first_token_is_never_predicted_from_its_neighbour():
     packed = pack([row(1, 2, learnt=2), row(3, 4, learnt=2)])
     assert packed.targets_S.tolist() == [2, 4]
     assert row(1, 2, learnt=2).learnt_tokens == 1
+
+
+def test_a_prefix_stands_there_once_and_predicts_every_rows_first_token():
+    rows = [row(8, 9, 1, 2, learnt=2), row(8, 9, 5, 6, 7, learnt=1, group="diverse")]
+    prefix = shared_prefix(rows)
+    packed = pack([each.after(len(prefix)) for each in rows], prefix)
+    assert packed.prefix_length == 2 and packed.row_lengths == (2, 3)
+    assert packed.ids_T.tolist() == [8, 9, 1, 2, 5, 6, 7]
+    assert packed.positions_T.tolist() == [0, 1, 2, 3, 2, 3, 4]
+    assert packed.targets_S.tolist() == [1, 2, 7]
+    assert packed.ids_T[packed.predicts_S].tolist() == [9, 1, 6]
+    assert packed.groups_S.tolist() == [0, 0, 1]
+
+
+def test_a_prefix_is_what_all_rows_begin_with_and_none_learns():
+    assert shared_prefix([row(1, 2, 3, 4, learnt=1), row(1, 2, 3, 5, learnt=1)]).tolist() == [1, 2, 3]
+    assert shared_prefix([row(1, 2, 3, 4, learnt=1), row(1, 2, 3, 5, learnt=2)]).tolist() == [1, 2]
+    assert shared_prefix([row(1, 2, 3, learnt=1), row(1, 4, 3, learnt=1), row(1, 2, 3, learnt=1)]).tolist() == [1]
+    assert shared_prefix([row(1, 2, learnt=0), row(1, 2, 3, learnt=0)]).tolist() == [1]  # each row keeps a token
+    for none in ([row(1, 2, learnt=1), row(3, 2, learnt=1)], [row(1, 2, learnt=2)] * 2, [row(1, 2, learnt=1)]):
+        assert shared_prefix(none).tolist() == NO_PREFIX.tolist()
 
 
 def test_a_token_keeps_its_kind():
