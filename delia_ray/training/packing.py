@@ -30,7 +30,7 @@ class Pack:
     positions_T: NDArray[np.int64]
     """Counts from the prefix's end again at each row."""
     predicts_S: NDArray[np.int64]
-    """Positions whose *next* token is learnt."""
+    """Positions that predict a learnt token: the one before it in its row, or the prefix's last."""
     targets_S: NDArray[np.int64]
     """Those next tokens."""
     groups_S: NDArray[np.int64]
