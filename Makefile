@@ -43,7 +43,7 @@ test-plugins: install .venv-judges/.installed  ## lm-eval over an endpoint; COME
 	.venv-judges/bin/python -m pip install --no-deps --quiet --requirement requirements/judges.txt
 	@touch $@
 
-bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; about 40 minutes
+bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; over an hour
 	@$(BIN)/delia mix --config jobs/configs/demo.yaml
 	@$(BIN)/python -m benchmarks.training
 

@@ -1,6 +1,6 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--only trainers preparing full ledger]
+    python -m benchmarks.training [--rounds 5] [--only alone paired trl preparing full ledger]
 
 Writes ``results/training.json``. Each ratio is ours / theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
 """
@@ -26,33 +26,43 @@ def trainer(arm: str, *flags: str) -> Way:
     return Way("_".join([arm, *(flag.strip("-") for flag in flags)]), [sys.executable, "-m", "benchmarks.trainers", arm, *flags])
 
 
-def trainers(rounds: int, log: Path) -> Found:
-    """Ours with one worker and with two, a plain loop (twice, to see how quiet the machine is), accelerate, TRL, torchrun.
+def alone(rounds: int, log: Path) -> Found:
+    """Ours with one worker, a plain loop (twice, to see how quiet the machine is), accelerate.
 
-    ``bare`` is a loop around our own sums, alone and under torchrun: what is left between it and ours is the system's cost.
-    Ours and TRL are compared at whichever of their settings is fastest on this machine; the others like with like.
+    ``bare`` is a loop around our own sums: what is left between it and ours is the system's cost.
     """
-    settings = [trainer(f"trl_{setting}") for setting in ("autocast", "pure", "compiled")]
-    in_turns(settings, 1, log)
-    trl = trainer(max(settings, key=lambda way: way.rates[0]).name)
-    us, plain, again, bare, accelerate, us_2 = map(trainer, ("ours", "plain", "plain", "bare", "accelerate", "ours_2"))
+    ways = us, plain, bare, accelerate, again = [trainer(arm) for arm in ("ours", "plain", "bare", "accelerate", "plain")]
     again.name = "plain_again"
-    torchrun, bare_2 = launched("torchrun_2", "plain"), launched("bare_2", "bare")
-    ways = [us, plain, bare, accelerate, trl, us_2, torchrun, bare_2, again]
     in_turns(ways, rounds, log)
-    best = max(us, us_2, key=lambda way: sum(way.rates))
     found = {
-        "trl": ratio(best.rates, trl.rates),
         "plain": ratio(us.rates, plain.rates),
-        "accelerate": ratio(us.rates, accelerate.rates),
-        "torchrun_2": ratio(us_2.rates, torchrun.rates),
         "bare": ratio(us.rates, bare.rates),
-        "bare_2": ratio(us_2.rates, bare_2.rates),
+        "accelerate": ratio(us.rates, accelerate.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
         "matmul_peak_share": median([turn["matmul_peak_share"] for turn in us.said]),
-        "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us_2.said]),
     }
-    return found, [*settings, *ways]
+    return found, ways
+
+
+def paired(rounds: int, log: Path) -> Found:
+    """Ours with two workers, and both loops under torchrun."""
+    ways = us, plain, bare = [trainer("ours_2"), launched("torchrun_2", "plain"), launched("bare_2", "bare")]
+    in_turns(ways, rounds, log)
+    found = {
+        "torchrun_2": ratio(us.rates, plain.rates),
+        "bare_2": ratio(us.rates, bare.rates),
+        "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us.said]),
+    }
+    return found, ways
+
+
+def trl(rounds: int, log: Path) -> Found:
+    """Ours and TRL, each at whichever of its settings is faster on this machine."""
+    ours, theirs = ([trainer(arm) for arm in arms] for arms in (("ours", "ours_2"), ("trl_pure", "trl_autocast")))
+    in_turns([*ours, *theirs], 1, log)
+    us, them = (trainer(max(settings, key=lambda way: way.rates[0]).name) for settings in (ours, theirs))
+    in_turns([us, them], rounds, log)
+    return {"trl": ratio(us.rates, them.rates)}, [us, them]
 
 
 def launched(name: str, arm: str) -> Way:
@@ -87,7 +97,9 @@ def ledger(rounds: int, log: Path) -> Found:
 
 
 PARTS: dict[str, Callable[[int, Path], Found]] = {
-    "trainers": trainers,
+    "alone": alone,
+    "paired": paired,
+    "trl": trl,
     "preparing": preparing,
     "full": full,
     "ledger": ledger,
