@@ -80,7 +80,7 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
     import datasets
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     clock: dict[str, Any] = {"supervised": 0}
 
@@ -97,17 +97,10 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
 
     rows = [{"prompt": row["messages"][:-1], "completion": row["messages"][-1:]} for row in given.examples()]
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    steps = WARM_STEPS + round(given.steps * _FEWER)
     with tempfile.TemporaryDirectory() as folder:
-        config = SFTConfig(
-            output_dir=folder, use_cpu=True, packing=True, max_length=PACK_TOKENS, per_device_train_batch_size=1,
-            max_steps=steps, learning_rate=given.config.learning_rate, bf16=autocast, fp16=False,
-            gradient_checkpointing=False, logging_steps=10**6, report_to="none", save_strategy="no", dataloader_pin_memory=False,
-            torch_compile=compiled,
-        )  # fmt: skip
         trainer = Counting(
             model=load_model(given.start.data, resolve_dtype("auto")) if autocast else with_lora(given),
-            args=config,
+            args=_sft_config(folder, given, autocast, compiled),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=load_tokenizer(given.start.data),
             peft_config=lora if autocast else None,
@@ -115,6 +108,17 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
         )
         trainer.train()
     return {"work": clock["supervised"], "seconds": clock["ended"] - clock["began"]}
+
+
+def _sft_config(folder: str, given: Inputs, autocast: bool, compiled: bool) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder, use_cpu=True, packing=True, max_length=PACK_TOKENS, per_device_train_batch_size=1,
+        max_steps=WARM_STEPS + round(given.steps * _FEWER), learning_rate=given.config.learning_rate, bf16=autocast, fp16=False,
+        gradient_checkpointing=False, logging_steps=10**6, report_to="none", save_strategy="no", dataloader_pin_memory=False,
+        torch_compile=compiled,
+    )  # fmt: skip
 
 
 def with_lora(given: Inputs) -> Any:

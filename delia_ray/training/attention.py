@@ -70,13 +70,13 @@ def _seen(states_1KTD: Tensor, lengths: Sequence[int], prefix_length: int) -> Se
 
 def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, sliding_window: int | None) -> Tensor:
     length, seen = query.shape[2], key.shape[2]
-    window = sliding_window if sliding_window is not None and seen > sliding_window else None
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and window is None and dropout == 0:
+    window = seen if sliding_window is None else min(sliding_window, seen)
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and window == seen and dropout == 0:
         return _products(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
     mask_QC = None
-    if window is not None or seen > length:
-        mask_QC = torch.ones(length, seen, dtype=torch.bool, device=query.device).tril(seen - length)
-        mask_QC = mask_QC if window is None else mask_QC.triu(seen - length + 1 - window)
+    if window < seen or length < seen:
+        everything_QC = torch.ones(length, seen, dtype=torch.bool, device=query.device)
+        mask_QC = everything_QC.tril(seen - length).triu(seen - length + 1 - window)
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask_QC, dropout_p=dropout, is_causal=mask_QC is None, scale=scaling, enable_gqa=True
     )
