@@ -48,21 +48,21 @@ def bare(given: Inputs) -> dict[str, Any]:
     """
     from delia_ray.training.kernels import use_kernels
     from delia_ray.training.model import build_trainable
-    from delia_ray.training.objective import TokenLoss
-    from delia_ray.training.packing import shared_prefix
+    from delia_ray.training.objective import TokenLoss, draws_noise
     from delia_ray.training.worker import share
 
     rank, world = join()
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
     trainable = build_trainable(given.start.data, new, given.config, resolve_dtype("auto"))
     use_kernels(trainable.model, KERNELS)
+    noisy = draws_noise(trainable, given.config.objective)
     trainable.model.train()
     module = parallel(TokenLoss(trainable, given.config.objective), world)
     optimizer = torch.optim.AdamW(trainable.parameter_groups(given.config))
 
     def step(rows: list[Any]) -> int:
         learnt = sum(row.learnt_tokens for row in rows)
-        packs = share(rows, shared_prefix(rows), rank, world, PACK_TOKENS)
+        packs = share(rows, rank, world, PACK_TOKENS, noisy=noisy)
         update(module, optimizer, [lambda each=each: module(each).sum() * (world / learnt) for each in packs], given)
         return learnt
 
@@ -78,7 +78,7 @@ def ledger(given: Inputs) -> dict[str, Any]:
     from delia_ray.training.flops import FlopCount
     from delia_ray.training.ledger import Ledger, UpdateNorm
     from delia_ray.training.model import build_trainable
-    from delia_ray.training.packing import shared_prefix
+    from delia_ray.training.objective import draws_noise
     from delia_ray.training.worker import share
 
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
@@ -88,6 +88,7 @@ def ledger(given: Inputs) -> dict[str, Any]:
         setattr(owner, name, _added_up(getattr(owner, name), spent))
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
     trainable = build_trainable(given.start.data, new, given.config, resolve_dtype("auto"))
+    noisy = draws_noise(trainable, given.config.objective)
     engine = TrainEngine(trainable, given.config, TrainWorkers(), resolve_dtype("auto"))
     trainable.model.train()
     shares: list[float] = []
@@ -95,7 +96,7 @@ def ledger(given: Inputs) -> dict[str, Any]:
     def step(rows: list[Any]) -> int:
         spent[0], began = 0.0, time.perf_counter()
         learnt = sum(row.learnt_tokens for row in rows)
-        engine.step(share(rows, shared_prefix(rows), 0, 1, PACK_TOKENS), learnt)
+        engine.step(share(rows, 0, 1, PACK_TOKENS, noisy=noisy), learnt)
         shares.append(spent[0] / (time.perf_counter() - began))
         return learnt
 

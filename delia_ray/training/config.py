@@ -101,11 +101,6 @@ class FinetuneConfig(Config):
     seed: int = 0
     """Seed of dropout, adapter start and row order."""
 
-    @property
-    def draws_noise(self) -> bool:
-        """Whether equal tokens of two rows are to differ, by dropout or noise of their own."""
-        return isinstance(self.objective, Neftune) or (isinstance(self.parameters, Lora) and self.parameters.dropout > 0)
-
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if isinstance(self.objective, Kl) and not isinstance(self.parameters, Lora):

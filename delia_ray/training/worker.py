@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from ray import train
 
 from delia_ray.errors import UserError
@@ -24,6 +22,7 @@ from delia_ray.training.flight import STOP, Flight
 from delia_ray.training.flops import matmul_peak
 from delia_ray.training.kernels import use_kernels
 from delia_ray.training.model import Trainable, build_trainable, save_trained
+from delia_ray.training.objective import draws_noise
 from delia_ray.training.packing import NO_PREFIX, Pack, deal_out, pack, shared_prefix, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
 
@@ -66,13 +65,13 @@ def _train(work: Work) -> None:
     corpus = Corpus(work.corpus)
     step_rows = StepRows(corpus.groups, corpus.example_ids, work.config.batch_rows, work.config.seed, work.config.order)
     flight = Flight(work.inflight, work.workers.trackers, matmul_peak(dtype, engine.device) * world)
+    noisy = draws_noise(trainable, work.config.objective)
     trainable.model.train()
     for step in range(flight.resume(engine, _filler(corpus)), work.steps):
         # Seeded by step, so that dropout after a resume is what it would have been.
         torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
         rows = [corpus[index] for index in step_rows(step)]
-        prefix_P = NO_PREFIX if work.config.draws_noise else shared_prefix(rows)
-        packs = share(rows, prefix_P, rank, world, work.workers.micro_batch_tokens)
+        packs = share(rows, rank, world, work.workers.micro_batch_tokens, noisy=noisy)
         result = engine.step(packs, sum(row.learnt_tokens for row in rows))
         flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
         if _must_stop(work.inflight):
@@ -109,8 +108,13 @@ def _must_stop(inflight: Path) -> bool:
     return bool(votes.item())
 
 
-def share(rows: Sequence[TokenisedRow], prefix_P: NDArray[np.int64], rank: int, world: int, max_tokens: int) -> list[Pack]:
-    """This worker's packs of a step, each after ``prefix_P``; every worker has as many, so that their collectives meet."""
+def share(rows: Sequence[TokenisedRow], rank: int, world: int, max_tokens: int, *, noisy: bool) -> list[Pack]:
+    """This worker's packs of a step; every worker has as many, so that their collectives meet.
+
+    Args:
+        noisy: each token draws noise of its own, so that no two rows may share their beginning.
+    """
+    prefix_P = NO_PREFIX if noisy else shared_prefix(rows)
     own = [row.after(len(prefix_P)) for row in rows]
     shares = [split_by_tokens(part, max_tokens - len(prefix_P)) for part in deal_out(own, world)]
     packs = [pack(members, prefix_P) for members in shares[rank]]

@@ -30,16 +30,3 @@ def test_parts_of_training_that_do_not_fit_are_named(override: str, named: str |
         return
     with pytest.raises(UserError, match=named):
         build_config(Settings, list[Path](), overrides)
-
-
-@pytest.mark.parametrize(
-    ("override", "noisy"),
-    [
-        ("finetune.parameters={kind: lora, dropout: 0}", False),
-        ("finetune.parameters={kind: lora, dropout: 0.1}", True),
-        ("finetune.parameters={kind: full}", False),
-        ("finetune={parameters: {kind: full}, objective: {kind: neftune}}", True),
-    ],
-)
-def test_rows_share_a_prefix_only_where_nothing_is_drawn_for_each_token(override: str, noisy: bool):
-    assert build_config(Settings, list[Path](), ["run.name=r", override]).finetune.draws_noise is noisy
