@@ -156,7 +156,7 @@ def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> An
         case DescriptionInit(text=text):
             return known_VD[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0).expand(count, -1)
         case CopyInit(token=token):
-            return known_VD[tokenizer.convert_tokens_to_ids(token)].expand(count, -1)
+            return known_VD[[tokenizer.convert_tokens_to_ids(token)]].expand(count, -1)
         case _:
             assert_never(init)
 

@@ -43,11 +43,19 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]
     return {name: _roll(root / name, seed, tokenizer) for seed, name in enumerate(("one", "two"))}
 
 
-def _roll(place: Path, seed: int, tokenizer: object) -> Artifact:
+@pytest.fixture(scope="session")
+def tied_model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """One that reads and scores with the same table."""
+    tokenizer = load_tokenizer(adopt_model("builtin:smollm2-135m-instruct").path)
+    return _roll(tmp_path_factory.mktemp("tiny") / "tied", 0, tokenizer, tied=True)
+
+
+def _roll(place: Path, seed: int, tokenizer: object, *, tied: bool = False) -> Artifact:
     def write(workspace: Workspace) -> Counts:
         torch.manual_seed(seed)
         config = LlamaConfig(
             hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            tie_word_embeddings=tied,
             vocab_size=49152, max_position_embeddings=512, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
         )  # fmt: skip
         save_whole(LlamaForCausalLM(config), tokenizer, workspace.data)

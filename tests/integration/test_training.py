@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.models import extend, load_model, load_tokenizer, resolve_dtype, token_ids
+from delia_ray.models import load_model, load_tokenizer, token_ids
 from delia_ray.placement import Engine, Replicas, TrainWorkers
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
-from delia_ray.tasks.config import DescriptionInit, MeanInit, NoiseInit
+from delia_ray.tasks.config import NoiseInit
 from delia_ray.terminal import StageLine
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.export import ExportRequest, export
@@ -32,7 +32,7 @@ from delia_ray.training.model import merge_trained
 from delia_ray.training.packing import shared_prefix
 from delia_ray.training.stage import Request, finetune, read_metrics
 from delia_ray.training.start import prepare_start
-from delia_ray.training.tokens import check_chat_template, tokenise
+from delia_ray.training.tokens import tokenise
 
 PROVENANCE = Provenance(None, ["pytest"])
 TOKEN = "<sep>"
@@ -223,9 +223,14 @@ def test_a_row_that_is_too_long_is_refused_by_its_id(local_ray: None, start: Art
     assert not (tmp_path / "checkpoint").exists()
 
 
-def test_only_the_new_row_moves_when_only_it_is_trained(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
+@pytest.mark.parametrize(("tied", "stage"), [(False, 1), (True, 3)])
+def test_only_the_new_row_moves_when_only_it_is_trained(
+    local_ray: None, tiny_models: dict[str, Artifact], tied_model: Artifact, mixed: Artifact, tmp_path: Path, tied: bool, stage: int
+):
+    model = tied_model if tied else tiny_models["one"]
+    start = prepare_start(Adopted(model.data, model.fingerprint), (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
     config = CONFIG.model_copy(update={"parameters": TokenOnly(kind="token_only"), "token_learning_rate": 1e-2})
-    trained = train(start, mixed, tmp_path / "checkpoint", config, steps=6).data / "trained"
+    trained = train(start, mixed, tmp_path / "checkpoint", config, steps=6, zero_stage=stage).data / "trained"
     assert [file.name for file in trained.iterdir()] == ["new_rows.safetensors"]
     tokenizer, before = load_tokenizer(start.data), load_model(start.data, torch.float32)
     [token] = token_ids(tokenizer, [TOKEN])
@@ -233,6 +238,7 @@ def test_only_the_new_row_moves_when_only_it_is_trained(local_ray: None, start: 
     moved = {name: (old != after[name]) for name, old in before.state_dict().items() if not torch.equal(old, after[name])}
     assert set(moved) == {"model.embed_tokens.weight", "lm_head.weight"}
     assert all(rows.any(dim=1).nonzero().flatten().tolist() == [token] for rows in moved.values())
+    assert torch.equal(after["model.embed_tokens.weight"], after["lm_head.weight"]) is tied
 
 
 def test_progress_follows_a_log_that_a_resumed_run_has_cut(tmp_path: Path):
@@ -297,62 +303,3 @@ def _fill_after(folder: Path, steps: int) -> None:
         (folder / "filler").write_bytes(bytes(32 * 2**20))
     except OSError:
         return
-
-
-@pytest.mark.parametrize(
-    "init", [MeanInit(), NoiseInit(seed=3), DescriptionInit(kind="description", text="a verdict")], ids=lambda init: init.kind
-)
-def test_a_new_token_starts_as_asked_and_leaves_every_other_row_alone(tiny_models: dict[str, Artifact], tmp_path: Path, init: Any):
-    extend(tiny_models["one"].data, [TOKEN], init, 1, tmp_path / "out")
-    tokenizer = load_tokenizer(tmp_path / "out")
-    old, new = (load_model(folder, torch.float32).get_input_embeddings().weight for folder in (tiny_models["one"].data, tmp_path / "out"))
-    [token] = token_ids(tokenizer, [TOKEN])
-    assert tokenizer(f"x {TOKEN} y", add_special_tokens=False)["input_ids"].count(token) == 1
-    assert torch.equal(new[: len(old)], old) and token == len(old)
-    match init:
-        case MeanInit():
-            expected = old.mean(0)
-        case NoiseInit(seed=seed):
-            expected = old.mean(0) + torch.randn(1, old.shape[1], generator=torch.Generator().manual_seed(seed))[0] * old.std(0)
-        case _:
-            expected = old[tokenizer("a verdict", add_special_tokens=False)["input_ids"]].mean(0)
-    assert torch.allclose(new[token], expected, atol=1e-6)
-
-
-def test_a_token_that_the_model_knows_is_refused(tiny_models: dict[str, Artifact], tmp_path: Path):
-    with pytest.raises(UserError, match="already in the vocabulary"):
-        extend(tiny_models["one"].data, ["<|im_end|>"], MeanInit(), 1, tmp_path / "out")
-
-
-def test_stopping_is_learnt_though_padding_is_the_same_token(start: Artifact):
-    tokenizer = load_tokenizer(start.data)
-    assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    messages = [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Hello."}]
-    [row] = tokenise(tokenizer, [{"example_id": "x", "group": "task", "messages": messages, "label": None}], "answer")  # pyright: ignore[reportArgumentType]
-    learnt = [token for token, kind in zip(row.ids, row.kinds, strict=True) if kind]
-    assert tokenizer.decode(learnt) == "Hello.<|im_end|>"
-    assert row.ids.count(tokenizer.eos_token_id) == 3
-
-
-@pytest.mark.parametrize(
-    ("template", "named"),
-    [
-        (None, "has no chat template"),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "ignores add_generation_prompt"),
-        (
-            "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}",
-            "unlike its generation prompt",
-        ),
-    ],
-)
-def test_a_template_that_cannot_be_trained_on_is_refused(start: Artifact, template: str | None, named: str):
-    tokenizer = load_tokenizer(start.data)
-    tokenizer.chat_template = template
-    with pytest.raises(UserError, match=named):
-        check_chat_template(tokenizer, "m")
-
-
-def test_auto_precision_is_one_the_machine_multiplies_natively():
-    able = torch.cpu.get_capabilities()
-    native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    assert resolve_dtype("auto") == (torch.bfloat16 if native or torch.cuda.is_available() else torch.float32)
