@@ -1,14 +1,17 @@
 """One DeepSpeed engine around the loss. The only importer of DeepSpeed, with ``state.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from delia_ray.errors import UserError
 from delia_ray.placement import TrainWorkers
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.flops import FlopCount
@@ -24,21 +27,25 @@ class TrainEngine:
     Attributes:
         named: name -> trained parameter, in one order on every worker.
         schedule: the learning rates.
+
+    Raises:
+        UserError: DeepSpeed does not understand ``workers.deepspeed``, or float16 is not for this device.
     """
 
     def __init__(self, trainable: Trainable, config: FinetuneConfig, workers: TrainWorkers, dtype: torch.dtype):
+        if dtype == torch.float16 and not cast(Any, get_accelerator()).is_fp16_supported():
+            raise UserError("finetune.precision: float16 cannot be trained in on the workers' devices; use bfloat16, float32 or auto")
         self._flops = FlopCount(trainable.model)
         root = TokenLoss(trainable, config.objective)
         self.named: dict[str, nn.Parameter] = {name: weight for name, weight in root.named_parameters() if weight.requires_grad}
         trained = sum(weight.numel() for weight in self.named.values())
-        optimizer = torch.optim.AdamW(trainable.parameter_groups(config))
+        # Off the GPU, torch's fused AdamW is what DeepSpeed's own is: one pass over memory, by all cores.
+        optimizer = torch.optim.AdamW(trainable.parameter_groups(config), fused=workers.offload != "none")
         self.schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps)))
-        self._engine: Any = deepspeed.initialize(
-            model=root,
-            optimizer=optimizer,
-            lr_scheduler=cast(Any, self.schedule),  # DeepSpeed's annotation names a private base class of torch's
-            config=deepspeed_config(config, workers, dtype),
-        )[0]
+        settings = _Read(deepspeed_config(config, workers, dtype))
+        self._engine = _initialize(root, optimizer, self.schedule, settings)
+        if unread := sorted(set(workers.deepspeed) - settings.read):
+            raise UserError(f"placement.finetune.deepspeed: DeepSpeed knows no {', '.join(unread)}; correct or remove it")
         self._updates = UpdateNorm(self.optimizer, trained, dist.get_world_size())
 
     @property
@@ -84,6 +91,40 @@ class TrainEngine:
         return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank, enabled=enabled)
 
 
+def _initialize(root: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR, settings: "_Read") -> Any:
+    try:
+        # DeepSpeed's annotation of a schedule names a private base class of torch's.
+        return deepspeed.initialize(model=root, optimizer=optimizer, lr_scheduler=cast(Any, schedule), config=settings)[0]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"placement.finetune.deepspeed: {error.title}: {place} ({first['input']}): {first['msg']}") from None
+
+
+class _Read(dict[str, Any]):
+    """A configuration that remembers which of its keys were read: DeepSpeed passes over one that it does not know.
+
+    Attributes:
+        read: those keys. A copy adds to the same set.
+    """
+
+    def __init__(self, items: Mapping[str, Any]):
+        super().__init__(items)
+        self.read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.read.add(str(key))
+        return super().__contains__(key)
+
+
 def deepspeed_config(config: FinetuneConfig, workers: TrainWorkers, dtype: torch.dtype) -> dict[str, Any]:
     """DeepSpeed's own dictionary: what the request and the placement say, and ``placement.finetune.deepspeed`` over it."""
     zero: dict[str, Any] = {"stage": workers.zero_stage, "overlap_comm": False}
@@ -100,6 +141,7 @@ def deepspeed_config(config: FinetuneConfig, workers: TrainWorkers, dtype: torch
         "gradient_clipping": config.gradient_clip,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": dtype == torch.bfloat16},
         "fp16": {"enabled": dtype == torch.float16},
         "wall_clock_breakdown": False,

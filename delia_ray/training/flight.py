@@ -132,6 +132,11 @@ class Flight:
                 shutil.rmtree(older)
         self._began = time.monotonic()
 
+    def close(self) -> None:
+        """Let the trackers send what is left."""
+        for tracker in self._trackers:
+            tracker.close()
+
     def _finished(self) -> list[Path]:
         """Whole checkpoints, oldest first."""
         return sorted(self._checkpoints.glob("step-*"))

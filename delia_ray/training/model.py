@@ -99,15 +99,33 @@ def _with_lora(model: Any, lora: Lora) -> Any:
         raise UserError(
             f"finetune.parameters.targets: {targets} ({str(error).splitlines()[0]}); the model has {', '.join(layers)}"
         ) from None
+    _check_ties(adapted, lora)
     scale_at_the_rank(adapted)
     return adapted
+
+
+def _check_ties(adapted: Any, lora: Lora) -> None:
+    """Refuse an adapter on one of two tied tables: merged, it would be in both."""
+    from peft.tuners.lora import LoraLayer  # noqa: PLC0415  seconds to import
+
+    tables = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
+    if tables[0].weight is tables[1].weight and any(isinstance(table, LoraLayer) for table in tables):
+        raise UserError(
+            f"finetune.parameters.targets: {', '.join(lora.targets)} has a table that the model both reads and scores with, which an "
+            "adapter can not tell apart; name other layers: new tokens' rows are trained without it"
+        )
 
 
 def save_trained(trained: Trainable, folder: Path) -> None:
     """Write what was learnt: the adapter or the full weights, and the new rows."""
     folder.mkdir(parents=True)
-    if trained.part != "rows":
-        trained.model.save_pretrained(folder / trained.part, safe_serialization=True)
+    match trained.part:
+        case "adapter":  # the tables it may sit on are the start model's
+            trained.model.save_pretrained(folder / _ADAPTER, safe_serialization=True, save_embedding_layers=False)
+        case "full":
+            trained.model.save_pretrained(folder / _FULL, safe_serialization=True)
+        case "rows":
+            pass
     if trained.rows is not None:
         rows = {key: value.detach().contiguous().clone() for key, value in trained.rows.state_dict().items()}
         save_file(rows, folder / _ROWS_FILE)
@@ -115,16 +133,17 @@ def save_trained(trained: Trainable, folder: Path) -> None:
 
 def merge_trained(start: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Any:
     """The start model with what ``save_trained`` wrote merged into plain weights."""
-    if (trained / _ADAPTER).exists():
-        from peft import PeftModel  # noqa: PLC0415  seconds to import
-
-        adapted: Any = PeftModel.from_pretrained(load_model(start, dtype), trained / _ADAPTER)
-        model: nn.Module = adapted.merge_and_unload(safe_merge=True)
-    else:
-        full = trained / _FULL
-        model = load_model(full if full.exists() else start, dtype)
+    full = trained / _FULL
+    model = load_model(full if full.exists() else start, dtype)
+    # Before the adapter, which may add to the new rows as to any other.
     if (trained / _ROWS_FILE).exists():
         rows = NewRows(model, new_token_ids)
         rows.load_state_dict(load_file(trained / _ROWS_FILE))
         rows.write_into(model)
+        rows.active = False
+    if (trained / _ADAPTER).exists():
+        from peft import PeftModel  # noqa: PLC0415  seconds to import
+
+        adapted: Any = PeftModel.from_pretrained(model, trained / _ADAPTER)
+        return adapted.merge_and_unload(safe_merge=True)
     return model

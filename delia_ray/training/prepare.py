@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
@@ -16,7 +15,7 @@ from delia_ray.models import load_tokenizer
 from delia_ray.runtime import one_core
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.corpus import CORPUS_SCHEMA, Corpus, CorpusSink
-from delia_ray.training.tokens import tokenise
+from delia_ray.training.tokens import TokenisedRow, tokenise
 
 _ROWS_PER_BLOCK = 10_000
 
@@ -25,7 +24,7 @@ def prepare_corpus(mixed: Path, start: Path, new_token_ids: tuple[int, ...], con
     """Write the tokenised rows of ``mixed`` to ``out``, unless a killed attempt has left them there whole.
 
     Returns:
-        Counts: ``rows``, and of those that were too long, ``truncated`` and ``dropped``.
+        Counts: ``rows`` that are left, and how many of those were ``truncated``.
 
     Raises:
         UserError: a row has more than ``config.max_row_tokens`` and ``config.long_rows`` refuses it; or no row is left.
@@ -42,6 +41,11 @@ def prepare_corpus(mixed: Path, start: Path, new_token_ids: tuple[int, ...], con
         tokenised.write_datasink(CorpusSink(scratch), ray_remote_args=where)
         os.replace(scratch, out)
     corpus = Corpus(out)
+    if not len(corpus):
+        shutil.rmtree(out)
+        raise UserError(
+            f"finetune.max_row_tokens: no row is left, since none has an answer within {config.max_row_tokens} tokens; raise it"
+        )
     over = corpus.rows_over(config.max_row_tokens)
     if over and config.long_rows == "refuse":
         shutil.rmtree(out)
@@ -62,8 +66,17 @@ def _tokenised(start: Path, new_token_ids: tuple[int, ...], config: FinetuneConf
         "kinds": [row.kinds[:kept] for row in rows],
         "full_tokens": [len(row.ids) for row in rows],
     }
-    whole = pa.table(columns, schema=CORPUS_SCHEMA)
-    return whole.filter(pc.field("full_tokens") <= kept) if config.long_rows == "drop" else whole
+    return pa.table(columns, schema=CORPUS_SCHEMA).filter(pa.array([_stays(row, config) for row in rows]))
+
+
+def _stays(row: TokenisedRow, config: FinetuneConfig) -> bool:
+    match config.long_rows:
+        case "refuse":
+            return True
+        case "drop":
+            return len(row.ids) <= config.max_row_tokens
+        case "truncate":  # what has lost its whole answer teaches nothing
+            return any(row.kinds[1 : config.max_row_tokens])
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ from delia_ray.runtime import Connect
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.flight import METRICS, STOP, Logged
 from delia_ray.training.prepare import prepare_corpus
+from delia_ray.training.tracking import FOLDERS
 from delia_ray.training.worker import REFUSED, Work, run_worker, summary
 
 STAGE = "checkpoint/2"
@@ -78,8 +79,9 @@ def finetune(
         with line.follow(Logged(inflight / METRICS), request.steps, "steps"), _asked_to_stop(inflight):
             _fit(work)
         _check_finished(inflight)
-        for result in ("trained", METRICS):
-            shutil.move(inflight / result, workspace.data / result)
+        for result in ("trained", METRICS, *FOLDERS):
+            if (inflight / result).exists():
+                shutil.move(inflight / result, workspace.data / result)
         counts = summary(read_metrics(workspace.data / METRICS))
         return {**counts, **prepared, "dropped": int(mixed.manifest.counts["rows"]) - prepared["rows"]}
 

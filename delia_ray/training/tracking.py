@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from delia_ray.errors import UserError
 
+FOLDERS = ("tensorboard", "wandb")
+"""What the clients write beside the metrics in flight, and what then stays in the checkpoint: event files, runs without a network."""
+
 
 class Tracker(Protocol):
     """Somewhere that metrics go."""
@@ -14,12 +17,16 @@ class Tracker(Protocol):
         """Send the metrics of one step."""
         ...
 
+    def close(self) -> None:
+        """Send what is left. Nothing is logged afterwards."""
+        ...
+
 
 class TensorBoard:
-    """Event files below the run, for ``tensorboard --logdir``."""
+    """Event files for ``tensorboard --logdir <run>``."""
 
     def __init__(self, folder: Path):
-        from torch.utils.tensorboard.writer import SummaryWriter  # noqa: PLC0415  optional
+        from tensorboardX import SummaryWriter  # noqa: PLC0415  seconds to import
 
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
@@ -27,6 +34,9 @@ class TensorBoard:
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class WandB:
@@ -40,6 +50,9 @@ class WandB:
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)
 
+    def close(self) -> None:
+        self._run.finish()
+
 
 class MLflow:
     """MLflow; ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` say where."""
@@ -52,6 +65,9 @@ class MLflow:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self._client.log_metrics(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._client.end_run()
 
 
 _KINDS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}

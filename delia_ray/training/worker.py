@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +65,21 @@ def _train(work: Work) -> None:
     engine = TrainEngine(trainable, work.config, work.workers, dtype)
     corpus = Corpus(work.corpus)
     step_rows = StepRows(corpus.groups, corpus.example_ids, work.config.batch_rows, work.config.seed, work.config.order)
-    flight = Flight(work.inflight, work.workers.trackers, matmul_peak(dtype, engine.device) * world)
     noisy = draws_noise(trainable, work.config.objective)
     trainable.model.train()
-    for step in range(flight.resume(engine, _filler(corpus)), work.steps):
-        # Seeded by step, so that dropout after a resume is what it would have been.
-        torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
-        rows = [corpus[index] for index in step_rows(step)]
-        packs = share(rows, rank, world, work.workers.micro_batch_tokens, noisy=noisy)
-        result = engine.step(packs, sum(row.learnt_tokens for row in rows))
-        flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
-        if _must_stop(work.inflight):
-            flight.checkpoint(engine)
-            return
-        if (step + 1) % work.config.checkpoint_every == 0 and step + 1 < work.steps:
-            flight.checkpoint(engine)
+    with closing(Flight(work.inflight, work.workers.trackers, matmul_peak(dtype, engine.device) * world)) as flight:
+        for step in range(flight.resume(engine, _filler(corpus)), work.steps):
+            # Seeded by step, so that dropout after a resume is what it would have been.
+            torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
+            rows = [corpus[index] for index in step_rows(step)]
+            packs = share(rows, rank, world, work.workers.micro_batch_tokens, noisy=noisy)
+            result = engine.step(packs, sum(row.learnt_tokens for row in rows))
+            flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
+            if _must_stop(work.inflight):
+                flight.checkpoint(engine)
+                return
+            if (step + 1) % work.config.checkpoint_every == 0 and step + 1 < work.steps:
+                flight.checkpoint(engine)
     with engine.gathered(list(engine.named.values())):
         if rank == 0:
             save_trained(trainable, work.inflight / "trained")

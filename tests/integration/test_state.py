@@ -4,11 +4,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,8 +56,9 @@ def rows(count: int = 3) -> list[TokenisedRow]:
     return [TokenisedRow(row, [0] * 3 + [1] * (len(row) - 3), group) for row, group in zip(ids, groups, strict=True)]
 
 
-def engine(trainable: Trainable, stage: int = 2) -> TrainEngine:
-    return TrainEngine(trainable, CONFIG, TrainWorkers(zero_stage=stage), torch.float32)  # pyright: ignore[reportArgumentType]
+def engine(trainable: Trainable, stage: int = 2, offload: str = "none") -> TrainEngine:
+    place = TrainWorkers(zero_stage=stage, offload=offload)  # pyright: ignore[reportArgumentType]
+    return TrainEngine(trainable, CONFIG, place, torch.float32)
 
 
 def step(trained: TrainEngine, packs: list[Pack]) -> float:
@@ -74,13 +77,13 @@ def written(tiny_models: dict[str, Artifact], tmp_path: Path) -> Path:
     return tmp_path / "train"
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(("stage", "offload"), [(0, "none"), (1, "none"), (2, "none"), (3, "none"), (2, "cpu"), (3, "cpu")])
 def test_training_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(
-    written: Path, tiny_models: dict[str, Artifact], trainable: Trainable, stage: int
+    written: Path, tiny_models: dict[str, Artifact], trainable: Trainable, stage: int, offload: str
 ):
     unbroken, other = engine(trainable), build_trainable(tiny_models["one"].data, [TOKEN], CONFIG, torch.float32)
     losses = [step(unbroken, [pack(rows())]) for _ in range(6)]
-    resumed = engine(other, stage)
+    resumed = engine(other, stage, offload)
     assert load_state(resumed, written / "checkpoint_1", pack(rows(1))) == 1
     assert [step(resumed, [pack(rows())]) for _ in range(5)] == pytest.approx(losses[1:], abs=1e-6)
 
@@ -118,6 +121,30 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_it_still_works(
         load_state(fresh, written / "checkpoint_2", pack(rows(1)))
     assert f"remove {written / 'checkpoint_2'} to go on from the checkpoint before it" in str(refused.value)
     assert load_state(fresh, written / "checkpoint_1", pack(rows(1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"zero_optimization": {"reduce_bucket_sizes": 5}}, r"reduce_bucket_sizes .5.: Extra inputs are not permitted"),
+        ({"zero_optimization": {"reduce_bucket_size": "much"}}, r"reduce_bucket_size .much.: Input should be a valid integer"),
+        ({"step_per_print": 5}, "DeepSpeed knows no step_per_print; correct or remove it"),
+        ({"steps_per_print": 5, "flops_profiler": {"enabled": False}}, None),
+    ],
+)
+def test_what_deepspeed_does_not_understand_is_named(trainable: Trainable, given: dict[str, Any], named: str | None):
+    place = TrainWorkers(deepspeed=given)
+    if named is None:
+        TrainEngine(trainable, CONFIG, place, torch.float32)
+        return
+    with pytest.raises(UserError, match=rf"placement\.finetune\.deepspeed: .*{named}"):
+        TrainEngine(trainable, CONFIG, place, torch.float32)
+
+
+def test_float16_is_refused_where_it_cannot_be_trained_in(trainable: Trainable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(get_accelerator(), "is_fp16_supported", lambda: False)
+    with pytest.raises(UserError, match=r"finetune\.precision: float16 cannot be trained in .*; use bfloat16, float32 or auto"):
+        TrainEngine(trainable, CONFIG, TrainWorkers(), torch.float16)
 
 
 def test_a_checkpoint_holds_no_pickle(written: Path):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from tensorboardX.proto import event_pb2
 
 from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
@@ -26,10 +27,12 @@ from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.tasks.config import NoiseInit
 from delia_ray.terminal import StageLine
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
+from delia_ray.training.corpus import Corpus
 from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.flight import Logged
 from delia_ray.training.model import merge_trained
 from delia_ray.training.packing import shared_prefix
+from delia_ray.training.prepare import prepare_corpus
 from delia_ray.training.stage import Request, finetune, read_metrics
 from delia_ray.training.start import prepare_start
 from delia_ray.training.tokens import tokenise
@@ -162,7 +165,7 @@ def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
     [
         {"workers": 2},
         {"zero_stage": 0, "micro_batch_tokens": 16},
-        {"zero_stage": 2, "recompute": "layers"},
+        {"zero_stage": 2, "recompute": "layers", "trackers": ("tensorboard",)},
         {"zero_stage": 3, "kernels": "compiled"},
     ],
     ids=str,
@@ -174,6 +177,19 @@ def test_where_it_runs_does_not_change_the_curve(
     elsewhere = train(start, mixed, tmp_path / "checkpoint", **workers)
     assert_same_curve(losses(elsewhere), losses(reference))
     assert losses(elsewhere, "update_norm") == pytest.approx(losses(reference, "update_norm"), rel=1e-3)
+    if "trackers" in workers:
+        [events] = (elsewhere.data / "tensorboard").iterdir()
+        assert scalars(events, "loss") == pytest.approx(losses(elsewhere))
+
+
+def scalars(events: Path, name: str) -> list[float]:
+    """The values of ``name`` in a file of length-prefixed TensorBoard events."""
+    data, values = events.read_bytes(), list[float]()
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        values += [value.simple_value for value in event_pb2.Event.FromString(data[12 : 12 + size]).summary.value if value.tag == name]
+        data = data[16 + size :]
+    return values
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1)])
@@ -221,6 +237,33 @@ def test_a_row_that_is_too_long_is_refused_by_its_id(local_ray: None, start: Art
     with pytest.raises(UserError, match=r"row (task|diverse)-\d has \d+ tokens, more than finetune\.max_row_tokens=16"):
         train(start, mixed, tmp_path / "checkpoint", CONFIG.model_copy(update={"max_row_tokens": 16}))
     assert not (tmp_path / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("long_rows", "limit", "counts"),
+    [
+        ("truncate", 60, {"rows": 16, "truncated": 6}),
+        ("truncate", 45, {"rows": 8, "truncated": 2}),  # of the other eight no answer would be left
+        ("drop", 60, {"rows": 10, "truncated": 0}),
+    ],
+)
+def test_rows_that_are_too_long_are_cut_or_left_out_and_counted(
+    local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path, long_rows: str, limit: int, counts: dict[str, int]
+):
+    config = CONFIG.model_copy(update={"max_row_tokens": limit, "long_rows": long_rows})
+    assert prepare_corpus(mixed.data, start.data, (), config, tmp_path / "corpus") == counts
+    corpus = Corpus(tmp_path / "corpus")
+    whole = tokenise(load_tokenizer(start.data), pq.read_table(mixed.data).sort_by("order_key").to_pylist(), "answer")  # pyright: ignore[reportArgumentType]
+    kept = [row for row in whole if (any(row.kinds[1:limit]) if long_rows == "truncate" else len(row.ids) <= limit)]
+    assert [list(corpus[index].ids) for index in range(len(corpus))] == [row.ids[:limit] for row in kept]
+
+
+@pytest.mark.parametrize("long_rows", ["truncate", "drop"])
+def test_a_mixture_of_which_no_answer_is_left_is_refused(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path, long_rows: str):
+    config = CONFIG.model_copy(update={"max_row_tokens": 12, "long_rows": long_rows})
+    with pytest.raises(UserError, match=r"finetune\.max_row_tokens: no row is left, .* within 12 tokens; raise it"):
+        prepare_corpus(mixed.data, start.data, (), config, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
 
 
 @pytest.mark.parametrize(("tied", "stage"), [(False, 1), (True, 3)])
