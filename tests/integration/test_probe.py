@@ -134,6 +134,37 @@ def turns(query: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": query}, {"role": "assistant", "content": answer}]
 
 
+def store(rows: list[Any], schema: pa.Schema, name: str) -> Any:
+    def write(data: Path) -> Counts:
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), data / name)
+        return {"rows": len(rows)}
+
+    return write
+
+
+def moved(start: Artifact, scale: float) -> Any:
+    """An adapter at random, ``scale`` far from nothing."""
+
+    def write(data: Path) -> None:
+        trainable = build_trainable(start.data, (), FinetuneConfig(), torch.float32)
+        torch.manual_seed(5)
+        with torch.no_grad():
+            for name, weight in trainable.model.named_parameters():
+                if "lora_B" in name:
+                    weight += scale * torch.randn_like(weight)
+        save_trained(trainable, data / "trained")
+
+    return write
+
+
+def merged(start: Artifact, checkpoint: Artifact) -> Any:
+    def write(data: Path) -> None:
+        save_whole(merge_trained(start.data, checkpoint.data / "trained", (), torch.float32), load_tokenizer(start.data), data)
+
+    return write
+
+
 @pytest.fixture(scope="module")
 def subjects(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     """A run by hand: a pool of which eight rows are trained on, and two arms whose weights were moved little and much."""
@@ -152,37 +183,11 @@ def subjects(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPath
         {"example_id": f"t{n}", "group": "task", "messages": turns(f"Judge {n}", "{}"), "label": None, "instruction": None}
         for n in range(5)
     ]
-
-    def store(rows: list[Any], schema: pa.Schema, name: str) -> Any:
-        def write(data: Path) -> Counts:
-            (data / name).parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.Table.from_pylist(rows, schema=schema), data / name)
-            return {"rows": len(rows)}
-
-        return write
-
-    def train(scale: float) -> Any:
-        def write(data: Path) -> None:
-            trainable = build_trainable(start.data, (), FinetuneConfig(), torch.float32)
-            torch.manual_seed(5)
-            with torch.no_grad():
-                for name, weight in trainable.model.named_parameters():
-                    if "lora_B" in name:
-                        weight += scale * torch.randn_like(weight)
-            save_trained(trainable, data / "trained")
-
-        return write
-
     models: dict[str, Artifact] = {"base": start}
     for arm, scale in (("it", 0.05), ("delia", 0.005)):
         made(run / "arms" / arm / "mixed", MIXED_KIND, store(mixed if arm == "delia" else [], MIXED_SCHEMA, "0.parquet"))
-        checkpoint = made(run / "arms" / arm / "checkpoint", CHECKPOINT_KIND, train(scale))
-
-        def export(data: Path, checkpoint: Artifact = checkpoint) -> None:
-            merged = merge_trained(start.data, checkpoint.data / "trained", (), torch.float32)
-            save_whole(merged, load_tokenizer(start.data), data)
-
-        models[arm] = made(run / "arms" / arm / "model", MODEL_KIND, export, {"checkpoint": checkpoint})
+        checkpoint = made(run / "arms" / arm / "checkpoint", CHECKPOINT_KIND, moved(start, scale))
+        models[arm] = made(run / "arms" / arm / "model", MODEL_KIND, merged(start, checkpoint), {"checkpoint": checkpoint})
     return Subjects(
         run=run,
         ratios={"it": 0.0, "delia": 1.6},

@@ -104,6 +104,14 @@ EXAMPLES: list[dict[str, Any]] = [
 ]
 
 
+STAGES: dict[str, Any] = {
+    "synthesize": {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21},
+    "mix/delia": {"seconds": 3.2, "rows": 224},
+    "finetune/delia": {"seconds": 341.0, "rows": 224, "steps": 56},
+    "report": {"seconds": 1.4},
+}
+
+
 def record() -> dict[str, Any]:
     """A fresh ``report.json`` without its verdict."""
     arms = {arm: {m: estimate(m, v) for m, v in zip(BUILTIN_METRICS, values, strict=True)} for arm, values in VALUES.items()}
@@ -128,12 +136,7 @@ def record() -> dict[str, Any]:
         "majority": {"label_acc": 0.5, "bal_acc": 0.5},
         "curves": {"it": curve(diverse=False), "delia": curve(diverse=True)},
         "examples": copy.deepcopy(EXAMPLES),
-        "stages": {
-            "synthesize": {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21},
-            "mix/delia": {"seconds": 3.2, "rows": 224},
-            "finetune/delia": {"seconds": 341.0, "rows": 224, "steps": 56},
-            "report": {"seconds": 1.4},
-        },
+        "stages": copy.deepcopy(STAGES),
         "lineage": {
             "task": {"stage": "task/1", "fingerprint": "aaaaaaaaaaa1", "inputs": {}},
             "diverse": {"stage": "answer/1", "fingerprint": "aaaaaaaaaaa2", "inputs": {"model": "ffffffffffff"}},
