@@ -192,17 +192,16 @@ def scalars(events: Path, name: str) -> list[float]:
     return values
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1)])
-def test_a_run_that_was_asked_to_stop_goes_on_with_any_number_of_workers(
-    reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, before: int, after: int
+def test_a_run_that_was_asked_to_stop_goes_on_with_another_number_of_workers(
+    reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path
 ):
     out = tmp_path / "checkpoint"
     threading.Thread(target=_terminate_after, args=(tmp_path, 10), daemon=True).start()
     with pytest.raises(SystemExit, match="143"):
-        train(start, mixed, out, workers=before)
+        train(start, mixed, out, workers=2)
     stopped_at = len(next(tmp_path.glob(".checkpoint.inflight-*/metrics.jsonl")).read_text().splitlines())
     assert 10 <= stopped_at < STEPS and not out.exists()
-    assert_same_curve(losses(train(start, mixed, out, workers=after, zero_stage=1)), losses(reference))
+    assert_same_curve(losses(train(start, mixed, out, workers=1, zero_stage=2)), losses(reference))
 
 
 def _steps_in(folder: Path) -> int:
@@ -227,7 +226,7 @@ def test_only_the_new_row_of_the_vocabulary_moves(reference: Artifact, start: Ar
 
 def test_full_training_moves_every_layer_and_saves_a_whole_model(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
     config = CONFIG.model_copy(update={"parameters": Full(kind="full"), "learning_rate": 1e-3})
-    checkpoint = train(start, mixed, tmp_path / "checkpoint", config)
+    checkpoint = train(start, mixed, tmp_path / "checkpoint", config, steps=15)
     before, after = load_file(start.data / "model.safetensors"), load_file(checkpoint.data / "trained/full/model.safetensors")
     assert {name for name in after if "layers" in name and torch.equal(before[name], after[name])} == set()
     assert losses(checkpoint)[-1] < losses(checkpoint)[0]
