@@ -79,9 +79,8 @@ def finetune(
         with line.follow(Logged(inflight / METRICS), request.steps, "steps"), _asked_to_stop(inflight):
             _fit(work)
         _check_finished(inflight)
-        for result in ("trained", METRICS, *FOLDERS):
-            if (inflight / result).exists():
-                shutil.move(inflight / result, workspace.data / result)
+        for result in ("trained", METRICS, *(name for name in FOLDERS if (inflight / name).exists())):
+            shutil.move(inflight / result, workspace.data / result)
         counts = summary(read_metrics(workspace.data / METRICS))
         return {**counts, **prepared, "dropped": int(mixed.manifest.counts["rows"]) - prepared["rows"]}
 

@@ -74,9 +74,10 @@ def test_a_merged_model_is_the_one_that_was_trained(
     ],
     ids=str,
 )
-def test_what_cannot_be_trained_here_is_refused(tiny_models: dict[str, Artifact], parameters: Parameters, named: str):
-    if isinstance(parameters, Lora) and parameters.quantised and torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_what_cannot_be_trained_here_is_refused(
+    tiny_models: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch, parameters: Parameters, named: str
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=named):
         build_trainable(tiny_models["one"].data, [TOKEN], config(parameters), torch.float32)
 
