@@ -93,7 +93,10 @@ class FinetuneConfig(Config):
     max_row_tokens: int = Field(default=1024, ge=8)
     """Longest conversation, in tokens."""
     long_rows: Literal["refuse", "truncate", "drop"] = "refuse"
-    """What happens to a longer one: an error that names it, the loss of its end, or the loss of the row. The counts say how many."""
+    """What happens to a longer one: an error that names it, the loss of its end (of the row, if no answer is left), or the loss of the row.
+
+    The counts say how many.
+    """
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the hardware multiplies it natively, else float32."""
     checkpoint_every: int = Field(default=50, ge=1)

@@ -13,7 +13,7 @@ from delia_ray.errors import UserError
 from delia_ray.models import load_model
 from delia_ray.training.adapter import scale_at_the_rank
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
-from delia_ray.training.new_rows import NewRows
+from delia_ray.training.new_rows import NewRows, write_rows
 
 _ROWS_FILE = "new_rows.safetensors"
 _ADAPTER = "adapter"
@@ -137,10 +137,7 @@ def merge_trained(start: Path, trained: Path, new_token_ids: Sequence[int], dtyp
     model = load_model(full if full.exists() else start, dtype)
     # Before the adapter, which may add to the new rows as to any other.
     if (trained / _ROWS_FILE).exists():
-        rows = NewRows(model, new_token_ids)
-        rows.load_state_dict(load_file(trained / _ROWS_FILE))
-        rows.write_into(model)
-        rows.active = False
+        write_rows(load_file(trained / _ROWS_FILE), model, new_token_ids)
     if (trained / _ADAPTER).exists():
         from peft import PeftModel  # noqa: PLC0415  seconds to import
 

@@ -4,7 +4,7 @@ The table itself is never copied or changed: a lookup of a new token answers wit
 token is the hidden state times the trained (output) row. Under tied embeddings both are the same parameter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,12 +32,6 @@ class NewRows(nn.Module):
         model.get_input_embeddings().register_forward_hook(self._look_up)
         model.get_output_embeddings().register_forward_hook(self._score)
 
-    def write_into(self, model: Any) -> None:
-        """Put the trained rows into the model's tables."""
-        with torch.no_grad():
-            model.get_input_embeddings().weight[self._ids] = self.input_ND.to(model.dtype)
-            model.get_output_embeddings().weight[self._ids] = self.output_ND.to(model.dtype)
-
     def _look_up(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
         for row, token in enumerate(self._ids if self.active else ()):
             embedded = torch.where((args[0] == token).unsqueeze(-1), self.input_ND[row].to(embedded.dtype), embedded)
@@ -48,3 +42,10 @@ class NewRows(nn.Module):
             return logits
         scores = nn.functional.linear(args[0], self.output_ND.to(args[0].dtype))
         return logits.index_copy(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))
+
+
+def write_rows(rows: Mapping[str, Tensor], model: Any, token_ids: Sequence[int]) -> None:
+    """Put trained rows, by their names in ``NewRows``, into the tables of ``model``."""
+    with torch.no_grad():
+        for table, name in ((model.get_input_embeddings().weight, "input_ND"), (model.get_output_embeddings().weight, "output_ND")):
+            table[list(token_ids)] = rows[name].to(table.dtype)

@@ -1,19 +1,25 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from training_runs import PROVENANCE, TOKEN, row, train
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import MODEL_KIND, Adopted, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config, build_config
 from delia_ray.models import adopt_model, load_tokenizer, save_whole
 from delia_ray.pipeline import Pipeline
 from delia_ray.placement import Cluster, Engine
+from delia_ray.records import MIXED_KIND, MIXED_SCHEMA
 from delia_ray.runtime import connect
 from delia_ray.settings import Settings
+from delia_ray.tasks.config import NoiseInit
 from delia_ray.terminal import Terminal
+from delia_ray.training.start import prepare_start
 
 TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
 SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=100"]
@@ -73,3 +79,30 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artif
     settings = build_config(Settings, [TINY], [f"run.root={root}", f"model={tiny_models['one'].data}", *SMALL])
     with (root / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), Provenance(None, ["pytest"])) as pipeline:
         yield pipeline
+
+
+@pytest.fixture(scope="session")
+def start(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A small model with a new token."""
+    place = tmp_path_factory.mktemp("start") / "start"
+    model = Adopted(tiny_models["one"].data, tiny_models["one"].fingerprint)
+    return prepare_start(model, (TOKEN,), NoiseInit(), 1, place, PROVENANCE)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A mixture of eight task rows and eight diverse ones."""
+
+    def write(workspace: Workspace) -> Counts:
+        rows = [row(group, n) for group in ("task", "diverse") for n in range(8)]
+        pq.write_table(pa.Table.from_pylist(rows, schema=MIXED_SCHEMA), workspace.data / "0.parquet")
+        return {"rows": len(rows)}
+
+    place = tmp_path_factory.mktemp("mixed") / "mixed"
+    return build_once(place, stage="given/1", kind=MIXED_KIND, request=Dice(seed=0), inputs={}, provenance=PROVENANCE, write=write)
+
+
+@pytest.fixture(scope="session")
+def reference(local_ray: None, start: Artifact, mixed: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """What one worker on one process makes of it, unbroken."""
+    return train(start, mixed, tmp_path_factory.mktemp("reference") / "checkpoint")
