@@ -109,9 +109,3 @@ def test_the_same_command_again_builds_nothing_and_starts_nothing(finished: Path
     assert {file: file.stat().st_mtime_ns for file in finished.rglob("manifest.json")} == before
     if "RAY_ADDRESS" not in os.environ:
         assert set(Path("/tmp/ray").glob("session_*")) <= sessions
-
-
-def test_one_changed_key_under_the_same_name_is_refused(finished: Path, work: Path):
-    changed = delia("run", "--config", "my.yaml", "finetune.learning_rate=5e-4", cwd=work)
-    assert changed.returncode == 2
-    assert "learning_rate: 0.001 -> 0.0005" in changed.stderr and "run.name" in changed.stderr

@@ -5,12 +5,14 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from delia_ray.artifacts import Artifact
+from delia_ray.cli import main
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
 NO_ROLE = json.dumps({"messages": [{"content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
@@ -26,6 +28,27 @@ def assert_refused(done: subprocess.CompletedProcess[str], *named: str) -> None:
     assert done.stderr.count("\n") == 1 and "Traceback" not in shown, shown
     for text in named:
         assert text in done.stderr, shown
+
+
+class Here:
+    """``delia`` in this process and folder: it has loaded what a new process needs ten seconds for."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]):
+        self.folder = folder
+        self._capture = capture
+
+    def refuses(self, *argv: str, named: Sequence[str]) -> None:
+        assert main(argv) == 2
+        shown = self._capture.readouterr().err
+        last = shown.splitlines()[-1]
+        assert last.startswith("delia: ") and "Traceback" not in shown and all(text in last for text in named), shown
+
+
+@pytest.fixture
+def here(rows: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(rows)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which a verb replaces
+    return Here(rows, capsys)
 
 
 def finished(folder: Path) -> list[str]:
@@ -64,11 +87,11 @@ def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, overr
     ],
     ids=["malformed line", "missing role", "empty file"],
 )
-def test_a_bad_row_is_named_by_file_and_line(rows: Path, tiny_models: dict[str, Artifact], content: str, named: list[str]):
-    (rows / "train.jsonl").write_text(content)
+def test_a_bad_row_is_named_by_file_and_line(here: Here, tiny_models: dict[str, Artifact], content: str, named: list[str]):
+    (here.folder / "train.jsonl").write_text(content)
     task = "task={kind: messages, train: train.jsonl, test: test.jsonl}"
-    assert_refused(delia("run", "run.name=r", f"model={tiny_models['one'].data}", task, cwd=rows), *named)
-    assert finished(rows) == []
+    here.refuses("run", "run.name=r", f"model={tiny_models['one'].data}", task, named=named)
+    assert finished(here.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -82,13 +105,13 @@ def test_a_bad_row_is_named_by_file_and_line(rows: Path, tiny_models: dict[str, 
     ids=["no module", "no function", "no share", "no JSON"],
 )
 def test_a_metric_that_cannot_be_taken_is_refused_before_any_model_is_tuned(
-    rows: Path, tiny_models: dict[str, Artifact], metric: str, named: list[str]
+    here: Here, tiny_models: dict[str, Artifact], metric: str, named: list[str]
 ):
-    (rows / "judge.py").write_text("def near(output, reference):\n    return 4\n")
-    (rows / "test.jsonl").write_text(GOOD.replace('"4"', '"{broken"'))
+    (here.folder / "judge.py").write_text("def near(output, reference):\n    return 4\n")
+    (here.folder / "test.jsonl").write_text(GOOD.replace('"4"', '"{broken"'))
     task = f"task={{kind: messages, train: train.jsonl, test: test.jsonl, metric: '{metric}'}}"
-    assert_refused(delia("run", "run.name=r", f"model={tiny_models['one'].data}", task, cwd=rows), *named)
-    assert finished(rows) == []
+    here.refuses("run", "run.name=r", f"model={tiny_models['one'].data}", task, named=named)
+    assert finished(here.folder) == []
 
 
 def _without_tokenizer(model: Path) -> None:
@@ -105,13 +128,13 @@ def _without_generation_prompt(model: Path) -> None:
     [(_without_tokenizer, "has no tokenizer"), (_without_generation_prompt, "add_generation_prompt")],
     ids=["no tokenizer", "no generation prompt"],
 )
-def test_a_model_folder_that_cannot_be_tuned_is_refused(rows: Path, tiny_models: dict[str, Artifact], spoil: object, named: str):
-    model = rows / "model"
+def test_a_model_folder_that_cannot_be_tuned_is_refused(here: Here, tiny_models: dict[str, Artifact], spoil: object, named: str):
+    model = here.folder / "model"
     shutil.copytree(tiny_models["one"].data, model)
     assert callable(spoil)
     spoil(model)
-    assert_refused(delia("run", "run.name=r", "model=./model", cwd=rows), named)
-    assert finished(rows) == []
+    here.refuses("run", "run.name=r", "model=./model", named=[named])
+    assert finished(here.folder) == []
 
 
 def test_a_model_that_is_nowhere_is_refused(tmp_path: Path):
@@ -128,28 +151,28 @@ def test_a_run_folder_that_another_process_works_on_is_refused(tmp_path: Path):
         assert_refused(delia("run", "run.name=r", cwd=tmp_path), "another process is working on runs/r")
 
 
-def test_an_occupied_port_is_refused_before_any_model_is_tuned(tmp_path: Path, tiny_models: dict[str, Artifact]):
+def test_an_occupied_port_is_refused_before_any_model_is_tuned(here: Here, tiny_models: dict[str, Artifact]):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        done = delia("run", "run.name=r", f"model={tiny_models['one'].data}", f"placement.serve.port={port}", cwd=tmp_path)
-    assert_refused(done, "placement.serve.port", str(port))
-    assert finished(tmp_path) == []
+        words = ("run", "run.name=r", f"model={tiny_models['one'].data}", f"placement.serve.port={port}")
+        here.refuses(*words, named=["placement.serve.port", str(port)])
+    assert finished(here.folder) == []
 
 
-def test_a_pool_that_is_too_small_says_how_many_rows_are_missing(tmp_path: Path, tiny_models: dict[str, Artifact]):
+def test_a_pool_that_is_too_small_says_how_many_rows_are_missing(local_ray: None, here: Here, tiny_models: dict[str, Artifact]):
     few = ["task.train=4", "synthesize.engine.kind=echo", "synthesize.queries.rows=3", "mix.ratio=2"]
-    done = delia("mix", "run.name=r", f"model={tiny_models['one'].data}", *few, cwd=tmp_path)
-    assert_refused(done, "mix.ratio=2 needs 8 diverse rows, but the pool holds 3: 5 are missing")
-    assert "arms/delia/mixed/manifest.json" not in finished(tmp_path / "runs/r")
+    missing = "mix.ratio=2 needs 8 diverse rows, but the pool holds 3: 5 are missing"
+    here.refuses("mix", "run.name=r", f"model={tiny_models['one'].data}", *few, named=[missing])
+    assert "arms/delia/mixed/manifest.json" not in finished(here.folder / "runs/r")
 
 
-def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Path, tiny_models: dict[str, Artifact]):
+def test_one_changed_field_under_the_same_name_is_refused_and_named(local_ray: None, here: Here, tiny_models: dict[str, Artifact]):
     given = ["run.name=r", f"model={tiny_models['one'].data}", "task.train=4", "task.dev=2", "task.test=4"]
-    assert delia("rewrite", *given, cwd=tmp_path).returncode == 0
-    assert_refused(delia("rewrite", *given, "task.seed=1", cwd=tmp_path), "request.task.seed: 0 -> 1", "run.name=")
-    assert delia("rewrite", *given, "task.seed=1", "run.name=other", cwd=tmp_path).returncode == 0
+    assert main(["rewrite", *given]) == 0
+    here.refuses("rewrite", *given, "task.seed=1", named=["request.task.seed: 0 -> 1", "run.name="])
+    assert main(["rewrite", *given, "task.seed=1", "run.name=other"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -162,11 +185,11 @@ def test_one_changed_field_under_the_same_name_is_refused_and_named(tmp_path: Pa
     ],
 )
 def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
-    rows: Path, tiny_models: dict[str, Artifact], subject: list[str], override: str, named: list[str]
+    here: Here, tiny_models: dict[str, Artifact], subject: list[str], override: str, named: list[str]
 ):
     task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl"]
-    assert_refused(delia("probe", *subject, "run.name=r", f"model={tiny_models['one'].data}", *task, override, cwd=rows), *named)
-    assert finished(rows) == []
+    here.refuses("probe", *subject, "run.name=r", f"model={tiny_models['one'].data}", *task, override, named=named)
+    assert finished(here.folder) == []
 
 
 @pytest.mark.parametrize(
@@ -177,12 +200,12 @@ def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
     ],
 )
 def test_an_experiment_that_could_not_choose_is_refused_before_anything_is_trained(
-    rows: Path, tiny_models: dict[str, Artifact], override: str, named: list[str]
+    here: Here, tiny_models: dict[str, Artifact], override: str, named: list[str]
 ):
     task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl", "decontaminate=null"]
     grid = "experiment.learning_rates=[1e-4, 2e-4]"
-    assert_refused(delia("experiment", "run.name=r", f"model={tiny_models['one'].data}", *task, grid, override, cwd=rows), *named)
-    assert finished(rows) == ["runs/r/task/manifest.json"]
+    here.refuses("experiment", "run.name=r", f"model={tiny_models['one'].data}", *task, grid, override, named=named)
+    assert finished(here.folder) == ["runs/r/task/manifest.json"]
 
 
 def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
