@@ -28,7 +28,8 @@ def ours(given: Inputs, workers: int = 1) -> dict[str, Any]:
     from delia_ray.placement import Cluster, TrainWorkers
     from delia_ray.runtime import connect
     from delia_ray.terminal import StageLine
-    from delia_ray.training.stage import Request, finetune, read_metrics
+    from delia_ray.training.log import read_metrics
+    from delia_ray.training.stage import Request, finetune
 
     with tempfile.TemporaryDirectory() as folder:
         request = Request(finetune=given.config, steps=WARM_STEPS + given.steps, new_tokens=(TOKEN,))

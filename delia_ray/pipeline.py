@@ -15,8 +15,6 @@ from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.harness.stage import ask_harness, check_harness, compare_harness
 from delia_ray.preflight import check_usable
 from delia_ray.probing.rows import check_probe
-from delia_ray.probing.stage import Subjects, conclude, measure
-from delia_ray.probing.token_stage import probe_tokens
 from delia_ray.reporting.pool import render_pool
 from delia_ray.reporting.probe import render_probe
 from delia_ray.reporting.stage import Comparison, report
@@ -103,6 +101,8 @@ class Pipeline(Chain):
 
     def probe(self) -> Artifact:
         """How the method's predictions fare in this run, with a page; the scores that are finished are read."""
+        from delia_ray.probing.stage import Subjects, conclude, measure  # noqa: PLC0415  torch takes seconds to import
+
         config, at = self.settings, self.placement
         pool = check_probe(config.probe, self.pool(POOL), self.task, self.model)
         ratios = dict(sorted(((name, config.mix_for(arm).ratio) for name, arm in self.arms.items()), key=itemgetter(1)))
@@ -139,6 +139,8 @@ class Pipeline(Chain):
 
     def tokens_probe(self) -> Artifact:
         """What the task's new token has come to mean to every model, in numbers and on a page."""
+        from delia_ray.probing.token_stage import probe_tokens  # noqa: PLC0415  torch takes seconds to import
+
         config, models, rewritten = self.settings.token_probe, self.models(), self.rewritten
         with self.progress.stage("probe tokens") as line:
             site, out = self._site(self.model, line), self._path("tokens")

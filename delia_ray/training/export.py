@@ -13,7 +13,6 @@ from delia_ray.models import load_tokenizer, resolve_dtype, save_whole, token_id
 from delia_ray.placement import Engine, Replicas
 from delia_ray.records import Example
 from delia_ray.runtime import Connect, engine_kwargs
-from delia_ray.training.model import merge_trained
 from delia_ray.training.parity import Parity, compare
 from delia_ray.training.tokens import prompt_text
 
@@ -89,6 +88,8 @@ def _check(parity: Parity, request: ExportRequest) -> None:
 def _merge_and_check(
     request: ExportRequest, start: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, num_gpus: int
 ) -> Parity:
+    from delia_ray.training.model import merge_trained  # noqa: PLC0415  torch takes seconds to import
+
     tokenizer = load_tokenizer(start)
     dtype = resolve_dtype(engine.dtype)
     merged = merge_trained(start, checkpoint / "trained", token_ids(tokenizer, request.new_tokens), resolve_dtype("float32"))

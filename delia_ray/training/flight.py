@@ -19,39 +19,9 @@ from delia_ray.training.packing import Pack
 from delia_ray.training.state import load_state, save_state
 from delia_ray.training.tokens import TokenisedRow
 from delia_ray.training.tracking import Tracker, open_trackers
+from delia_ray.training.work import METRICS
 
-STOP = "stop"
-"""A file of this name in the folder in flight asks the workers to write a checkpoint and return."""
-METRICS = "metrics.jsonl"
 _KEPT = 2
-
-
-class Logged:
-    """Steps and tokens of a metrics log that is being written, for the terminal; tokens from now on."""
-
-    def __init__(self, file: Path):
-        self._file = file
-        self._inode, self._at, self._rows, self._tokens = 0, 0, 0, 0
-        self.read()
-        self._tokens = 0
-
-    def read(self) -> tuple[int, int]:
-        """Steps that are logged, and tokens since this object was made."""
-        if not self._file.exists():
-            return 0, 0
-        with self._file.open("rb") as stream:
-            inode = os.fstat(stream.fileno()).st_ino
-            cut = inode != self._inode  # a resumed run puts another file here, without what came after its checkpoint
-            if cut:
-                self._inode, self._at, self._rows = inode, 0, 0
-            stream.seek(self._at)
-            new = stream.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        lines = [json.loads(text) for text in whole.splitlines()]
-        self._at += len(whole)
-        self._rows += len(lines)
-        self._tokens += 0 if cut else sum(line["tokens"] for line in lines)
-        return self._rows, self._tokens
 
 
 class Flight:

@@ -6,13 +6,14 @@ The only importer of vLLM in this folder.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from delia_ray.models import load_model, load_tokenizer
 
-_TIE = {torch.float32: 0.01, torch.bfloat16: 0.25, torch.float16: 0.03}
+if TYPE_CHECKING:
+    import torch
+
+_TIE = {"torch.float32": 0.01, "torch.bfloat16": 0.25, "torch.float16": 0.03}
 """Logit gaps below which rounding alone may turn a greedy choice, by precision."""
 
 
@@ -28,7 +29,7 @@ class Parity:
     """For each other prompt, a line that shows both texts."""
 
 
-def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.dtype, engine_kwargs: dict[str, Any]) -> Parity:
+def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: "torch.dtype", engine_kwargs: dict[str, Any]) -> Parity:
     """Answer ``prompts`` greedily in both stacks and compare the token ids."""
     tokenizer, model = load_tokenizer(folder), load_model(folder, dtype).eval()
     prompt_ids: list[list[int]] = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
@@ -38,7 +39,7 @@ def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.
     for prompt, left, right in zip(prompt_ids, ours, theirs, strict=True):
         if left == right:
             equal += 1
-        elif _gap_at_difference(model, prompt, left, right) <= _TIE[dtype]:
+        elif _gap_at_difference(model, prompt, left, right) <= _TIE[str(dtype)]:
             ties += 1
         else:
             different.append(f"transformers wrote {tokenizer.decode(left)!r}, vLLM wrote {tokenizer.decode(right)!r}")
@@ -47,6 +48,8 @@ def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: torch.
 
 def greedy_answers(model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
     """Token ids of what ``model`` answers to each prompt, without the token that ends an answer."""
+    import torch  # noqa: PLC0415  seconds to import
+
     batch = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
     with torch.inference_mode():
         output = model.generate(**batch.to(model.device), max_new_tokens=max_tokens, do_sample=False)
@@ -76,6 +79,8 @@ def _vllm_answers(folder: Path, prompt_ids: Sequence[list[int]], max_tokens: int
 
 def _gap_at_difference(model: Any, prompt: list[int], left: list[int], right: list[int]) -> float:
     """Logit gap, in transformers, between the two tokens at the first place where the answers differ; infinite if one just stops."""
+    import torch  # noqa: PLC0415  seconds to import
+
     place = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), None)
     if place is None:
         return float("inf")

@@ -1,15 +1,10 @@
-"""The stage ``checkpoint``: Ray Train runs the workers; what they learnt becomes an artifact."""
+"""The stage ``checkpoint``: what the workers learnt becomes an artifact."""
 
-import json
 import shutil
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
@@ -19,24 +14,15 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect
 from delia_ray.training.config import FinetuneConfig
-from delia_ray.training.flight import METRICS, STOP, Logged
+from delia_ray.training.log import Logged, read_metrics, summary
 from delia_ray.training.prepare import prepare_corpus
 from delia_ray.training.tracking import FOLDERS
-from delia_ray.training.worker import REFUSED, Work, run_worker, summary
+from delia_ray.training.work import METRICS, REFUSED, STOP, Work
 
 STAGE = "checkpoint/2"
 CHECKPOINT_KIND = "checkpoint/1"
 _STOPPED = 143
 """Exit code of a process that SIGTERM ended: what is finished stays, and the same command goes on."""
-_FULL_DISK_BYTES = 2**20
-_ON_CPU = {
-    "DS_ACCELERATOR": "cpu",
-    # glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**31),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-}
 
 
 class Request(Config):
@@ -69,6 +55,8 @@ def finetune(
     """
 
     def write(workspace: Workspace) -> Counts:
+        from delia_ray.training.fit import fit  # noqa: PLC0415  torch takes seconds to import
+
         connect()
         inflight = workspace.inflight
         for leftover in (REFUSED, STOP):
@@ -77,7 +65,7 @@ def finetune(
         work = _work(request, start, mixed, workers, inflight)
         prepared = prepare_corpus(mixed.data, start.data, work.new_token_ids, request.finetune, work.corpus)
         with line.follow(Logged(inflight / METRICS), request.steps, "steps"), _asked_to_stop(inflight):
-            _fit(work)
+            fit(work)
         _check_finished(inflight)
         for result in ("trained", METRICS, *(name for name in FOLDERS if (inflight / name).exists())):
             shutil.move(inflight / result, workspace.data / result)
@@ -120,33 +108,3 @@ def _asked_to_stop(inflight: Path) -> Generator[None]:
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, interrupt)
-
-
-def read_metrics(file: Path) -> list[dict[str, float]]:
-    """The lines of a ``metrics.jsonl``, one a step."""
-    return [json.loads(text) for text in file.read_text().splitlines()]
-
-
-def _fit(work: Work) -> None:
-    workers = work.workers
-    resources = {"CPU": workers.num_cpus, **({"GPU": workers.num_gpus} if workers.num_gpus else {})}
-    trainer = TorchTrainer(
-        lambda: run_worker(work),
-        torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers.workers, use_gpu=bool(workers.num_gpus), resources_per_worker=resources),
-        run_config=RunConfig(
-            storage_path=str(work.inflight / "ray"),
-            failure_config=FailureConfig(max_failures=workers.max_failures),
-            worker_runtime_env={} if workers.num_gpus else {"env_vars": _ON_CPU},
-        ),
-    )
-    try:
-        trainer.fit()
-    except TrainingFailedError:
-        free = shutil.disk_usage(work.inflight).free
-        if free < _FULL_DISK_BYTES:  # whichever process found no room, and could not write down why
-            raise UserError(
-                f"run.root: the disk below {work.inflight} is full ({free // 1024} KiB are free); free some and run the same command "
-                "again, which goes on from the newest checkpoint"
-            ) from None
-        raise

@@ -3,9 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,32 +14,16 @@ from delia_ray.models import resolve_dtype
 from delia_ray.placement import TrainWorkers
 from delia_ray.records import keyed_int
 from delia_ray.training.batches import StepRows
-from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.corpus import Corpus
 from delia_ray.training.engine import TrainEngine
-from delia_ray.training.flight import STOP, Flight
+from delia_ray.training.flight import Flight
 from delia_ray.training.flops import matmul_peak
 from delia_ray.training.kernels import use_kernels
 from delia_ray.training.model import Trainable, build_trainable, save_trained
 from delia_ray.training.objective import draws_noise
 from delia_ray.training.packing import NO_PREFIX, Pack, deal_out, pack, shared_prefix, split_by_tokens
 from delia_ray.training.tokens import TokenisedRow
-
-REFUSED = "refused.txt"
-
-
-@dataclass(frozen=True)
-class Work:
-    """Everything a worker is told."""
-
-    config: FinetuneConfig
-    workers: TrainWorkers
-    steps: int
-    start: Path
-    corpus: Path
-    new_token_ids: tuple[int, ...]
-    inflight: Path
-    """Folder on storage that all nodes share; receives ``metrics.jsonl`` and ``trained/``."""
+from delia_ray.training.work import REFUSED, STOP, Work
 
 
 def run_worker(work: Work) -> None:
@@ -121,9 +103,3 @@ def share(rows: Sequence[TokenisedRow], rank: int, world: int, max_tokens: int, 
     packs = [pack(members, prefix_P) for members in shares[rank]]
     filler = pack([TokenisedRow(rows[0].ids[:1], (0,), rows[0].group)])
     return packs + [filler] * (max(map(len, shares)) - len(packs))
-
-
-def summary(lines: Sequence[dict[str, Any]]) -> dict[str, int | float]:
-    """Counts of a finished run from its metrics: steps and tokens, and the median speed."""
-    speeds = sorted(line["tokens_per_second"] for line in lines)
-    return {"steps": len(lines), "tokens": sum(line["tokens"] for line in lines), "tokens_per_second": speeds[len(speeds) // 2]}

@@ -208,9 +208,19 @@ def test_an_experiment_that_could_not_choose_is_refused_before_anything_is_train
 
 
 def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "delia_ray.cli", "--help"], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
+    done, loaded = _loading(tmp_path, "--help")
     assert "mix.ratio" in done.stdout and "finetune.learning_rate" in done.stdout
-    loaded = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert not loaded & {"ray", "torch", "transformers", "vllm", "deepspeed"}
+
+
+def test_a_run_is_refused_before_anything_heavy_is_loaded(tmp_path: Path):
+    done, loaded = _loading(tmp_path, "run", "run.name=r", "model=nowhere")
+    assert done.returncode == 2 and "model: " in done.stderr
+    assert not loaded & {"torch", "transformers", "vllm", "deepspeed"}
+
+
+def _loading(folder: Path, *args: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """What ``delia`` says, and the modules it loaded."""
+    command = [sys.executable, "-X", "importtime", "-m", "delia_ray.cli", *args]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    return done, {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}

@@ -10,7 +10,8 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.records import keyed_int
 from delia_ray.terminal import StageLine
 from delia_ray.training.config import FinetuneConfig, Lora
-from delia_ray.training.stage import Request, finetune, read_metrics
+from delia_ray.training.log import read_metrics
+from delia_ray.training.stage import Request, finetune
 
 PROVENANCE = Provenance(None, ["pytest"])
 TOKEN = "<sep>"

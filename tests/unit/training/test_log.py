@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from delia_ray.training.flight import Logged
+from delia_ray.training.log import Logged
 
 
 def test_progress_follows_a_log_that_a_resumed_run_has_cut(tmp_path: Path):
