@@ -17,7 +17,7 @@ from delia_ray.training.batches import StepRows
 from delia_ray.training.config import FinetuneConfig, Full
 from delia_ray.training.tokens import tokenise
 
-WARM_STEPS, STEPS, FULL_STEPS = 3, 10, 6
+WARM_STEPS, STEPS, FULL_STEPS, LARGE_STEPS = 3, 10, 6, 4
 TOKEN = "<sep>"
 PACK_TOKENS = 1024
 PROVENANCE = Provenance(None, ["benchmarks"])
@@ -46,10 +46,12 @@ class Inputs:
         return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
 
 
-def demo(*, full: bool = False) -> Inputs:
-    """The demo's, built if they are not there yet."""
+def demo(*, full: bool = False, rows: int | None = None) -> Inputs:
+    """The demo's, built if they are not there yet; with ``rows`` a step, where they are given."""
     settings = build_config(Settings, [_DEMO], [])
     with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
         start, mixed = pipeline.start, pipeline.mixed("delia")
     config = settings.finetune.model_copy(update={"parameters": Full(kind="full")}) if full else settings.finetune
+    if rows is not None:
+        return Inputs(start, mixed, config.model_copy(update={"batch_rows": rows}), LARGE_STEPS)
     return Inputs(start, mixed, config, FULL_STEPS if full else STEPS)

@@ -1,4 +1,4 @@
-"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full]
+"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N]
 
 Every arm trains the same parameters of the same model in the same precision on the demo's mixture, throws its first steps
 away and prints how many supervised tokens it learnt from in how many seconds.
@@ -132,8 +132,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
+    parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
     args = parser.parse_args()
-    found = ARMS[args.arm](demo(full=args.full))
+    found = ARMS[args.arm](demo(full=args.full, rows=args.rows))
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(found), flush=True)
 

@@ -1,6 +1,6 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--only alone paired trl preparing full ledger]
+    python -m benchmarks.training [--rounds 5] [--only alone paired trl preparing full large ledger]
 
 Writes ``results/training.json``. Each ratio is ours / theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inputs import FULL_STEPS, STEPS, WARM_STEPS, demo
+from benchmarks.inputs import FULL_STEPS, LARGE_STEPS, STEPS, WARM_STEPS, demo
 from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.preparing import FEW, MANY, write_mixture
 from delia_ray.models import resolve_dtype
@@ -88,6 +88,16 @@ def full(rounds: int, log: Path) -> Found:
     return {"matmul_peak_share_full": median([turn["matmul_peak_share"] for turn in us.said])}, [us]
 
 
+def large(rounds: int, log: Path) -> Found:
+    """Steps of four times the demo's rows, two workers: what share of the peak is reached once packs are full."""
+    ways = adapter, every = trainer("ours_2", "--rows", "32"), trainer("ours_2", "--rows", "32", "--full")
+    in_turns(ways, min(rounds, 3), log)
+    return {
+        "matmul_peak_share_large": median([turn["matmul_peak_share"] for turn in adapter.said]),
+        "matmul_peak_share_large_full": median([turn["matmul_peak_share"] for turn in every.said]),
+    }, list(ways)
+
+
 def ledger(rounds: int, log: Path) -> Found:
     """What the ledger takes of a step."""
     adapter, every = trainer("ledger"), trainer("ledger", "--full")
@@ -101,6 +111,7 @@ PARTS: dict[str, Callable[[int, Path], Found]] = {
     "trl": trl,
     "preparing": preparing,
     "full": full,
+    "large": large,
     "ledger": ledger,
 }
 
@@ -116,7 +127,7 @@ def main() -> None:
     settings: dict[str, Any] = {
         "finetune": given.config.model_dump(mode="json"),
         "precision": str(resolve_dtype("auto")),
-        "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS},
+        "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS, "timed_large": LARGE_STEPS},
         "torch_threads": torch.get_num_threads(),
         "peak_gib": {},
         "rates": {},

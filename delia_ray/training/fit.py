@@ -30,7 +30,7 @@ def fit(work: Work) -> None:
     workers = work.workers
     resources = {"CPU": workers.num_cpus, **({"GPU": workers.num_gpus} if workers.num_gpus else {})}
     trainer = TorchTrainer(
-        lambda: _work(work),
+        lambda: _loop(work),
         torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers.workers, use_gpu=bool(workers.num_gpus), resources_per_worker=resources),
         run_config=RunConfig(
@@ -51,7 +51,7 @@ def fit(work: Work) -> None:
         raise
 
 
-def _work(work: Work) -> None:
+def _loop(work: Work) -> None:
     from delia_ray.training.worker import run_worker  # noqa: PLC0415  DeepSpeed and transformers take seconds, which only workers need
 
     run_worker(work)
