@@ -33,6 +33,7 @@ class Inputs:
     config: FinetuneConfig
     steps: int
     """Steps that are timed, after ``WARM_STEPS`` that are not."""
+    pack_tokens: int = PACK_TOKENS
 
     def examples(self) -> list[dict[str, Any]]:
         """The mixture's rows in order."""
@@ -46,12 +47,13 @@ class Inputs:
         return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
 
 
-def demo(*, full: bool = False, rows: int | None = None) -> Inputs:
+def demo(*, full: bool = False, rows: int | None = None, pack_tokens: int = PACK_TOKENS) -> Inputs:
     """The demo's, built if they are not there yet; with ``rows`` a step, where they are given."""
     settings = build_config(Settings, [_DEMO], [])
     with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
         start, mixed = pipeline.start, pipeline.mixed("delia")
     config = settings.finetune.model_copy(update={"parameters": Full(kind="full")}) if full else settings.finetune
+    steps = FULL_STEPS if full else STEPS
     if rows is not None:
-        return Inputs(start, mixed, config.model_copy(update={"batch_rows": rows}), LARGE_STEPS)
-    return Inputs(start, mixed, config, FULL_STEPS if full else STEPS)
+        config, steps = config.model_copy(update={"batch_rows": rows}), LARGE_STEPS
+    return Inputs(start, mixed, config, steps, pack_tokens)

@@ -1,4 +1,4 @@
-"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N]
+"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N] [--pack-tokens N]
 
 Every arm trains the same parameters of the same model in the same precision on the demo's mixture, throws its first steps
 away and prints how many supervised tokens it learnt from in how many seconds.
@@ -34,7 +34,7 @@ def ours(given: Inputs, workers: int = 1) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         request = Request(finetune=given.config, steps=WARM_STEPS + given.steps, new_tokens=(TOKEN,))
         line, out = StageLine("bench"), Path(folder) / "checkpoint"
-        place = TrainWorkers(workers=workers, kernels=KERNELS)
+        place = TrainWorkers(workers=workers, kernels=KERNELS, micro_batch_tokens=given.pack_tokens)
         done = finetune(request, given.start, given.mixed, place, lambda: connect(Cluster()), line, out, PROVENANCE)
         lines = read_metrics(done.data / "metrics.jsonl")[WARM_STEPS:]
     seconds = sum(line["tokens"] / line["tokens_per_second"] for line in lines)
@@ -133,8 +133,9 @@ def main() -> None:
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
+    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack of ours may have")
     args = parser.parse_args()
-    found = ARMS[args.arm](demo(full=args.full, rows=args.rows))
+    found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens))
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(found), flush=True)
 

@@ -1,6 +1,6 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--only alone paired trl preparing full large ledger]
+    python -m benchmarks.training [--rounds 5] [--only alone paired preparing full large ledger]
 
 Writes ``results/training.json``. Each ratio is ours / theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
 """
@@ -45,23 +45,23 @@ def alone(rounds: int, log: Path) -> Found:
 
 
 def paired(rounds: int, log: Path) -> Found:
-    """Ours with two workers, and both loops under torchrun."""
-    ways = us, plain, bare = [trainer("ours_2"), launched("torchrun_2", "plain"), launched("bare_2", "bare")]
+    """Ours with two workers, both loops under torchrun, and TRL at two settings, of which the faster one counts."""
+    ways = us, plain, bare, pure, autocast = [
+        trainer("ours_2"),
+        launched("torchrun_2", "plain"),
+        launched("bare_2", "bare"),
+        trainer("trl_pure"),
+        trainer("trl_autocast"),
+    ]
     in_turns(ways, rounds, log)
+    trl = {way.name: ratio(us.rates, way.rates) for way in (pure, autocast)}
     found = {
         "torchrun_2": ratio(us.rates, plain.rates),
         "bare_2": ratio(us.rates, bare.rates),
+        "trl": min(trl.values(), key=lambda each: each["median"]),
         "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us.said]),
     }
-    return found, ways
-
-
-def trl(rounds: int, log: Path) -> Found:
-    """Ours with two workers, and TRL at two settings; what counts is the one that was faster."""
-    us, pure, autocast = ways = [trainer(arm) for arm in ("ours_2", "trl_pure", "trl_autocast")]
-    in_turns(ways, rounds, log)
-    found = {way.name: ratio(us.rates, way.rates) for way in (pure, autocast)}
-    return found | {"trl": min(found.values(), key=lambda each: each["median"])}, ways
+    return found | trl, ways
 
 
 def launched(name: str, arm: str) -> Way:
@@ -89,8 +89,9 @@ def full(rounds: int, log: Path) -> Found:
 
 
 def large(rounds: int, log: Path) -> Found:
-    """Steps of four times the demo's rows, two workers: what share of the peak is reached once packs are full."""
-    ways = adapter, every = trainer("ours_2", "--rows", "32"), trainer("ours_2", "--rows", "32", "--full")
+    """Steps of sixteen times the demo's rows, two workers: what share of the peak is reached where each has a pack of 4,000 tokens."""
+    flags = ("--rows", "128", "--pack-tokens", "8192")
+    ways = adapter, every = trainer("ours_2", *flags), trainer("ours_2", *flags, "--full")
     in_turns(ways, min(rounds, 3), log)
     return {
         "matmul_peak_share_large": median([turn["matmul_peak_share"] for turn in adapter.said]),
@@ -108,7 +109,6 @@ def ledger(rounds: int, log: Path) -> Found:
 PARTS: dict[str, Callable[[int, Path], Found]] = {
     "alone": alone,
     "paired": paired,
-    "trl": trl,
     "preparing": preparing,
     "full": full,
     "large": large,
