@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inputs import PACK_TOKENS, WARM_STEPS, Inputs
+from benchmarks.inputs import WARM_STEPS, Inputs
 from benchmarks.loops import join, parallel, timed, update
 from delia_ray.models import load_model, load_tokenizer, resolve_dtype
 
@@ -114,7 +114,7 @@ def _sft_config(folder: str, given: Inputs, autocast: bool, compiled: bool) -> A
     from trl import SFTConfig
 
     return SFTConfig(
-        output_dir=folder, use_cpu=True, packing=True, max_length=PACK_TOKENS, per_device_train_batch_size=1,
+        output_dir=folder, use_cpu=True, packing=True, max_length=given.pack_tokens, per_device_train_batch_size=1,
         max_steps=WARM_STEPS + round(given.steps * _FEWER), learning_rate=given.config.learning_rate, bf16=autocast, fp16=False,
         gradient_checkpointing=False, logging_steps=10**6, report_to="none", save_strategy="no", dataloader_pin_memory=False,
         torch_compile=compiled,

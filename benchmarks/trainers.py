@@ -63,7 +63,7 @@ def bare(given: Inputs) -> dict[str, Any]:
 
     def step(rows: list[Any]) -> int:
         learnt = sum(row.learnt_tokens for row in rows)
-        packs = share(rows, rank, world, PACK_TOKENS, noisy=noisy)
+        packs = share(rows, rank, world, given.pack_tokens, noisy=noisy)
         update(module, optimizer, [lambda each=each: module(each).sum() * (world / learnt) for each in packs], given)
         return learnt
 
@@ -97,7 +97,7 @@ def ledger(given: Inputs) -> dict[str, Any]:
     def step(rows: list[Any]) -> int:
         spent[0], began = 0.0, time.perf_counter()
         learnt = sum(row.learnt_tokens for row in rows)
-        engine.step(share(rows, 0, 1, PACK_TOKENS, noisy=noisy), learnt)
+        engine.step(share(rows, 0, 1, given.pack_tokens, noisy=noisy), learnt)
         shares.append(spent[0] / (time.perf_counter() - began))
         return learnt
 
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
-    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack of ours may have")
+    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; plain and accelerate make one batch of a step")
     args = parser.parse_args()
     found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens))
     if os.environ.get("RANK", "0") == "0":
