@@ -5,6 +5,7 @@ Legend: H query heads, K key heads, T tokens of a pack, Q tokens of a row, C tok
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -89,10 +90,16 @@ def _products(query_1HQD: Tensor, key_1KCD: Tensor, value_1KCD: Tensor, scaling:
     """
     _, heads, length, size = query_1HQD.shape
     groups, seen = key_1KCD.shape[1:3]
-    ahead_QC = torch.full((length, seen), -torch.inf, device=query_1HQD.device).triu(1 + seen - length)
+    ahead_QC = _ahead(1 << (seen - 1).bit_length(), query_1HQD.device)[seen - length : seen, :seen]
     scores = (query_1HQD * scaling).reshape(groups, -1, size) @ key_1KCD[0].transpose(1, 2)
     weights = (scores.view(heads, length, seen) + ahead_QC).softmax(-1).to(value_1KCD.dtype)
     return (weights.view(groups, -1, seen) @ value_1KCD[0]).view(1, heads, length, size)
+
+
+@lru_cache(maxsize=16)
+def _ahead(size: int, device: torch.device) -> Tensor:
+    """[size, size] minus infinity where a token is ahead. Every row of every layer takes a corner of it: sizes are powers of two."""
+    return torch.full((size, size), -torch.inf, device=device).triu(1)
 
 
 def _flash(

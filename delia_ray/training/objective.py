@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from delia_ray.training.attention import block_diagonal_mask, use_packed_attention
 from delia_ray.training.config import Kl, Neftune, Objective
+from delia_ray.training.cross_entropy import token_costs
 from delia_ray.training.model import Trainable
 from delia_ray.training.packing import GROUPS, Pack
 
@@ -47,7 +48,7 @@ class TokenLoss(nn.Module):
         """[S] costs in nats, float32, in the order of ``pack.targets_S``."""
         logits_SV = self._logits(pack)
         targets_S = torch.from_numpy(pack.targets_S).to(logits_SV.device)
-        costs_S = nn.functional.cross_entropy(logits_SV, targets_S, reduction="none")
+        costs_S = token_costs(logits_SV, targets_S)
         match self._objective:
             case Kl(beta=beta):
                 return self._with_divergence(costs_S, logits_SV, pack, beta)
@@ -60,8 +61,8 @@ class TokenLoss(nn.Module):
         if not diverse_S.any():
             return costs_S
         with torch.no_grad(), self._as_at_the_start():
-            start_SV = self._logits(pack)[diverse_S].log_softmax(-1)
-        tuned_SV = logits_SV[diverse_S].log_softmax(-1)
+            start_SV = self._logits(pack)[diverse_S].float().log_softmax(-1)
+        tuned_SV = logits_SV[diverse_S].float().log_softmax(-1)
         kl_S = nn.functional.kl_div(tuned_SV, start_SV, log_target=True, reduction="none").sum(-1)
         return costs_S.masked_scatter(diverse_S, beta * kl_S)
 
@@ -79,7 +80,7 @@ class TokenLoss(nn.Module):
                     rows.active = True
 
     def _logits(self, pack: Pack) -> Tensor:
-        """[S, V] float32."""
+        """[S, V] in the model's precision."""
         device = self.model.device
         self._pack = pack
         separation = (
@@ -93,7 +94,7 @@ class TokenLoss(nn.Module):
             use_cache=False,
             **separation,
         )
-        return output.logits[0].float()
+        return output.logits[0]
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert self._pack is not None, "the head ran outside TokenLoss.forward"
