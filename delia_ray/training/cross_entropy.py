@@ -20,9 +20,7 @@ _ON_CPU, _ON_GPU = 2**19, 2**26
 
 def token_costs(logits_SV: Tensor, targets_S: Tensor) -> Tensor:
     """[S] costs in nats, float32; the gradient has the precision of ``logits_SV``."""
-    costs_S = _Costs.apply(logits_SV, targets_S)
-    assert isinstance(costs_S, Tensor)
-    return costs_S
+    return _Costs.apply(logits_SV, targets_S)
 
 
 class _Costs(torch.autograd.Function):
