@@ -20,6 +20,7 @@ from delia_ray.training.tokens import tokenise
 WARM_STEPS, STEPS, FULL_STEPS, LARGE_STEPS = 3, 10, 6, 4
 TOKEN = "<sep>"
 PACK_TOKENS = 1024
+PRECISIONS = ("auto", "float32", "bfloat16")
 PROVENANCE = Provenance(None, ["benchmarks"])
 _DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
 
@@ -47,13 +48,16 @@ class Inputs:
         return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
 
 
-def demo(*, full: bool = False, rows: int | None = None, pack_tokens: int = PACK_TOKENS) -> Inputs:
+def demo(*, full: bool = False, rows: int | None = None, pack_tokens: int = PACK_TOKENS, precision: str = "auto") -> Inputs:
     """The demo's, built if they are not there yet; with ``rows`` a step, where they are given."""
     settings = build_config(Settings, [_DEMO], [])
     with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
         start, mixed = pipeline.start, pipeline.mixed("delia")
-    config = settings.finetune.model_copy(update={"parameters": Full(kind="full")}) if full else settings.finetune
-    steps = FULL_STEPS if full else STEPS
+    changed: dict[str, Any] = {"precision": precision}
+    steps = STEPS
+    if full:
+        changed["parameters"], steps = Full(kind="full"), FULL_STEPS
     if rows is not None:
-        config, steps = config.model_copy(update={"batch_rows": rows}), LARGE_STEPS
+        changed["batch_rows"], steps = rows, LARGE_STEPS
+    config = settings.finetune.model_copy(update=changed)
     return Inputs(start, mixed, config, steps, pack_tokens)

@@ -1,4 +1,4 @@
-"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N] [--pack-tokens N]
+"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N] [--pack-tokens N] [--precision P]
 
 Every arm trains the same parameters of the same model in the same precision on the demo's mixture, throws its first steps
 away and prints how many supervised tokens it learnt from in how many seconds.
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inputs import PACK_TOKENS, PROVENANCE, TOKEN, WARM_STEPS, Inputs, demo
+from benchmarks.inputs import PACK_TOKENS, PRECISIONS, PROVENANCE, TOKEN, WARM_STEPS, Inputs, demo
 from benchmarks.loops import join, parallel, timed, update
 from benchmarks.rivals import accelerate, plain, trl
 from delia_ray.models import load_tokenizer, resolve_dtype, token_ids
@@ -54,7 +54,7 @@ def bare(given: Inputs) -> dict[str, Any]:
 
     rank, world = join()
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
-    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype("auto"))
+    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype(given.config.precision))
     use_kernels(trainable.model, KERNELS)
     noisy = draws_noise(trainable, given.config.objective)
     trainable.model.train()
@@ -88,9 +88,9 @@ def ledger(given: Inputs) -> dict[str, Any]:
     for owner, name in ((Ledger, "add"), (Ledger, "close"), (UpdateNorm, "_remember"), (UpdateNorm, "_compare"), (FlopCount, "__call__")):
         setattr(owner, name, _added_up(getattr(owner, name), spent))
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
-    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype("auto"))
+    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype(given.config.precision))
     noisy = draws_noise(trainable, given.config.objective)
-    engine = TrainEngine(trainable, given.config, TrainWorkers(), resolve_dtype("auto"))
+    engine = TrainEngine(trainable, given.config, TrainWorkers(), resolve_dtype(given.config.precision))
     trainable.model.train()
     shares: list[float] = []
 
@@ -134,8 +134,9 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
     parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; plain and accelerate make one batch of a step")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is bfloat16 where the processor multiplies it")
     args = parser.parse_args()
-    found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens))
+    found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens, precision=args.precision))
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(found), flush=True)
 

@@ -1,20 +1,22 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--only alone paired preparing full large ledger]
+    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing full large ledger]
 
-Writes ``results/training.json``. Each ratio is ours / theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
+Writes ``results/training.json``, or ``training_<precision>.json`` for another precision than the demo's. Each ratio is ours /
+theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
 """
 
 import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.inputs import FULL_STEPS, LARGE_STEPS, STEPS, WARM_STEPS, demo
+from benchmarks.inputs import FULL_STEPS, LARGE_STEPS, PRECISIONS, STEPS, WARM_STEPS, demo
 from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.preparing import FEW, MANY, write_mixture
 from delia_ray.models import resolve_dtype
@@ -22,18 +24,34 @@ from delia_ray.models import resolve_dtype
 Found = tuple[dict[str, dict[str, Any]], list[Way]]
 
 
-def trainer(arm: str, *flags: str) -> Way:
-    return Way("_".join([arm, *(flag.strip("-") for flag in flags)]), [sys.executable, "-m", "benchmarks.trainers", arm, *flags])
+@dataclass(frozen=True)
+class Run:
+    """How often every way works, in which precision, and where its own words go."""
+
+    rounds: int
+    precision: str
+    log: Path
+
+    def trainer(self, arm: str, *flags: str) -> Way:
+        return Way("_".join([arm, *(flag.strip("-") for flag in flags)]), [sys.executable, *self._module(arm, *flags)])
+
+    def launched(self, name: str, arm: str) -> Way:
+        """``arm`` in two processes under torchrun."""
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return Way(name, [sys.executable, *launch, *self._module(arm)])
+
+    def _module(self, arm: str, *flags: str) -> list[str]:
+        return ["-m", "benchmarks.trainers", arm, "--precision", self.precision, *flags]
 
 
-def alone(rounds: int, log: Path) -> Found:
+def alone(run: Run) -> Found:
     """Ours with one worker, a plain loop (twice, to see how quiet the machine is), accelerate.
 
     ``bare`` is a loop around our own sums: what is left between it and ours is the system's cost.
     """
-    ways = us, plain, bare, accelerate, again = [trainer(arm) for arm in ("ours", "plain", "bare", "accelerate", "plain")]
+    ways = us, plain, bare, accelerate, again = [run.trainer(arm) for arm in ("ours", "plain", "bare", "accelerate", "plain")]
     again.name = "plain_again"
-    in_turns(ways, rounds, log)
+    in_turns(ways, run.rounds, run.log)
     found = {
         "plain": ratio(us.rates, plain.rates),
         "bare": ratio(us.rates, bare.rates),
@@ -44,16 +62,16 @@ def alone(rounds: int, log: Path) -> Found:
     return found, ways
 
 
-def paired(rounds: int, log: Path) -> Found:
+def paired(run: Run) -> Found:
     """Ours with two workers, both loops under torchrun, and TRL at two settings, of which the faster one counts."""
     ways = us, plain, bare, pure, autocast = [
-        trainer("ours_2"),
-        launched("torchrun_2", "plain"),
-        launched("bare_2", "bare"),
-        trainer("trl_pure"),
-        trainer("trl_autocast"),
+        run.trainer("ours_2"),
+        run.launched("torchrun_2", "plain"),
+        run.launched("bare_2", "bare"),
+        run.trainer("trl_pure"),
+        run.trainer("trl_autocast"),
     ]
-    in_turns(ways, rounds, log)
+    in_turns(ways, run.rounds, run.log)
     trl = {way.name: ratio(us.rates, way.rates) for way in (pure, autocast)}
     found = {
         "torchrun_2": ratio(us.rates, plain.rates),
@@ -64,49 +82,43 @@ def paired(rounds: int, log: Path) -> Found:
     return found | trl, ways
 
 
-def launched(name: str, arm: str) -> Way:
-    """``arm`` in two processes under torchrun."""
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "benchmarks.trainers", arm]
-    return Way(name, [sys.executable, *launch])
-
-
-def preparing(rounds: int, log: Path) -> Found:
+def preparing(run: Run) -> Found:
     """Tokenising."""
-    many, few = log.parent / "many", log.parent / "few"
+    many, few = run.log.parent / "many", run.log.parent / "few"
     write_mixture(demo(), MANY, many)
     write_mixture(demo(), FEW, few)
     command = [sys.executable, "-m", "benchmarks.preparing"]
     us, theirs = (Way(f"prepare_{arm}", [*command, arm, str(many), str(few)]) for arm in ("ours", "datasets"))
-    in_turns([us, theirs], rounds, log)
+    in_turns([us, theirs], run.rounds, run.log)
     return {"prepare": ratio(us.rates, theirs.rates)}, [us, theirs]
 
 
-def full(rounds: int, log: Path) -> Found:
+def full(run: Run) -> Found:
     """Every weight trained."""
-    us = trainer("ours", "--full")
-    in_turns([us], min(rounds, 3), log)
+    us = run.trainer("ours", "--full")
+    in_turns([us], min(run.rounds, 3), run.log)
     return {"matmul_peak_share_full": median([turn["matmul_peak_share"] for turn in us.said])}, [us]
 
 
-def large(rounds: int, log: Path) -> Found:
+def large(run: Run) -> Found:
     """Steps of sixteen times the demo's rows, two workers: what share of the peak is reached where each has a pack of 4,000 tokens."""
     flags = ("--rows", "128", "--pack-tokens", "8192")
-    ways = adapter, every = trainer("ours_2", *flags), trainer("ours_2", *flags, "--full")
-    in_turns(ways, min(rounds, 3), log)
+    ways = adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
+    in_turns(ways, min(run.rounds, 3), run.log)
     return {
         "matmul_peak_share_large": median([turn["matmul_peak_share"] for turn in adapter.said]),
         "matmul_peak_share_large_full": median([turn["matmul_peak_share"] for turn in every.said]),
     }, list(ways)
 
 
-def ledger(rounds: int, log: Path) -> Found:
+def ledger(run: Run) -> Found:
     """What the ledger takes of a step."""
-    adapter, every = trainer("ledger"), trainer("ledger", "--full")
-    in_turns([adapter, every], 1, log)
+    adapter, every = run.trainer("ledger"), run.trainer("ledger", "--full")
+    in_turns([adapter, every], 1, run.log)
     return {"ledger_cost": median(adapter.said[0]["shares"]), "ledger_cost_full": median(every.said[0]["shares"])}, []
 
 
-PARTS: dict[str, Callable[[int, Path], Found]] = {
+PARTS: dict[str, Callable[[Run], Found]] = {
     "alone": alone,
     "paired": paired,
     "preparing": preparing,
@@ -119,24 +131,26 @@ PARTS: dict[str, Callable[[int, Path], Found]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
     given = demo()
-    log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
-    print(f"log: {log}", file=sys.stderr)
+    run = Run(args.rounds, args.precision, Path(tempfile.mkdtemp(prefix="bench-")) / "log")
+    print(f"log: {run.log}", file=sys.stderr)
+    name = "training" if run.precision == PRECISIONS[0] else f"training_{run.precision}"
     settings: dict[str, Any] = {
         "finetune": given.config.model_dump(mode="json"),
-        "precision": str(resolve_dtype("auto")),
+        "precision": str(resolve_dtype(run.precision)),
         "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS, "timed_large": LARGE_STEPS},
         "torch_threads": torch.get_num_threads(),
         "peak_gib": {},
         "rates": {},
     }
     for part in args.only:
-        ratios, ways = PARTS[part](args.rounds, log)
+        ratios, ways = PARTS[part](run)
         settings["peak_gib"] |= {way.name: round(way.peak_gib, 2) for way in ways}
         settings["rates"] |= {way.name: [round(rate, 1) for rate in way.rates] for way in ways}
-        report("training", ratios, settings)
+        report(name, ratios, settings)
 
 
 if __name__ == "__main__":
