@@ -8,7 +8,7 @@ import torch
 
 from delia_ray.artifacts import Artifact
 from delia_ray.errors import UserError
-from delia_ray.models import extend, load_model, load_tokenizer, resolve_dtype, token_ids
+from delia_ray.models import extend, load_model, load_tokenizer, token_ids
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit
 from delia_ray.training.tokens import check_chat_template, tokenise
 
@@ -92,9 +92,3 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tiny_models: dict[str, 
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=named):
         check_chat_template(tokenizer, "m")
-
-
-def test_auto_precision_is_one_the_machine_multiplies_natively():
-    able = torch.cpu.get_capabilities()
-    native = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    assert resolve_dtype("auto") == (torch.bfloat16 if native or torch.cuda.is_available() else torch.float32)

@@ -1,0 +1,30 @@
+"""What is decided about a model before it is loaded."""
+
+import pytest
+import torch
+
+from delia_ray import models
+from delia_ray.models import product_seconds, resolve_dtype
+
+
+@pytest.mark.parametrize(
+    ("able", "faster", "wanted"),
+    [
+        ({}, torch.bfloat16, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.float32, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.float32, torch.bfloat16),
+    ],
+    ids=["not native", "native and faster", "native and slower", "a matrix unit, whose speed moves"],
+)
+def test_auto_precision_is_bfloat16_where_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], faster: torch.dtype, wanted: torch.dtype
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(models, "product_seconds", lambda dtype: 1.0 if dtype == faster else 2.0)
+    assert resolve_dtype("auto") == wanted
+
+
+def test_a_larger_product_takes_longer():
+    assert product_seconds(torch.float32, 1024) > product_seconds(torch.float32, 128)
