@@ -101,8 +101,9 @@ def full(run: Run) -> Found:
 
 
 def large(run: Run) -> Found:
-    """Steps of sixteen times the demo's rows, two workers: what share of the peak is reached where each has a pack of 4,000 tokens."""
-    flags = ("--rows", "128", "--pack-tokens", "8192")
+    """Steps of as many rows as the memory of two workers holds, in a pack each: what share of the peak is reached."""
+    rows = 128 if resolve_dtype(run.precision) == torch.bfloat16 else 64
+    flags = ("--rows", str(rows), "--pack-tokens", "8192")
     ways = adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
     in_turns(ways, min(run.rounds, 3), run.log)
     return {
