@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from delia_ray import models
-from delia_ray.models import product_seconds, resolve_dtype
+from delia_ray.models import resolve_dtype
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,3 @@ def test_auto_precision_is_bfloat16_where_that_is_faster(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(models, "product_seconds", lambda dtype: 1.0 if dtype == faster else 2.0)
     assert resolve_dtype("auto") == wanted
-
-
-def test_a_larger_product_takes_longer():
-    assert product_seconds(torch.float32, 1024) > product_seconds(torch.float32, 128)
