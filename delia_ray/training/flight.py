@@ -14,6 +14,7 @@ from ray import train
 
 from delia_ray.errors import UserError
 from delia_ray.training.engine import TrainEngine
+from delia_ray.training.flops import MatmulPeak
 from delia_ray.training.ledger import StepResult
 from delia_ray.training.packing import Pack
 from delia_ray.training.state import load_state, save_state
@@ -27,10 +28,11 @@ _KEPT = 2
 class Flight:
     """Log and checkpoints of one worker. All workers call the same methods; the first one writes the log."""
 
-    def __init__(self, inflight: Path, trackers: Sequence[str], peak: float):
+    def __init__(self, inflight: Path, trackers: Sequence[str], peak: MatmulPeak):
         self._inflight = inflight
         self._checkpoints = inflight / "checkpoints"
         self._peak = peak
+        self._world = train.get_context().get_world_size()
         self._first = train.get_context().get_world_rank() == 0
         self._trackers: list[Tracker] = open_trackers(trackers, inflight) if self._first else []
         self._step, self._tokens, self._seconds = 0, 0, 0.0
@@ -50,13 +52,14 @@ class Flight:
         return self._step
 
     def land(self, step: int, rows: Sequence[TokenisedRow], result: StepResult, example_ids: Callable[[], Sequence[str]]) -> None:
-        """Log ``step`` (from 1), which took ``rows``, and all the time since the one before; a checkpoint's is not counted.
+        """Log ``step`` (from 1), which took ``rows``, and the time since the one before, without a checkpoint's or the peak's.
 
         Raises:
             UserError: its loss is no number.
         """
-        now = time.monotonic()
-        self._step, self._tokens, self._seconds, self._began = step, sum(len(row.ids) for row in rows), now - self._began, now
+        self._step, self._tokens, self._seconds = step, sum(len(row.ids) for row in rows), time.monotonic() - self._began
+        self._peak.try_again()
+        self._began = time.monotonic()
         if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
             raise UserError(
                 f"step {self._step}: the loss is {result.loss} and the gradient's norm {result.gradient_norm}, on rows "
@@ -83,7 +86,7 @@ class Flight:
             "learnt_tokens": result.learnt_tokens,
             "tokens_per_second": round(self._tokens / self._seconds, 1),
             "learnt_tokens_per_second": round(result.learnt_tokens / self._seconds, 1),
-            "matmul_peak_share": round(result.flops / self._seconds / self._peak, 4),
+            "matmul_peak_share": round(result.flops / self._seconds / (self._peak.flops_per_second * self._world), 4),
         }
 
     def checkpoint(self, engine: TrainEngine) -> None:

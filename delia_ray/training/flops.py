@@ -13,8 +13,9 @@ from torch import nn
 
 from delia_ray.training.packing import Pack
 
-_SIZE = 2048
-_SECONDS = 0.3
+_CPU_SIZE, _GPU_SIZE = 2048, 8192
+_TRIES_AT_START = 4
+_TRIES = 20
 
 
 class FlopCount:
@@ -41,17 +42,30 @@ def _numel(weight: Any) -> int:
     return getattr(weight, "ds_numel", weight.numel())  # ZeRO-3 leaves an empty tensor in place
 
 
-def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of a large square matrix product here and now: the best of a few tries within a third of a second."""
-    left, right = (torch.randn(_SIZE, _SIZE, dtype=dtype, device=device) for _ in range(2))
-    best, began = float("inf"), time.perf_counter()
-    while time.perf_counter() - began < _SECONDS or best == float("inf"):
-        _wait(device)
+class MatmulPeak:
+    """FLOP/s of a large square matrix product here: the best of a few tries now, and of one after each of the first steps.
+
+    What else starts with a run, on the same processors, can halve the speed of all that are tried at once.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device):
+        self._dtype, self._device = dtype, device
+        self._tries, self.flops_per_second = 0, 0.0
+        while self._tries < _TRIES_AT_START:
+            self.try_again()
+
+    def try_again(self) -> None:
+        """Multiply once more, unless it was tried often enough."""
+        if self._tries == _TRIES:
+            return
+        size = _CPU_SIZE if self._device.type == "cpu" else _GPU_SIZE
+        square = torch.randn(size, size, dtype=self._dtype, device=self._device)
+        _wait(self._device)
         start = time.perf_counter()
-        torch.mm(left, right)
-        _wait(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * _SIZE**3 / best
+        torch.mm(square, square)
+        _wait(self._device)
+        self.flops_per_second = max(self.flops_per_second, 2 * size**3 / (time.perf_counter() - start))
+        self._tries += 1
 
 
 def _wait(device: torch.device) -> None:

@@ -17,7 +17,7 @@ from delia_ray.training.batches import StepRows
 from delia_ray.training.corpus import Corpus
 from delia_ray.training.engine import TrainEngine
 from delia_ray.training.flight import Flight
-from delia_ray.training.flops import matmul_peak
+from delia_ray.training.flops import MatmulPeak
 from delia_ray.training.kernels import use_kernels
 from delia_ray.training.model import Trainable, build_trainable, save_trained
 from delia_ray.training.objective import draws_noise
@@ -49,7 +49,7 @@ def _train(work: Work) -> None:
     step_rows = StepRows(corpus.groups, corpus.example_ids, work.config.batch_rows, work.config.seed, work.config.order)
     noisy = draws_noise(trainable, work.config.objective)
     trainable.model.train()
-    with closing(Flight(work.inflight, work.workers.trackers, matmul_peak(dtype, engine.device) * world)) as flight:
+    with closing(Flight(work.inflight, work.workers.trackers, MatmulPeak(dtype, engine.device))) as flight:
         for step in range(flight.resume(engine, _filler(corpus)), work.steps):
             # Seeded by step, so that dropout after a resume is what it would have been.
             torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
