@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import torch
 
 from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.config import build_config
-from delia_ray.models import load_tokenizer
+from delia_ray.models import load_tokenizer, resolve_dtype
 from delia_ray.pipeline import Pipeline
 from delia_ray.settings import Settings
 from delia_ray.terminal import Terminal
@@ -35,6 +36,10 @@ class Inputs:
     steps: int
     """Steps that are timed, after ``WARM_STEPS`` that are not."""
     pack_tokens: int = PACK_TOKENS
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return resolve_dtype(self.config.precision)
 
     def examples(self) -> list[dict[str, Any]]:
         """The mixture's rows in order."""

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.inputs import WARM_STEPS, Inputs
 from benchmarks.loops import join, parallel, timed, update
-from delia_ray.models import load_model, load_tokenizer, resolve_dtype
+from delia_ray.models import load_model, load_tokenizer
 
 _FEWER = 0.5
 """TRL's steps are longer: a pack is filled, and eight rows do not fill it."""
@@ -99,7 +99,7 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Counting(
-            model=load_model(given.start.data, resolve_dtype(given.config.precision)) if autocast else with_lora(given),
+            model=load_model(given.start.data, given.dtype) if autocast else with_lora(given),
             args=_sft_config(folder, given, autocast, compiled),
             train_dataset=datasets.Dataset.from_list(rows),
             processing_class=load_tokenizer(given.start.data),
@@ -126,4 +126,4 @@ def with_lora(given: Inputs) -> Any:
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(load_model(given.start.data, resolve_dtype(given.config.precision)), lora, autocast_adapter_dtype=False)
+    return get_peft_model(load_model(given.start.data, given.dtype), lora, autocast_adapter_dtype=False)

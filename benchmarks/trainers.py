@@ -18,7 +18,7 @@ import torch
 from benchmarks.inputs import PACK_TOKENS, PRECISIONS, PROVENANCE, TOKEN, WARM_STEPS, Inputs, demo
 from benchmarks.loops import join, parallel, timed, update
 from benchmarks.rivals import accelerate, plain, trl
-from delia_ray.models import load_tokenizer, resolve_dtype, token_ids
+from delia_ray.models import load_tokenizer, token_ids
 
 KERNELS = "compiled"
 
@@ -54,7 +54,7 @@ def bare(given: Inputs) -> dict[str, Any]:
 
     rank, world = join()
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
-    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype(given.config.precision))
+    trainable = build_trainable(given.start.data, new, given.config, given.dtype)
     use_kernels(trainable.model, KERNELS)
     noisy = draws_noise(trainable, given.config.objective)
     trainable.model.train()
@@ -88,9 +88,9 @@ def ledger(given: Inputs) -> dict[str, Any]:
     for owner, name in ((Ledger, "add"), (Ledger, "close"), (UpdateNorm, "_remember"), (UpdateNorm, "_compare"), (FlopCount, "__call__")):
         setattr(owner, name, _added_up(getattr(owner, name), spent))
     new = token_ids(load_tokenizer(given.start.data), [TOKEN])
-    trainable = build_trainable(given.start.data, new, given.config, resolve_dtype(given.config.precision))
+    trainable = build_trainable(given.start.data, new, given.config, given.dtype)
     noisy = draws_noise(trainable, given.config.objective)
-    engine = TrainEngine(trainable, given.config, TrainWorkers(), resolve_dtype(given.config.precision))
+    engine = TrainEngine(trainable, given.config, TrainWorkers(), given.dtype)
     trainable.model.train()
     shares: list[float] = []
 
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
     parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; plain and accelerate make one batch of a step")
-    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is bfloat16 where the processor multiplies it")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is the faster one of the others")
     args = parser.parse_args()
     found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens, precision=args.precision))
     if os.environ.get("RANK", "0") == "0":

@@ -135,13 +135,13 @@ def main() -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
     parser.add_argument("--only", nargs="*", choices=PARTS, default=list(PARTS))
     args = parser.parse_args()
-    given = demo()
+    given = demo(precision=args.precision)
     run = Run(args.rounds, args.precision, Path(tempfile.mkdtemp(prefix="bench-")) / "log")
     print(f"log: {run.log}", file=sys.stderr)
     name = "training" if run.precision == PRECISIONS[0] else f"training_{run.precision}"
     settings: dict[str, Any] = {
         "finetune": given.config.model_dump(mode="json"),
-        "precision": str(resolve_dtype(run.precision)),
+        "precision": str(given.dtype),
         "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS, "timed_large": LARGE_STEPS},
         "torch_threads": torch.get_num_threads(),
         "peak_gib": {},
