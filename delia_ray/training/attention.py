@@ -5,7 +5,6 @@ Legend: H query heads, K key heads, T tokens of a pack, Q tokens of a row, C tok
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+from delia_ray.training.row_attention import attend_together
 
 PACKED = "delia_packed_rows"
 """The name under which transformers finds ``attend_rows``."""
@@ -53,9 +54,15 @@ def attend_rows(
         sliding_window: how many tokens back a token sees, itself included; None is without limit.
     """
     lengths = [prefix_length, *row_lengths] if prefix_length else list(row_lengths)
+    states = (query_1HTD, key_1KTD, value_1KTD)
     if query_1HTD.is_cuda and dropout == 0 and query_1HTD.dtype in (torch.float16, torch.bfloat16):
-        return _flash(query_1HTD, key_1KTD, value_1KTD, lengths, prefix_length, scaling, sliding_window), None
-    query, key, value = query_1HTD.split(lengths, dim=2), *(_seen(states, lengths, prefix_length) for states in (key_1KTD, value_1KTD))
+        return _flash(*states, lengths, prefix_length, scaling, sliding_window), None
+    if query_1HTD.device.type == "cpu" and dropout == 0:
+        scale = query_1HTD.shape[-1] ** -0.5 if scaling is None else scaling
+        query, key, value = (each.squeeze(0) for each in states)
+        attended_HTD = attend_together(query, key, value, row_lengths, prefix_length, scale, sliding_window)
+        return attended_HTD.transpose(0, 1).unsqueeze(0), None
+    query, key, value = query_1HTD.split(lengths, dim=2), *(_seen(each, lengths, prefix_length) for each in states[1:])
     attended = [_one_row(*row, scaling, dropout, sliding_window) for row in zip(query, key, value, strict=True)]
     return torch.cat(attended, dim=2).transpose(1, 2), None
 
@@ -72,8 +79,6 @@ def _seen(states_1KTD: Tensor, lengths: Sequence[int], prefix_length: int) -> Se
 def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, dropout: float, sliding_window: int | None) -> Tensor:
     length, seen = query.shape[2], key.shape[2]
     window = seen if sliding_window is None else min(sliding_window, seen)
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and window == seen and dropout == 0:
-        return _products(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
     mask_QC = None
     if window < seen or length < seen:
         everything_QC = torch.ones(length, seen, dtype=torch.bool, device=query.device)
@@ -81,25 +86,6 @@ def _one_row(query: Tensor, key: Tensor, value: Tensor, scaling: float | None, d
     return scaled_dot_product_attention(
         query, key, value, attn_mask=mask_QC, dropout_p=dropout, is_causal=mask_QC is None, scale=scaling, enable_gqa=True
     )
-
-
-def _products(query_1HQD: Tensor, key_1KCD: Tensor, value_1KCD: Tensor, scaling: float) -> Tensor:
-    """[1, H, Q, D] causal attention by two products in bfloat16 and a softmax in float32.
-
-    On a CPU torch's own kernels take up to twice as long (docs/training.md): one multiplies in float32, the other in small tiles.
-    """
-    _, heads, length, size = query_1HQD.shape
-    groups, seen = key_1KCD.shape[1:3]
-    ahead_QC = _ahead(1 << (seen - 1).bit_length(), query_1HQD.device)[seen - length : seen, :seen]
-    scores = (query_1HQD * scaling).reshape(groups, -1, size) @ key_1KCD[0].transpose(1, 2)
-    weights = (scores.view(heads, length, seen) + ahead_QC).softmax(-1).to(value_1KCD.dtype)
-    return (weights.view(groups, -1, seen) @ value_1KCD[0]).view(1, heads, length, size)
-
-
-@lru_cache(maxsize=16)
-def _ahead(size: int, device: torch.device) -> Tensor:
-    """[size, size] minus infinity where a token is ahead. Every row of every layer takes a corner of it: sizes are powers of two."""
-    return torch.full((size, size), -torch.inf, device=device).triu(1)
 
 
 def _flash(

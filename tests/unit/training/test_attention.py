@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from delia_ray.training import attention
+from delia_ray.training import attention, row_attention
 from delia_ray.training.attention import attend_rows, block_diagonal_mask
 
-LENGTHS = (5, 1, 40)
+LENGTHS = (5, 1, 40, 37, 37, 33, 4)
 PREFIX = 7
 
 
@@ -42,13 +42,40 @@ def assert_same(ours: list[Tensor], found: Tensor, theirs: list[Tensor], expecte
         torch.testing.assert_close(mine.grad.float(), other.grad.float(), atol=4 * tolerance, rtol=tolerance)
 
 
+# A dropout that never drops takes the way of all dropouts, by torch's own kernel.
+@pytest.mark.parametrize("dropout", [0.0, 1e-12])
 @pytest.mark.parametrize("window", [None, 9])
 @pytest.mark.parametrize("prefix", [0, PREFIX])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_packed_rows_attend_as_each_would_alone(dtype: torch.dtype, tolerance: float, prefix: int, window: int | None) -> None:
+def test_packed_rows_attend_as_each_would_alone(
+    dtype: torch.dtype, tolerance: float, prefix: int, window: int | None, dropout: float
+) -> None:
     ours, theirs = states(dtype, prefix), states(dtype, prefix)
-    found = attend_rows(torch.nn.Module(), *ours, None, row_lengths=LENGTHS, prefix_length=prefix, sliding_window=window)[0]
+    options = {"row_lengths": LENGTHS, "prefix_length": prefix, "sliding_window": window, "dropout": dropout}
+    found = attend_rows(torch.nn.Module(), *ours, None, **options)[0]
     assert_same(ours, found, theirs, row_by_row(*theirs, prefix, window), tolerance)
+
+
+@pytest.mark.parametrize("scores", [1, 6 * 3 * 38 * 45])
+def test_neither_small_bundles_nor_weights_computed_again_change_it(monkeypatch: pytest.MonkeyPatch, scores: int) -> None:
+    monkeypatch.setattr(row_attention, "_SCORES", scores)
+    monkeypatch.setattr(row_attention, "_KEPT_SCORES", 0)
+    ours, theirs = states(torch.float32, PREFIX), states(torch.float32, PREFIX)
+    row_attention._bundles.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    found = attend_rows(torch.nn.Module(), *ours, None, row_lengths=LENGTHS, prefix_length=PREFIX)[0]
+    row_attention._bundles.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    assert_same(ours, found, theirs, row_by_row(*theirs, PREFIX, None), 1e-5)
+
+
+def test_rows_of_about_one_length_attend_together() -> None:
+    bundles = row_attention._bundles(LENGTHS, PREFIX, 6)  # pyright: ignore[reportPrivateUsage]
+    assert [[(run.rows, run.length) for run in bundle.runs] for bundle in bundles] == [
+        [(1, PREFIX)],
+        [(1, 5)],
+        [(1, 1)],
+        [(1, 40), (2, 37), (1, 33)],
+        [(1, 4)],
+    ]
 
 
 def by_ends(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, seen_ends: Tensor, *longest: int, **kwargs: Any) -> Tensor:
