@@ -11,7 +11,7 @@ from torch import nn
 
 from delia_ray.errors import UserError
 from delia_ray.models import load_model
-from delia_ray.training.adapter import scale_at_the_rank
+from delia_ray.training.adapter import fuse_sums
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.new_rows import NewRows, write_rows
 
@@ -100,7 +100,7 @@ def _with_lora(model: Any, lora: Lora) -> Any:
             f"finetune.parameters.targets: {targets} ({str(error).splitlines()[0]}); the model has {', '.join(layers)}"
         ) from None
     _check_ties(adapted, lora)
-    scale_at_the_rank(adapted)
+    fuse_sums(adapted)
     return adapted
 
 

@@ -1,8 +1,9 @@
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from delia_ray.training.adapter import scale_at_the_rank
+from delia_ray.training.adapter import _LowRankSum, fuse_sums  # pyright: ignore[reportPrivateUsage]
 
 
 def adapted(**options: object) -> nn.Module:
@@ -19,16 +20,29 @@ def outputs_and_gradients(model: nn.Module) -> list[torch.Tensor]:
     return [outputs, *(weight.grad for weight in model.parameters() if weight.grad is not None)]
 
 
-def test_the_folded_sum_and_its_gradients_equal_pefts() -> None:
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_the_fused_sum_and_its_gradients_equal_pefts(partitioned: bool) -> None:
     theirs, ours = adapted(), adapted()
-    scale_at_the_rank(ours)
+    if partitioned:  # ZeRO-3 gathers a weight only as its module runs
+        for weight in ours.parameters():
+            weight.ds_id = 0  # pyright: ignore[reportAttributeAccessIssue]
+    fuse_sums(ours)
     assert "forward" in vars(ours.get_submodule("base_model.model.0"))
     torch.testing.assert_close(outputs_and_gradients(ours), outputs_and_gradients(theirs))
 
 
+def test_the_fused_sum_has_the_gradient_of_its_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"x": (2, 3, 5), "weight": (4, 5), "bias": (4,), "down": (2, 5), "up": (4, 2)}
+    given = {name: torch.randn(shape, dtype=torch.float64, generator=generator) for name, shape in shapes.items()}
+    for learnt in ("x", "down", "up"):
+        given[learnt].requires_grad_()
+    assert torch.autograd.gradcheck(_LowRankSum.apply, (*given.values(), 1.5))
+
+
 def test_a_switched_off_adapter_leaves_the_base_model() -> None:
     model = adapted()
-    scale_at_the_rank(model)
+    fuse_sums(model)
     inputs = torch.randn(3, 8)
     layers = [model.get_submodule(f"base_model.model.{index}.base_layer") for index in range(2)]
     with model.disable_adapter():  # pyright: ignore
@@ -37,5 +51,5 @@ def test_a_switched_off_adapter_leaves_the_base_model() -> None:
 
 def test_dora_keeps_pefts_forward() -> None:
     model = adapted(use_dora=True)
-    scale_at_the_rank(model)
+    fuse_sums(model)
     assert "forward" not in vars(model.get_submodule("base_model.model.0"))
