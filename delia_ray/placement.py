@@ -74,8 +74,8 @@ class TrainWorkers(Config):
     recompute: Literal["nothing", "layers"] = "nothing"
     """layers: keep no activations inside a layer and compute them again in the backward pass (gradient checkpointing)."""
     kernels: Literal["plain", "compiled", "liger"] = "plain"
-    """compiled: norms as one kernel each, by torch.compile; needs a C++ compiler on CPUs. liger: fused Triton kernels for norms, rotary
-    embedding and MLPs; needs GPUs and ``liger-kernel``."""
+    """compiled: norms and gates as one kernel each, by torch.compile; needs a C++ compiler on CPUs. liger: fused Triton kernels for
+    norms, rotary embedding and MLPs; needs GPUs and ``liger-kernel``."""
     deepspeed: Mapping[str, Any] = Field(default_factory=dict)
     """Any other keys of DeepSpeed's own configuration, laid over what the keys above make."""
     max_failures: int = Field(default=2, ge=0)
