@@ -36,9 +36,12 @@ class _Costs(torch.autograd.Function):
         logits_SV, targets_S = ctx.saved_tensors
         gradient_SV = torch.empty_like(logits_SV)
         for logits, targets, weights, gradient in _parts(logits_SV, targets_S, *grad_outputs, gradient_SV):
-            shares = logits.float().softmax(-1)
+            in_place = gradient.dtype == torch.float32
+            shares = torch.softmax(logits.float(), -1, out=gradient if in_place else None)
             shares[torch.arange(len(targets), device=targets.device), targets] -= 1
-            gradient.copy_(shares.mul_(weights[:, None]))
+            shares.mul_(weights[:, None])
+            if not in_place:
+                gradient.copy_(shares)
         return gradient_SV, None
 
 

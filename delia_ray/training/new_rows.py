@@ -41,7 +41,7 @@ class NewRows(nn.Module):
         if not self.active:
             return logits
         scores = nn.functional.linear(args[0], self.output_ND.to(args[0].dtype))
-        return logits.index_copy(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))
+        return logits.index_copy_(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))
 
 
 def write_rows(rows: Mapping[str, Tensor], model: Any, token_ids: Sequence[int]) -> None:

@@ -94,7 +94,7 @@ class TokenLoss(nn.Module):
             use_cache=False,
             **separation,
         )
-        return output.logits[0]
+        return output.logits.squeeze(0)
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert self._pack is not None, "the head ran outside TokenLoss.forward"
