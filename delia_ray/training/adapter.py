@@ -15,8 +15,8 @@ from torch.nn.functional import linear
 def fuse_sums(model: nn.Module) -> None:
     """Let every plain LoRA layer of ``model`` add its low-rank product to the base layer's within that product.
 
-    PEFT computes ``base(x) + B(A(x)) * scale``: four passes over [T, O] forward besides the base's, and two more over [T, I]
-    backward. Layers with DoRA, a quantised base, or several adapters keep PEFT's forward.
+    PEFT computes ``base(x) + B(A(x)) * scale`` one by one: three more passes over [T, O] forward, and one more each over that
+    and over [T, I] backward. Layers with DoRA, a quantised base, or several adapters keep PEFT's forward.
     """
     from peft.tuners.lora import Linear  # noqa: PLC0415  seconds to import
 

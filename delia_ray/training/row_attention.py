@@ -163,13 +163,16 @@ def _weights(query_BHLD: Tensor, key_BKCD: Tensor, window: int | None) -> Tensor
     rows, _, length, size = query_BHLD.shape
     groups, seen = key_BKCD.shape[1:3]
     scores = query_BHLD.view(rows * groups, -1, size) @ key_BKCD.flatten(0, 1).mT
-    scores.view(-1, length, seen).add_(_unseen(length, seen, window, scores.dtype))
+    unseen = _unseen(1 << (seen - 1).bit_length(), window, scores.dtype)[seen - length : seen, :seen]
+    scores.view(-1, length, seen).add_(unseen)
     return scores.softmax(-1)
 
 
-@lru_cache(maxsize=64)
-def _unseen(length: int, seen: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    """[L, C] minus infinity where a token is ahead, or further back than the window; every layer asks for it."""
-    back = seen if window is None else window
-    visible = torch.ones(length, seen, dtype=torch.bool).tril(seen - length).triu(seen - length + 1 - back)
-    return torch.zeros(length, seen, dtype=dtype).masked_fill(~visible, -torch.inf)
+@lru_cache(maxsize=16)
+def _unseen(size: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """[size, size] minus infinity where a token is ahead, or further back than the window.
+
+    Every bundle of every layer takes a corner of one; sizes are powers of two, so that few are kept.
+    """
+    visible = torch.ones(size, size, dtype=torch.bool).tril().triu(1 - (size if window is None else window))
+    return torch.zeros(size, size, dtype=dtype).masked_fill(~visible, -torch.inf)
