@@ -36,12 +36,9 @@ class _Costs(torch.autograd.Function):
         logits_SV, targets_S = ctx.saved_tensors
         gradient_SV = torch.empty_like(logits_SV)
         for logits, targets, weights, gradient in _parts(logits_SV, targets_S, *grad_outputs, gradient_SV):
-            in_place = gradient.dtype == torch.float32
-            shares = torch.softmax(logits.float(), -1, out=gradient if in_place else None)
+            shares = torch.softmax(logits.float(), -1, out=gradient if gradient.dtype == torch.float32 else None)
             shares[torch.arange(len(targets), device=targets.device), targets] -= 1
-            shares.mul_(weights[:, None])
-            if not in_place:
-                gradient.copy_(shares)
+            gradient.copy_(shares.mul_(weights[:, None]))  # in float32 they are one tensor, and nothing is copied
         return gradient_SV, None
 
 

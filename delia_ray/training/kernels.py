@@ -49,7 +49,7 @@ def _is_gated(layer: Any) -> bool:
 
     theirs, llamas = type(layer).forward.__code__, LlamaMLP.forward.__code__
     same = (theirs.co_code, theirs.co_names) == (llamas.co_code, llamas.co_names)
-    return same and not any(True for _ in layer.act_fn.parameters())
+    return same and isinstance(layer.act_fn, nn.Module) and not list(layer.act_fn.parameters())
 
 
 def _compiled_gate(activation: nn.Module) -> Any:
