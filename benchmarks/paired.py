@@ -113,13 +113,18 @@ def median(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
 
 
 def report(name: str, ratios: dict[str, dict[str, Any]], settings: dict[str, Any]) -> None:
-    """Write ``results/<name>.json`` and print it; names that this call did not measure stay as they were."""
-    file = RESULTS / f"{name}.json"
+    """Write ``results/<name>.json`` and print it.
+
+    Names that this call did not measure stay as they were, unless another machine or another precision gave them.
+    """
+    file, here = RESULTS / f"{name}.json", machine()
     RESULTS.mkdir(exist_ok=True)
-    kept = json.loads(file.read_text()) if file.exists() else {"ratios": {}, "settings": {}}
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if kept.get("machine") != here or kept["settings"].get("precision") != settings.get("precision"):
+        kept = {"ratios": {}, "settings": {}}
     for key, value in settings.items():
         kept["settings"][key] = kept["settings"].get(key, {}) | value if isinstance(value, dict) else value
-    found = {"ratios": kept["ratios"] | ratios, "machine": machine(), "settings": kept["settings"]}
+    found = {"ratios": kept["ratios"] | ratios, "machine": here, "settings": kept["settings"]}
     file.write_text(json.dumps(found, indent=1) + "\n")
     table = Table("", "median", "95 % interval", "pairs", title=f"benchmarks/results/{name}.json")
     for key, each in ratios.items():

@@ -57,7 +57,7 @@ def alone(run: Run) -> Found:
         "bare": ratio(us.rates, bare.rates),
         "accelerate": ratio(us.rates, accelerate.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
-        "matmul_peak_share": median([turn["matmul_peak_share"] for turn in us.said]),
+        "matmul_peak_share": _peak_share(us),
     }
     return found, ways
 
@@ -77,7 +77,7 @@ def paired(run: Run) -> Found:
         "torchrun_2": ratio(us.rates, plain.rates),
         "bare_2": ratio(us.rates, bare.rates),
         "trl": min(trl.values(), key=lambda each: each["median"]),
-        "matmul_peak_share_2": median([turn["matmul_peak_share"] for turn in us.said]),
+        "matmul_peak_share_2": _peak_share(us),
     }
     return found | trl, ways
 
@@ -97,19 +97,26 @@ def full(run: Run) -> Found:
     """Every weight trained."""
     us = run.trainer("ours", "--full")
     in_turns([us], min(run.rounds, 3), run.log)
-    return {"matmul_peak_share_full": median([turn["matmul_peak_share"] for turn in us.said])}, [us]
+    return {"matmul_peak_share_full": _peak_share(us)}, [us]
 
 
 def large(run: Run) -> Found:
-    """Steps of as many rows as the memory of two workers holds, in a pack each: what share of the peak is reached."""
-    rows = 128 if resolve_dtype(run.precision) == torch.bfloat16 else 64
-    flags = ("--rows", str(rows), "--pack-tokens", "8192")
-    ways = adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
-    in_turns(ways, min(run.rounds, 3), run.log)
-    return {
-        "matmul_peak_share_large": median([turn["matmul_peak_share"] for turn in adapter.said]),
-        "matmul_peak_share_large_full": median([turn["matmul_peak_share"] for turn in every.said]),
-    }, list(ways)
+    """What share of the peak full packs reach, in the run's precision and in float32: one pack a worker, as many rows as memory holds."""
+    found, ways = dict[str, dict[str, Any]](), list[Way]()
+    for dtype in dict.fromkeys((resolve_dtype(run.precision), torch.float32)):
+        precision = str(dtype).removeprefix("torch.")
+        rows = 64 if dtype == torch.float32 else 128
+        flags = ("--rows", str(rows), "--pack-tokens", "8192", "--precision", precision)
+        adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
+        in_turns([adapter, every], min(run.rounds, 3), run.log)
+        found[f"matmul_peak_share_large_{precision}"] = _peak_share(adapter)
+        found[f"matmul_peak_share_large_full_{precision}"] = _peak_share(every)
+        ways += [adapter, every]
+    return found, ways
+
+
+def _peak_share(way: Way) -> dict[str, Any]:
+    return median([turn["matmul_peak_share"] for turn in way.said])
 
 
 def ledger(run: Run) -> Found:
