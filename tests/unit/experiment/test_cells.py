@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from delia_ray.config import ConfigError, build_config
-from delia_ray.experiment.cells import Cell, Variant, as_arms, best, repeated, tried, variants
+from delia_ray.experiment.cells import Cell, Variant, as_arms, best, every_arm, repeated, tried, variants
 from delia_ray.experiment.config import ExperimentSettings
 
 ARMS = "arms={it: {ratio: 0, wordings: original}, plain: {ratio: 0}, delia: {}, replay: {pool: foreign}}"
@@ -81,3 +81,11 @@ def test_a_pool_says_only_where_it_differs():
     pool = asked.pools["foreign"]
     assert (pool.system_prompt, pool.answers.max_tokens) == ("as a sailor", 40)
     assert pool.queries.kind == "magpie" and pool.queries.topics == ("cooking",)
+
+
+def test_every_cell_that_an_experiment_may_train_can_be_named():
+    given = settings("experiment.seeds=[0, 1]", "experiment.learning_rates=[0.1, 0.2]", "experiment.ratios={delia: [1, 2]}")
+    arms = every_arm(given, 8)
+    for rate in (0.1, 0.2):
+        chosen = repeated(given, dict.fromkeys(variants(given, 8), rate))
+        assert dict(as_arms(given, chosen).values()).items() <= arms.items()
