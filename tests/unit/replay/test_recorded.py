@@ -13,9 +13,9 @@ from delia_ray.settings import Settings
 CONFIGS = sorted((Path(__file__).parents[3] / "jobs" / "configs").glob("*.yaml"))
 
 
-def _build(place: Path, stage: str) -> None:
+def _build(place: Path) -> None:
     origin = Provenance(None, ["pytest"])
-    build_once(place, stage=stage, kind="rows/1", request=Config(), inputs={}, provenance=origin, write=lambda workspace: {})
+    build_once(place, stage="task/2", kind="rows/1", request=Config(), inputs={}, provenance=origin, write=lambda workspace: {})
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
@@ -23,7 +23,7 @@ def test_every_config_comes_back_from_its_run_as_it_was(file: Path, tmp_path: Pa
     schema = ExperimentSettings if file.stem == "experiment" else Settings
     settings = build_config(schema, [file], [f"run.root={tmp_path / 'runs'}", f"placement.draws={tmp_path / 'shared'}"])
     with kept(settings):
-        _build(settings.run.path / "task", "task/2")
+        _build(settings.run.path / "task")
     found = Recorded.find(settings.run.path / "task").settings([], [])
     assert found.run.path.resolve() == tmp_path / "runs" / f"{file.stem}.replay" / file.stem
     assert found.placement.draws is None
@@ -41,7 +41,7 @@ def _ratio(tmp_path: Path) -> float:
 
 def test_a_refused_run_leaves_the_record_of_what_is_finished(tmp_path: Path):
     with kept(_tiny(tmp_path, "mix.ratio=1")):
-        _build(tmp_path / "tiny" / "task", "task/2")
+        _build(tmp_path / "tiny" / "task")
     with pytest.raises(UserError), kept(_tiny(tmp_path, "mix.ratio=3")):
         raise UserError("refused")
     assert _ratio(tmp_path) == 1
@@ -49,9 +49,9 @@ def test_a_refused_run_leaves_the_record_of_what_is_finished(tmp_path: Path):
 
 def test_a_run_that_goes_on_is_recorded_as_it_goes_on(tmp_path: Path):
     with kept(_tiny(tmp_path, "mix.ratio=1")):
-        _build(tmp_path / "tiny" / "task", "task/2")
+        _build(tmp_path / "tiny" / "task")
     with pytest.raises(UserError), kept(_tiny(tmp_path, "mix.ratio=3")):
-        _build(tmp_path / "tiny" / "rewritten", "rewritten/1")
+        _build(tmp_path / "tiny" / "rewritten")
         raise UserError("refused later")
     assert _ratio(tmp_path) == 3
 
@@ -64,7 +64,7 @@ def test_a_run_that_is_refused_at_once_leaves_no_record(tmp_path: Path):
 
 def _recorded(tmp_path: Path) -> Recorded:
     with kept(_tiny(tmp_path)):
-        _build(tmp_path / "tiny" / "task", "task/2")
+        _build(tmp_path / "tiny" / "task")
     return Recorded.find(tmp_path / "tiny" / "task")
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_replayed_says_what_to_do(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no manifest\.json"):
         Recorded.find(tmp_path / "empty")
-    _build(tmp_path / "old" / "task", "task/2")
+    _build(tmp_path / "old" / "task")
     with pytest.raises(UserError, match="older than this record"):
         Recorded.find(tmp_path / "old" / "task")
 
@@ -91,7 +91,7 @@ def test_an_experiment_and_a_run_in_one_folder_are_each_replayed_from_their_own_
     experiment = build_config(ExperimentSettings, [], ["run.name=both", f"run.root={tmp_path}", "experiment.seeds=[4]"])
     with kept(experiment), kept(build_config(Settings, [], ["run.name=both", f"run.root={tmp_path}"])):
         for role in ("arms/delia/mixed", "arms/delia-rho9-n96-seed4-lr0.0005/mixed", "experiment"):
-            _build(tmp_path / "both" / role, "mixed/2")
+            _build(tmp_path / "both" / role)
     kinds = [type(Recorded.find(tmp_path / "both" / role).settings([], [])) for role in ("arms/delia/mixed", "experiment")]
     assert kinds == [Settings, ExperimentSettings]
     assert isinstance(Recorded.find(tmp_path / "both" / "arms/delia-rho9-n96-seed4-lr0.0005/mixed").settings([], []), ExperimentSettings)
