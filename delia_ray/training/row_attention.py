@@ -2,11 +2,11 @@
 
 Torch's own kernels take up to twice as long there (docs/training.md): one multiplies in float32, the other in small tiles.
 Legend: H query heads, K key heads, G query heads of a key head, T tokens of a pack, P tokens of its prefix, B rows of a bundle,
-L tokens of its longest row, C tokens that a row sees (P + L), D head size.
+L tokens of its longest row, C tokens that a row sees (P + L), D head size, N states that are moved.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -18,78 +18,98 @@ _SCORES = 2**19
 """Scores of a bundle, which a core's cache holds."""
 _KEPT_SCORES = 2**21
 """A longer row's weights are computed again for the backward pass: they grow with its square."""
-_FILLED = 0.8
+_FILLED = 0.5
 """The shortest row of a bundle has at least this share of the longest one's tokens; the rest is padding."""
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Rows of one length, side by side in the pack and in their bundle."""
+class _Bundle:
+    """Rows that attend together, each followed by padding, which is ahead of all its tokens and so seen by none.
 
-    first: int
+    Attributes:
+        rows, prefix, length: B, P and L.
+        queries: [B * H * L] where in the pack's [T * H] states each of the bundle's comes from; padding repeats the row's last token.
+        keys: [B * K * C] the same for keys and values.
+        padding: [N] which of ``queries`` are padding.
+    """
+
     rows: int
-    start: int
+    prefix: int
     length: int
-
-    def of(self, states_HTD: Tensor) -> Tensor:
-        """[rows, H, length, D], a view of the pack's states."""
-        return states_HTD[:, self.start : self.start + self.rows * self.length].unflatten(1, (self.rows, self.length)).transpose(0, 1)
-
-    def within(self, padded_BHLD: Tensor) -> Tensor:
-        """The same, a view of the bundle's."""
-        return padded_BHLD[self.first : self.first + self.rows, :, : self.length]
+    queries: Tensor
+    keys: Tensor
+    padding: Tensor
 
 
 @dataclass(frozen=True)
-class _Bundle:
-    """Rows that attend together, each followed by padding, which is ahead of all its tokens and so seen by none."""
+class _Plan:
+    """How a pack attends.
 
-    runs: tuple[_Run, ...]
-    prefix: int
+    Attributes:
+        queries_back: [T * H] where each of the pack's states stands in those of all bundles, one after the other.
+        keys_back: [T * K] the same for keys and values.
+    """
 
-    @property
-    def rows(self) -> int:
-        return sum(run.rows for run in self.runs)
-
-    @property
-    def length(self) -> int:
-        return self.runs[0].length
-
-    def padded(self, states_HTD: Tensor, prefix: int) -> Tensor:
-        """[B, H, prefix + L, D] states: the pack's first ``prefix`` before each row's own."""
-        heads, _, size = states_HTD.shape
-        padded = states_HTD.new_zeros(self.rows, heads, prefix + self.length, size)
-        padded[:, :, :prefix] = states_HTD[:, :prefix]
-        for run in self.runs:
-            run.within(padded[:, :, prefix:]).copy_(run.of(states_HTD))
-        return padded
-
-    def put_back(self, padded_BHLD: Tensor, states_HTD: Tensor) -> None:
-        """Write each row's own into the pack's."""
-        for run in self.runs:
-            run.of(states_HTD).copy_(run.within(padded_BHLD))
+    bundles: tuple[_Bundle, ...]
+    queries_back: Tensor
+    keys_back: Tensor
 
 
-@lru_cache(maxsize=16)
-def _bundles(row_lengths: tuple[int, ...], prefix: int, heads: int) -> tuple[_Bundle, ...]:
-    """The pack's prefix, and its rows in their order: a pack is dealt its longest first (packing.py)."""
-    bundles = [_Bundle((_Run(0, 1, 0, prefix),), 0)] if prefix else []
-    start, runs = prefix, list[_Run]()
+def _groups(row_lengths: Sequence[int], prefix: int, heads: int) -> list[list[int]]:
+    """Lengths of the rows of each bundle, in the pack's order: it is dealt its longest first (packing.py)."""
+    groups: list[list[int]] = []
     for length in row_lengths:
-        count = sum(run.rows for run in runs)
-        if runs and not _fits(length, runs[0].length, heads * (count + 1), prefix):
-            bundles.append(_Bundle(tuple(runs), prefix))
-            count, runs = 0, []
-        if runs and runs[-1].length == length:
-            runs[-1] = replace(runs[-1], rows=runs[-1].rows + 1)
+        if groups and _fits(length, groups[-1][0], heads * (len(groups[-1]) + 1), prefix):
+            groups[-1].append(length)
         else:
-            runs.append(_Run(count, 1, start, length))
-        start += length
-    return (*bundles, _Bundle(tuple(runs), prefix))
+            groups.append([length])
+    return groups
 
 
 def _fits(length: int, longest: int, squares: int, prefix: int) -> bool:
     return _FILLED * longest <= length <= longest and squares * longest * (prefix + longest) <= _SCORES
+
+
+@lru_cache(maxsize=16)
+def _plan(row_lengths: tuple[int, ...], prefix: int, heads: int, key_heads: int) -> _Plan:
+    """The pack's prefix is a bundle of its own, the first; all layers of a step share one plan."""
+    parts = [(0, [prefix], 0)] if prefix else []
+    start = prefix
+    for lengths in _groups(row_lengths, prefix, heads):
+        parts.append((start, lengths, prefix))
+        start += sum(lengths)
+    bundles, queries_back, keys_back = list[_Bundle](), list[Tensor](), list[Tensor]()
+    moved_queries = moved_keys = 0
+    for first, lengths, before in parts:
+        token_BC, own_BL = _places(first, torch.tensor(lengths), before)
+        queries, keys = _states(token_BC[:, before:], heads), _states(token_BC, key_heads)
+        is_own_BHL = own_BL[:, None].expand(-1, heads, -1)
+        is_own_BKC = torch.cat([own_BL.new_zeros(len(lengths), before), own_BL], 1)[:, None].expand(-1, key_heads, -1)
+        queries_back.append(_way_back(is_own_BHL) + moved_queries)
+        keys_back.append(_way_back(is_own_BKC) + moved_keys)
+        bundles.append(_Bundle(len(lengths), before, max(lengths), queries, keys, (~is_own_BHL).flatten().nonzero().flatten()))
+        moved_queries, moved_keys = moved_queries + len(queries), moved_keys + len(keys)
+    return _Plan(tuple(bundles), torch.cat(queries_back), torch.cat(keys_back))
+
+
+def _places(first: int, length_B: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """[B, C] the token of the pack at each place, and [B, L] whether it is the row's own, for rows that start at token ``first``."""
+    start_B = first + length_B.cumsum(0) - length_B
+    place_L = torch.arange(int(length_B.max()))
+    token_BL = start_B[:, None] + torch.minimum(place_L, length_B[:, None] - 1)
+    prefix_BP = torch.arange(prefix).expand(len(length_B), -1)
+    return torch.cat([prefix_BP, token_BL], 1), place_L < length_B[:, None]
+
+
+def _states(token_BC: Tensor, heads: int) -> Tensor:
+    """[B * heads * C] which of the pack's [T * heads] states stand there."""
+    return (token_BC[:, None] * heads + torch.arange(heads)[:, None]).flatten()
+
+
+def _way_back(is_own_BHC: Tensor) -> Tensor:
+    """[tokens * heads] the places of the rows' own states, token by token."""
+    place_BHC = torch.arange(is_own_BHC.numel()).view(is_own_BHC.shape)
+    return place_BHC.transpose(1, 2)[is_own_BHC[:, 0]].flatten()
 
 
 def attend_together(
@@ -100,72 +120,77 @@ def attend_together(
     Args:
         window: how many tokens back a token sees, itself included; None is without limit.
     """
-    bundles = _bundles(tuple(row_lengths), prefix, len(query_HTD))
-    return _Attention.apply(query_HTD, key_KTD, value_KTD, bundles, scaling, window)
+    plan = _plan(tuple(row_lengths), prefix, len(query_HTD), len(key_KTD))
+    return _Attention.apply(query_HTD, key_KTD, value_KTD, plan, scaling, window)
 
 
 class _Attention(torch.autograd.Function):
-    """Two products and a softmax a bundle, in the states' precision; the softmax's own sums are in float32."""
+    """Two products and a softmax a bundle; the products are in the states' precision, the softmax in float32."""
 
     @staticmethod
-    def forward(
-        ctx: Any, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, bundles: Sequence[_Bundle], scaling: float, window: int | None
-    ) -> Tensor:
-        attended_HTD, kept = torch.empty_like(query_HTD), list[Tensor | None]()
-        for bundle in bundles:
-            query = bundle.padded(query_HTD, 0).mul_(scaling)
-            key, value = (bundle.padded(states, bundle.prefix) for states in (key_KTD, value_KTD))
-            weights = _weights(query, key, window)
-            bundle.put_back((weights @ value.flatten(0, 1)).view_as(query), attended_HTD)
+    def forward(ctx: Any, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, plan: _Plan, scaling: float, window: int | None) -> Tensor:
+        queries, keys, values = (_rows(states) for states in (query_HTD, key_KTD, value_KTD))
+        attended, kept = list[Tensor](), list[Tensor | None]()
+        for bundle in plan.bundles:
+            batch = bundle.rows * len(key_KTD)
+            query = queries.index_select(0, bundle.queries).view(batch, -1, query_HTD.shape[-1])
+            key, value = (states.index_select(0, bundle.keys).view(batch, -1, query.shape[-1]) for states in (keys, values))
+            weights = _weights(query, key, bundle.length, scaling, window)
+            attended.append((weights @ value).flatten(0, 1))
             kept += [query, key, value, weights if weights.numel() <= _KEPT_SCORES else None]
         ctx.save_for_backward(*kept)
-        ctx.bundles, ctx.scaling, ctx.window, ctx.key_heads = bundles, scaling, window, len(key_KTD)
-        return attended_HTD
+        ctx.plan, ctx.scaling, ctx.window = plan, scaling, window
+        return _put_back(attended, plan.queries_back, query_HTD)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        attended_grad_HTD = grad_outputs[0]
-        kept, query_grad_HTD = ctx.saved_tensors, torch.empty_like(attended_grad_HTD)
-        key_grad, value_grad = (_SharedGradient(attended_grad_HTD, ctx.key_heads, ctx.bundles[-1].prefix) for _ in range(2))
-        for number, bundle in enumerate(ctx.bundles):
+        plan, kept, (grad_HTD,) = ctx.plan, ctx.saved_tensors, grad_outputs
+        grads, query_grads, key_grads, value_grads = _rows(grad_HTD), list[Tensor](), list[Tensor](), list[Tensor]()
+        for number, bundle in enumerate(plan.bundles):
             query, key, value, weights = kept[4 * number : 4 * number + 4]
-            weights = _weights(query, key, ctx.window) if weights is None else weights
-            grad = bundle.padded(attended_grad_HTD, 0).view(len(weights), -1, query.shape[-1])
-            scores_grad = torch.ops.aten._softmax_backward_data(grad @ value.flatten(0, 1).mT, weights, -1, weights.dtype)
-            bundle.put_back((scores_grad @ key.flatten(0, 1)).mul_(ctx.scaling).view_as(query), query_grad_HTD)
-            key_grad.add(bundle, (scores_grad.mT @ query.view_as(grad)).view_as(key))
-            value_grad.add(bundle, (weights.mT @ grad).view_as(value))
-        return query_grad_HTD, key_grad.states(), value_grad.states(), None, None, None
+            weights = _weights(query, key, bundle.length, ctx.scaling, ctx.window) if weights is None else weights
+            grad = grads.index_select(0, bundle.queries).index_fill_(0, bundle.padding, 0).view_as(query)
+            scores_grad = torch.ops.aten._softmax_backward_data(grad @ value.mT, weights, -1, weights.dtype)
+            query_grads.append((scores_grad @ key).flatten(0, 1))
+            key_grads.append((scores_grad.mT @ query).flatten(0, 1))
+            value_grads.append((weights.mT @ grad).flatten(0, 1))
+        query_grad = _put_back(query_grads, plan.queries_back, grad_HTD).mul_(ctx.scaling)
+        heads = len(plan.keys_back) * len(grad_HTD) // len(plan.queries_back)
+        return query_grad, _shared(key_grads, plan, heads).mul_(ctx.scaling), _shared(value_grads, plan, heads), None, None, None
 
 
-class _SharedGradient:
-    """The gradient of keys or values: each row's own, and the prefix's from all rows, summed in float32."""
-
-    def __init__(self, like_HTD: Tensor, heads: int, prefix: int):
-        _, tokens, size = like_HTD.shape
-        self._states_KTD = like_HTD.new_empty(tokens, heads, size).transpose(0, 1)
-        self._prefix_KPD = like_HTD.new_zeros(heads, prefix, size, dtype=torch.float32)
-
-    def add(self, bundle: _Bundle, padded_BKCD: Tensor) -> None:
-        bundle.put_back(padded_BKCD[:, :, bundle.prefix :], self._states_KTD)
-        if bundle.prefix:
-            self._prefix_KPD += padded_BKCD[:, :, : bundle.prefix].sum(0, dtype=torch.float32)
-
-    def states(self) -> Tensor:
-        """[K, T, D]"""
-        self._states_KTD[:, : self._prefix_KPD.shape[1]] += self._prefix_KPD
-        return self._states_KTD
+def _rows(states_HTD: Tensor) -> Tensor:
+    """[T * H, D]; no copy of what a model's projections give, which is token by token."""
+    return states_HTD.transpose(0, 1).reshape(-1, states_HTD.shape[-1])
 
 
-def _weights(query_BHLD: Tensor, key_BKCD: Tensor, window: int | None) -> Tensor:
-    """[B * K, G * L, C] softmax of the scores, zero where a token does not see."""
-    rows, _, length, size = query_BHLD.shape
-    groups, seen = key_BKCD.shape[1:3]
-    scores = query_BHLD.view(rows * groups, -1, size) @ key_BKCD.flatten(0, 1).mT
-    unseen = _unseen(1 << (seen - 1).bit_length(), window, scores.dtype)[seen - length : seen, :seen]
-    scores.view(-1, length, seen).add_(unseen)
-    return scores.softmax(-1)
+def _put_back(moved: Sequence[Tensor], back: Tensor, like_HTD: Tensor) -> Tensor:
+    """[H, T, D] states of the pack from those of all bundles."""
+    return torch.cat(list(moved)).index_select(0, back).view(-1, len(like_HTD), like_HTD.shape[-1]).transpose(0, 1)
+
+
+def _shared(moved: Sequence[Tensor], plan: _Plan, heads: int) -> Tensor:
+    """[K, T, D] gradient of keys or values: each row's own, and the prefix's from all rows, summed in float32."""
+    size = moved[0].shape[-1]
+    states_TKD = torch.cat(list(moved)).index_select(0, plan.keys_back).view(-1, heads, size)
+    if prefix := plan.bundles[-1].prefix:
+        own_KPD = states_TKD[:prefix].transpose(0, 1)
+        later = [part.view(bundle.rows, heads, -1, size)[:, :, :prefix] for bundle, part in zip(plan.bundles, moved, strict=True)][1:]
+        own_KPD.copy_(sum((part.sum(0, dtype=torch.float32) for part in later), own_KPD.float()))
+    return states_TKD.transpose(0, 1)
+
+
+def _weights(query: Tensor, key: Tensor, length: int, scaling: float, window: int | None) -> Tensor:
+    """[B * K, G * L, C] softmax of the scores, zero where a token does not see.
+
+    torch's softmax of bfloat16 takes half as long again as float32's and both conversions.
+    """
+    seen = key.shape[1]
+    unseen = _unseen(1 << (seen - 1).bit_length(), window, query.dtype)[seen - length : seen, :seen]
+    groups = query.shape[1] // length
+    scores = torch.baddbmm(unseen.repeat(groups, 1), query, key.mT, alpha=scaling)
+    return torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
 
 
 @lru_cache(maxsize=16)

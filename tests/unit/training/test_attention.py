@@ -61,21 +61,15 @@ def test_neither_small_bundles_nor_weights_computed_again_change_it(monkeypatch:
     monkeypatch.setattr(row_attention, "_SCORES", scores)
     monkeypatch.setattr(row_attention, "_KEPT_SCORES", 0)
     ours, theirs = states(torch.float32, PREFIX), states(torch.float32, PREFIX)
-    row_attention._bundles.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    row_attention._plan.cache_clear()  # pyright: ignore[reportPrivateUsage]
     found = attend_rows(torch.nn.Module(), *ours, None, row_lengths=LENGTHS, prefix_length=PREFIX)[0]
-    row_attention._bundles.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    row_attention._plan.cache_clear()  # pyright: ignore[reportPrivateUsage]
     assert_same(ours, found, theirs, row_by_row(*theirs, PREFIX, None), 1e-5)
 
 
 def test_rows_of_about_one_length_attend_together() -> None:
-    bundles = row_attention._bundles(LENGTHS, PREFIX, 6)  # pyright: ignore[reportPrivateUsage]
-    assert [[(run.rows, run.length) for run in bundle.runs] for bundle in bundles] == [
-        [(1, PREFIX)],
-        [(1, 5)],
-        [(1, 1)],
-        [(1, 40), (2, 37), (1, 33)],
-        [(1, 4)],
-    ]
+    groups = row_attention._groups(LENGTHS, PREFIX, 6)  # pyright: ignore[reportPrivateUsage]
+    assert groups == [[5], [1], [40, 37, 37, 33], [4]]
 
 
 def by_ends(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, seen_ends: Tensor, *longest: int, **kwargs: Any) -> Tensor:
