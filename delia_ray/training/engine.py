@@ -40,7 +40,8 @@ class TrainEngine:
         self.named: dict[str, nn.Parameter] = {name: weight for name, weight in root.named_parameters() if weight.requires_grad}
         trained = sum(weight.numel() for weight in self.named.values())
         # Off the GPU, torch's fused AdamW is what DeepSpeed's own is: one pass over memory, by all cores.
-        optimizer = torch.optim.AdamW(trainable.parameter_groups(config), fused=workers.offload != "none")
+        fused = workers.offload != "none" or not torch.cuda.is_available()
+        optimizer = torch.optim.AdamW(trainable.parameter_groups(config), fused=fused)
         self.schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps)))
         settings = _Read(deepspeed_config(config, workers, dtype))
         self._engine = _initialize(root, optimizer, self.schedule, settings)
