@@ -63,7 +63,7 @@ class TrainWorkers(Config):
     """CPUs reserved for each worker."""
     num_gpus: int = Field(default=0, ge=0, le=1)
     """GPUs for each worker. 0: gloo on the CPU; 1: NCCL."""
-    micro_batch_tokens: int = Field(default=1024, ge=16)
+    micro_batch_tokens: int = Field(default=2048, ge=16)
     """Tokens a worker puts through the model at once; more need more memory and change no gradient."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""

@@ -1,7 +1,10 @@
 """Ray Train runs the workers."""
 
 import shutil
+import sys
+from pathlib import Path
 
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -10,14 +13,15 @@ from delia_ray.errors import UserError
 from delia_ray.training.work import Work
 
 _FULL_DISK_BYTES = 2**20
+_ALLOCATOR = Path(ray.__file__).parent / "core" / "libjemalloc.so"
+_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
 _ON_CPU = {
     "DS_ACCELERATOR": "cpu",
     # glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**31),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "LD_PRELOAD": ":".join(str(library) for library in (_OPENMP, _ALLOCATOR) if library.exists()),
+    "MALLOC_CONF": "oversize_threshold:1,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always",
 }
+"""The allocator comes with Ray, the OpenMP with vLLM's package for CPUs; a worker on a node that lacks one goes on without it."""
 
 
 def fit(work: Work) -> None:
