@@ -18,9 +18,11 @@ from delia_ray.training.batches import StepRows
 from delia_ray.training.config import FinetuneConfig, Full
 from delia_ray.training.tokens import tokenise
 
-WARM_STEPS, STEPS, FULL_STEPS, LARGE_STEPS = 3, 10, 6, 4
+WARM_STEPS, STEPS, LARGE_STEPS = 3, 6, 4
 TOKEN = "<sep>"
-PACK_TOKENS = 1024
+ROWS: int = FinetuneConfig.model_fields["batch_rows"].default
+"""Rows a step: what a run takes unless it says otherwise, as for the paper's figures. The demo itself takes 8."""
+PACK_TOKENS = 2048
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROVENANCE = Provenance(None, ["benchmarks"])
 _DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
@@ -53,16 +55,10 @@ class Inputs:
         return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
 
 
-def demo(*, full: bool = False, rows: int | None = None, pack_tokens: int = PACK_TOKENS, precision: str = "auto") -> Inputs:
-    """The demo's, built if they are not there yet; with ``rows`` a step, where they are given."""
+def demo(*, full: bool = False, rows: int = ROWS, pack_tokens: int = PACK_TOKENS, precision: str = "auto") -> Inputs:
+    """The demo's, built if they are not there yet, with ``rows`` a step."""
     settings = build_config(Settings, [_DEMO], [])
     with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
         start, mixed = pipeline.start, pipeline.mixed("delia")
-    changed: dict[str, Any] = {"precision": precision}
-    steps = STEPS
-    if full:
-        changed["parameters"], steps = Full(kind="full"), FULL_STEPS
-    if rows is not None:
-        changed["batch_rows"], steps = rows, LARGE_STEPS
-    config = settings.finetune.model_copy(update=changed)
-    return Inputs(start, mixed, config, steps, pack_tokens)
+    changed = {"precision": precision, "batch_rows": rows, **({"parameters": Full(kind="full")} if full else {})}
+    return Inputs(start, mixed, settings.finetune.model_copy(update=changed), LARGE_STEPS if rows > ROWS else STEPS, pack_tokens)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inputs import PACK_TOKENS, PRECISIONS, PROVENANCE, TOKEN, WARM_STEPS, Inputs, demo
+from benchmarks.inputs import PACK_TOKENS, PRECISIONS, PROVENANCE, ROWS, TOKEN, WARM_STEPS, Inputs, demo
 from benchmarks.loops import join, parallel, timed, update
 from benchmarks.rivals import accelerate, plain, trl
 from delia_ray.models import load_tokenizer, token_ids
@@ -132,8 +132,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
-    parser.add_argument("--rows", type=int, help="rows a step, instead of the demo's")
-    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; plain and accelerate make one batch of a step")
+    parser.add_argument("--rows", type=int, default=ROWS, help="rows a step")
+    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; accelerate makes one batch of a step")
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is the faster one of the others")
     args = parser.parse_args()
     found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens, precision=args.precision))

@@ -1,6 +1,6 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing full large ledger]
+    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing full few large ledger]
 
 Writes ``results/training.json``, or ``training_<precision>.json`` for another precision than the demo's. Each ratio is ours /
 theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.inputs import FULL_STEPS, LARGE_STEPS, PRECISIONS, STEPS, WARM_STEPS, demo
+from benchmarks.inputs import LARGE_STEPS, PRECISIONS, STEPS, WARM_STEPS, demo
 from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.preparing import FEW, MANY, write_mixture
 from delia_ray.models import resolve_dtype
@@ -100,6 +100,13 @@ def full(run: Run) -> Found:
     return {"matmul_peak_share_full": _peak_share(us)}, [us]
 
 
+def few(run: Run) -> Found:
+    """The share of the peak with the demo's own 8 rows a step."""
+    ways = us, pair, every = [run.trainer(arm, "--rows", "8", *flags) for arm, *flags in (["ours"], ["ours_2"], ["ours", "--full"])]
+    in_turns(ways, min(run.rounds, 3), run.log)
+    return {f"matmul_peak_share_few{name}": _peak_share(way) for name, way in (("", us), ("_2", pair), ("_full", every))}, ways
+
+
 def large(run: Run) -> Found:
     """What share of the peak full packs reach, in the run's precision and in float32: one pack a worker, as many rows as memory holds."""
     found, ways = dict[str, dict[str, Any]](), list[Way]()
@@ -131,6 +138,7 @@ PARTS: dict[str, Callable[[Run], Found]] = {
     "paired": paired,
     "preparing": preparing,
     "full": full,
+    "few": few,
     "large": large,
     "ledger": ledger,
 }
@@ -149,7 +157,7 @@ def main() -> None:
     settings: dict[str, Any] = {
         "finetune": given.config.model_dump(mode="json"),
         "precision": str(given.dtype),
-        "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_full": FULL_STEPS, "timed_large": LARGE_STEPS},
+        "steps": {"warm_up": WARM_STEPS, "timed": STEPS, "timed_large": LARGE_STEPS},
         "torch_threads": torch.get_num_threads(),
         "peak_gib": {},
         "rates": {},
