@@ -139,7 +139,7 @@ class _Attention(torch.autograd.Function):
             attended.append((weights @ value).flatten(0, 1))
             kept += [query, key, value, weights if weights.numel() <= _KEPT_SCORES else None]
         ctx.save_for_backward(*kept)
-        ctx.plan, ctx.scaling, ctx.window = plan, scaling, window
+        ctx.plan, ctx.key_heads, ctx.scaling, ctx.window = plan, len(key_KTD), scaling, window
         return _put_back(attended, plan.queries_back, query_HTD)
 
     @staticmethod
@@ -156,8 +156,8 @@ class _Attention(torch.autograd.Function):
             key_grads.append((scores_grad.mT @ query).flatten(0, 1))
             value_grads.append((weights.mT @ grad).flatten(0, 1))
         query_grad = _put_back(query_grads, plan.queries_back, grad_HTD).mul_(ctx.scaling)
-        heads = len(plan.keys_back) * len(grad_HTD) // len(plan.queries_back)
-        return query_grad, _shared(key_grads, plan, heads).mul_(ctx.scaling), _shared(value_grads, plan, heads), None, None, None
+        key_grad, value_grad = (_shared(moved, plan, ctx.key_heads) for moved in (key_grads, value_grads))
+        return query_grad, key_grad.mul_(ctx.scaling), value_grad, None, None, None
 
 
 def _rows(states_HTD: Tensor) -> Tensor:
