@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows a step")
-    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack; accelerate makes one batch of a step")
+    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack of ours; the others keep their own")
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is the faster one of the others")
     args = parser.parse_args()
     found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens, precision=args.precision))
