@@ -13,15 +13,6 @@ from delia_ray.errors import UserError
 from delia_ray.training.work import Work
 
 _FULL_DISK_BYTES = 2**20
-_ALLOCATOR = Path(ray.__file__).parent / "core" / "libjemalloc.so"
-_OPENMP = Path(sys.prefix) / "lib" / "libiomp5.so"
-_ON_CPU = {
-    "DS_ACCELERATOR": "cpu",
-    # glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
-    "LD_PRELOAD": ":".join(str(library) for library in (_OPENMP, _ALLOCATOR) if library.exists()),
-    "MALLOC_CONF": "oversize_threshold:1,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always",
-}
-"""The allocator comes with Ray, the OpenMP with vLLM's package for CPUs; a worker on a node that lacks one goes on without it."""
 
 
 def fit(work: Work) -> None:
@@ -40,7 +31,7 @@ def fit(work: Work) -> None:
         run_config=RunConfig(
             storage_path=str(work.inflight / "ray"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            worker_runtime_env={} if workers.num_gpus else {"env_vars": _ON_CPU},
+            worker_runtime_env={} if workers.num_gpus else {"env_vars": _on_cpu()},
         ),
     )
     try:
@@ -53,6 +44,19 @@ def fit(work: Work) -> None:
                 "again, which goes on from the newest checkpoint"
             ) from None
         raise
+
+
+def _on_cpu() -> dict[str, str]:
+    """Environment of a worker on a CPU, with an allocator from Ray's package and an OpenMP from vLLM's; either may be missing there.
+
+    glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
+    """
+    libraries = (Path(sys.prefix) / "lib" / "libiomp5.so", Path(ray.__file__).parent / "core" / "libjemalloc.so")
+    return {
+        "DS_ACCELERATOR": "cpu",
+        "LD_PRELOAD": ":".join(str(library) for library in libraries if library.exists()),
+        "MALLOC_CONF": "oversize_threshold:1,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always",
+    }
 
 
 def _loop(work: Work) -> None:

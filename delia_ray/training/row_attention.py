@@ -165,15 +165,15 @@ def _rows(states_HTD: Tensor) -> Tensor:
     return states_HTD.transpose(0, 1).reshape(-1, states_HTD.shape[-1])
 
 
-def _put_back(moved: Sequence[Tensor], back: Tensor, like_HTD: Tensor) -> Tensor:
+def _put_back(moved: list[Tensor], back: Tensor, like_HTD: Tensor) -> Tensor:
     """[H, T, D] states of the pack from those of all bundles."""
-    return torch.cat(list(moved)).index_select(0, back).view(-1, len(like_HTD), like_HTD.shape[-1]).transpose(0, 1)
+    return torch.cat(moved).index_select(0, back).view(-1, len(like_HTD), like_HTD.shape[-1]).transpose(0, 1)
 
 
-def _shared(moved: Sequence[Tensor], plan: _Plan, heads: int) -> Tensor:
+def _shared(moved: list[Tensor], plan: _Plan, heads: int) -> Tensor:
     """[K, T, D] gradient of keys or values: each row's own, and the prefix's from all rows, summed in float32."""
     size = moved[0].shape[-1]
-    states_TKD = torch.cat(list(moved)).index_select(0, plan.keys_back).view(-1, heads, size)
+    states_TKD = torch.cat(moved).index_select(0, plan.keys_back).view(-1, heads, size)
     if prefix := plan.bundles[-1].prefix:
         own_KPD = states_TKD[:prefix].transpose(0, 1)
         later = [part.view(bundle.rows, heads, -1, size)[:, :, :prefix] for bundle, part in zip(plan.bundles, moved, strict=True)][1:]
