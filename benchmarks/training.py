@@ -108,18 +108,13 @@ def few(run: Run) -> Found:
 
 
 def large(run: Run) -> Found:
-    """What share of the peak full packs reach, in the run's precision and in float32: one pack a worker, as many rows as memory holds."""
-    found, ways = dict[str, dict[str, Any]](), list[Way]()
-    for dtype in dict.fromkeys((resolve_dtype(run.precision), torch.float32)):
-        precision = str(dtype).removeprefix("torch.")
-        rows = 64 if dtype == torch.float32 else 128
-        flags = ("--rows", str(rows), "--pack-tokens", "8192", "--precision", precision)
-        adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
-        in_turns([adapter, every], min(run.rounds, 3), run.log)
-        found[f"matmul_peak_share_large_{precision}"] = _peak_share(adapter)
-        found[f"matmul_peak_share_large_full_{precision}"] = _peak_share(every)
-        ways += [adapter, every]
-    return found, ways
+    """What share of the peak full packs reach: one pack a worker, as many rows as memory holds."""
+    precision = str(resolve_dtype(run.precision)).removeprefix("torch.")
+    flags = ("--rows", "64" if precision == "float32" else "128", "--pack-tokens", "8192")
+    ways = adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
+    in_turns(ways, min(run.rounds, 3), run.log)
+    name = f"matmul_peak_share_large_{precision}"
+    return {name: _peak_share(adapter), name.replace("large", "large_full"): _peak_share(every)}, ways
 
 
 def _peak_share(way: Way) -> dict[str, Any]:
