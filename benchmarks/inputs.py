@@ -12,6 +12,7 @@ from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.config import build_config
 from delia_ray.models import load_tokenizer, resolve_dtype
 from delia_ray.pipeline import Pipeline
+from delia_ray.placement import TrainWorkers
 from delia_ray.settings import Settings
 from delia_ray.terminal import Terminal
 from delia_ray.training.batches import StepRows
@@ -22,7 +23,8 @@ WARM_STEPS, STEPS, LARGE_STEPS = 3, 6, 4
 TOKEN = "<sep>"
 ROWS: int = FinetuneConfig.model_fields["batch_rows"].default
 """Rows a step: what a run takes unless it says otherwise, as for the paper's figures. The demo itself takes 8."""
-PACK_TOKENS = 2048
+PACK_TOKENS: int = TrainWorkers.model_fields["micro_batch_tokens"].default
+"""Tokens a pack of ours; the others keep their own."""
 PRECISIONS = ("auto", "float32", "bfloat16")
 PROVENANCE = Provenance(None, ["benchmarks"])
 _DEMO = Path(__file__).parents[1] / "jobs" / "configs" / "demo.yaml"
@@ -37,7 +39,6 @@ class Inputs:
     config: FinetuneConfig
     steps: int
     """Steps that are timed, after ``WARM_STEPS`` that are not."""
-    pack_tokens: int = PACK_TOKENS
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,10 +56,10 @@ class Inputs:
         return [[rows[index] for index in step_rows(step)] for step in range(WARM_STEPS + self.steps)]
 
 
-def demo(*, full: bool = False, rows: int = ROWS, pack_tokens: int = PACK_TOKENS, precision: str = "auto") -> Inputs:
+def demo(*, full: bool = False, rows: int = ROWS, precision: str = "auto") -> Inputs:
     """The demo's, built if they are not there yet, with ``rows`` a step."""
     settings = build_config(Settings, [_DEMO], [])
     with Pipeline(settings, Terminal(sys.stderr), PROVENANCE) as pipeline:
         start, mixed = pipeline.start, pipeline.mixed("delia")
     changed = {"precision": precision, "batch_rows": rows, **({"parameters": Full(kind="full")} if full else {})}
-    return Inputs(start, mixed, settings.finetune.model_copy(update=changed), LARGE_STEPS if rows > ROWS else STEPS, pack_tokens)
+    return Inputs(start, mixed, settings.finetune.model_copy(update=changed), LARGE_STEPS if rows > ROWS else STEPS)

@@ -1,4 +1,4 @@
-"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N] [--pack-tokens N] [--precision P]
+"""One turn of one trainer.  python -m benchmarks.trainers ARM [--full] [--rows N] [--precision P]
 
 Every arm trains the same parameters of the same model in the same precision on the demo's mixture, throws its first steps
 away and prints how many supervised tokens it learnt from in how many seconds.
@@ -34,7 +34,7 @@ def ours(given: Inputs, workers: int = 1) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         request = Request(finetune=given.config, steps=WARM_STEPS + given.steps, new_tokens=(TOKEN,))
         line, out = StageLine("bench"), Path(folder) / "checkpoint"
-        place = TrainWorkers(workers=workers, kernels=KERNELS, micro_batch_tokens=given.pack_tokens)
+        place = TrainWorkers(workers=workers, kernels=KERNELS)
         done = finetune(request, given.start, given.mixed, place, lambda: connect(Cluster()), line, out, PROVENANCE)
         lines = read_metrics(done.data / "metrics.jsonl")[WARM_STEPS:]
     seconds = sum(line["tokens"] / line["tokens_per_second"] for line in lines)
@@ -63,7 +63,7 @@ def bare(given: Inputs) -> dict[str, Any]:
 
     def step(rows: list[Any]) -> int:
         learnt = sum(row.learnt_tokens for row in rows)
-        packs = share(rows, rank, world, given.pack_tokens, noisy=noisy)
+        packs = share(rows, rank, world, PACK_TOKENS, noisy=noisy)
         update(module, optimizer, [lambda each=each: module(each).sum() * (world / learnt) for each in packs], given)
         return learnt
 
@@ -97,7 +97,7 @@ def ledger(given: Inputs) -> dict[str, Any]:
     def step(rows: list[Any]) -> int:
         spent[0], began = 0.0, time.perf_counter()
         learnt = sum(row.learnt_tokens for row in rows)
-        engine.step(share(rows, 0, 1, given.pack_tokens, noisy=noisy), learnt)
+        engine.step(share(rows, 0, 1, PACK_TOKENS, noisy=noisy), learnt)
         shares.append(spent[0] / (time.perf_counter() - began))
         return learnt
 
@@ -133,10 +133,9 @@ def main() -> None:
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument("--full", action="store_true", help="train every weight instead of an adapter")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows a step")
-    parser.add_argument("--pack-tokens", type=int, default=PACK_TOKENS, help="tokens a pack of ours; the others keep their own")
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="auto is the faster one of the others")
     args = parser.parse_args()
-    found = ARMS[args.arm](demo(full=args.full, rows=args.rows, pack_tokens=args.pack_tokens, precision=args.precision))
+    found = ARMS[args.arm](demo(full=args.full, rows=args.rows, precision=args.precision))
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(found), flush=True)
 

@@ -1,6 +1,6 @@
 """Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing full few large ledger]
+    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing shares ledger]
 
 Writes ``results/training.json``, or ``training_<precision>.json`` for another precision than the demo's. Each ratio is ours /
 theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
@@ -19,7 +19,14 @@ import torch
 from benchmarks.inputs import LARGE_STEPS, PRECISIONS, STEPS, WARM_STEPS, demo
 from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.preparing import FEW, MANY, write_mixture
-from delia_ray.models import resolve_dtype
+
+SHARES = {
+    64: {"": ("ours",), "_full": ("ours", "--full"), "_2": ("ours_2",)},
+    16: {"_16_full": ("ours", "--full")},
+    8: {"_8": ("ours",), "_8_2": ("ours_2",)},
+}
+"""Rows a step -> end of the figure's name -> what it is measured on. 64 is the batch of the authors' README, 8 the demo's; the parts
+``alone`` and ``paired`` find 16's other two."""
 
 Found = tuple[dict[str, dict[str, Any]], list[Way]]
 
@@ -57,7 +64,7 @@ def alone(run: Run) -> Found:
         "bare": ratio(us.rates, bare.rates),
         "accelerate": ratio(us.rates, accelerate.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
-        "matmul_peak_share": _peak_share(us),
+        "matmul_peak_share_16": _peak_share(us),
     }
     return found, ways
 
@@ -77,7 +84,7 @@ def paired(run: Run) -> Found:
         "torchrun_2": ratio(us.rates, plain.rates),
         "bare_2": ratio(us.rates, bare.rates),
         "trl": min(trl.values(), key=lambda each: each["median"]),
-        "matmul_peak_share_2": _peak_share(us),
+        "matmul_peak_share_16_2": _peak_share(us),
     }
     return found | trl, ways
 
@@ -93,28 +100,15 @@ def preparing(run: Run) -> Found:
     return {"prepare": ratio(us.rates, theirs.rates)}, [us, theirs]
 
 
-def full(run: Run) -> Found:
-    """Every weight trained."""
-    us = run.trainer("ours", "--full")
-    in_turns([us], min(run.rounds, 3), run.log)
-    return {"matmul_peak_share_full": _peak_share(us)}, [us]
-
-
-def few(run: Run) -> Found:
-    """The share of the peak with the demo's own 8 rows a step."""
-    ways = us, pair, every = [run.trainer(arm, "--rows", "8", *flags) for arm, *flags in (["ours"], ["ours_2"], ["ours", "--full"])]
-    in_turns(ways, min(run.rounds, 3), run.log)
-    return {f"matmul_peak_share_few{name}": _peak_share(way) for name, way in (("", us), ("_2", pair), ("_full", every))}, ways
-
-
-def large(run: Run) -> Found:
-    """What share of the peak full packs reach: one pack a worker, as many rows as memory holds."""
-    precision = str(resolve_dtype(run.precision)).removeprefix("torch.")
-    flags = ("--rows", "64" if precision == "float32" else "128", "--pack-tokens", "8192")
-    ways = adapter, every = run.trainer("ours_2", *flags), run.trainer("ours_2", *flags, "--full")
-    in_turns(ways, min(run.rounds, 3), run.log)
-    name = f"matmul_peak_share_large_{precision}"
-    return {name: _peak_share(adapter), name.replace("large", "large_full"): _peak_share(every)}, ways
+def shares(run: Run) -> Found:
+    """The share of the peak with METHOD's larger batch, and what the smaller ones leave of it."""
+    found, ways = dict[str, dict[str, Any]](), list[Way]()
+    for rows, arms in SHARES.items():
+        turns = {name: run.trainer(*arm, "--rows", str(rows)) for name, arm in arms.items()}
+        in_turns(list(turns.values()), min(run.rounds, 3), run.log)
+        found |= {f"matmul_peak_share{name}": _peak_share(way) for name, way in turns.items()}
+        ways += turns.values()
+    return found, ways
 
 
 def _peak_share(way: Way) -> dict[str, Any]:
@@ -132,9 +126,7 @@ PARTS: dict[str, Callable[[Run], Found]] = {
     "alone": alone,
     "paired": paired,
     "preparing": preparing,
-    "full": full,
-    "few": few,
-    "large": large,
+    "shares": shares,
     "ledger": ledger,
 }
 
