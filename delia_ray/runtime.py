@@ -64,7 +64,7 @@ def connect(cluster: Cluster) -> None:
         variables["OMP_NUM_THREADS"] = str(os.cpu_count() or 1)
         # Ray gives its own processes precedence over those that work, and each of their hundred wakes a second would stop one.
         os.environ.setdefault("RAY_worker_niceness", "0")
-        # An idle worker wakes a hundred times a second too; one that no stage has needed for this long ends (docs/training.md).
+        # An idle worker wakes a hundred times a second too; one that no stage has needed for this long ends (docs/training_profile.md).
         os.environ.setdefault("RAY_num_workers_soft_limit", "0")
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")
         ray.init(

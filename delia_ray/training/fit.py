@@ -49,7 +49,7 @@ def fit(work: Work) -> None:
 def _on_cpu() -> dict[str, str]:
     """Environment of a worker on a CPU, with an allocator from Ray's package and an OpenMP from vLLM's; either may be missing there.
 
-    glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training.md).
+    glibc would give each large activation back to the system and take it again page by page: a sixth of a step (docs/training_profile.md).
     """
     libraries = (Path(sys.prefix) / "lib" / "libiomp5.so", Path(ray.__file__).parent / "core" / "libjemalloc.so")
     return {

@@ -29,7 +29,7 @@ def use_kernels(model: Any, kernels: Literal["plain", "compiled", "liger"]) -> N
 def _compile_passes(model: Any) -> None:
     """One pass over memory for a norm, where the transformers code makes seven forward and more backward; the same for gates.
 
-    Nothing larger is compiled: whole layers took many times as long to compile and were hardly faster (docs/training.md).
+    Nothing larger is compiled: whole layers took many times as long to compile and were hardly faster (docs/training_profile.md).
     """
     compiler = os.environ.get("CXX", "g++")
     if not torch.cuda.is_available() and shutil.which(compiler) is None:

@@ -85,7 +85,7 @@ class UpdateNorm:
     """Watches an optimiser and adds up how far its steps moved the parameters that this worker holds.
 
     Of a tensor of 2^18 elements or more it watches every sixteenth block of 4,096 and counts it sixteen times: to remember
-    all of them would take a twentieth of a step that trains every weight (docs/training.md).
+    all of them would take a twentieth of a step that trains every weight (docs/training_profile.md).
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, trained: int, world: int):

@@ -1,6 +1,6 @@
 """Attention of packed rows on a CPU: rows of about one length in one product, instead of some thirty small steps for each.
 
-Torch's own kernels take up to twice as long there (docs/training.md): one multiplies in float32, the other in small tiles.
+Torch's own kernels take up to twice as long there (docs/training_profile.md): one multiplies in float32, the other in small tiles.
 Legend: H query heads, K key heads, G query heads of a key head, T tokens of a pack, P tokens of its prefix, B rows of a bundle,
 L tokens of its longest row, C tokens that a row sees (P + L), D head size, N states that are moved.
 """
