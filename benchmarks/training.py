@@ -21,12 +21,12 @@ from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.preparing import FEW, MANY, write_mixture
 
 SHARES = {
-    64: {"": ("ours",), "_full": ("ours", "--full"), "_2": ("ours_2",)},
-    16: {"_16_full": ("ours", "--full")},
-    8: {"_8": ("ours",), "_8_2": ("ours_2",)},
+    64: {"": ("ours_2",), "_full": ("ours_2", "--full"), "_1": ("ours",)},
+    16: {"_16_full": ("ours_2", "--full")},
+    8: {"_8": ("ours_2",), "_8_1": ("ours",)},
 }
-"""Rows a step -> end of the figure's name -> what it is measured on. 64 is the batch of the authors' README, 8 the demo's; the parts
-``alone`` and ``paired`` find 16's other two."""
+"""Rows a step -> end of the figure's name -> what it is measured on: two workers, as in the demo, or one. 64 is the batch of the
+authors' README, 8 the demo's; the parts ``alone`` and ``paired`` find 16's other two."""
 
 Found = tuple[dict[str, dict[str, Any]], list[Way]]
 
@@ -64,7 +64,7 @@ def alone(run: Run) -> Found:
         "bare": ratio(us.rates, bare.rates),
         "accelerate": ratio(us.rates, accelerate.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
-        "matmul_peak_share_16": _peak_share(us),
+        "matmul_peak_share_16_1": _peak_share(us),
     }
     return found, ways
 
@@ -84,7 +84,7 @@ def paired(run: Run) -> Found:
         "torchrun_2": ratio(us.rates, plain.rates),
         "bare_2": ratio(us.rates, bare.rates),
         "trl": min(trl.values(), key=lambda each: each["median"]),
-        "matmul_peak_share_16_2": _peak_share(us),
+        "matmul_peak_share_16": _peak_share(us),
     }
     return found | trl, ways
 
