@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from delia_ray.models import adopt_model, load_tokenizer, resolve_dtype
+from delia_ray.models import adopt_model, encode, load_tokenizer, resolve_dtype
 from delia_ray.placement import ActorPool, Cluster, Engine
 from delia_ray.progress import Reading
 from delia_ray.runtime import connect, engine_kwargs, worker_environment
@@ -129,7 +129,8 @@ def ours() -> dict[str, dict[str, float]]:
     generation = Generation(VllmEngine(), model, _ENGINE, _POOL, DrawStore(scratch / "draws"), 0.0)
 
     def part(name: str) -> dict[str, float]:
-        asked = [new_draw("", str(row), text, _sampling(name) | {"seed": row}, topic="") for row, text in enumerate(prompts())]
+        given = list(enumerate(zip(prompts(), encode(load_tokenizer(model), prompts()), strict=True)))
+        asked = [new_draw("", str(row), text, ids.ids, _sampling(name) | {"seed": row}, topic="") for row, (text, ids) in given]
         draws = ray.data.from_arrow(pa.Table.from_pylist(asked, schema=DRAW_SCHEMA))
         landings, began = Landings(), time.perf_counter()
         effort = draw_and_judge(at_once(draws), lambda row: {**row, "reason": ""}, generation, landings, "answers", scratch / name)[1]

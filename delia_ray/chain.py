@@ -7,14 +7,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-from delia_ray.artifacts import MANIFEST, Adopted, Artifact, Provenance
+from delia_ray.artifacts import MANIFEST, Artifact, Provenance
 from delia_ray.cards import model_card
 from delia_ray.evaluation.client import answer_conversations
 from delia_ray.evaluation.task_metrics import keeps_target
 from delia_ray.mixing.clean import clean, embedding_for
 from delia_ray.mixing.stage import check_pool_size, mix, task_rows_of
-from delia_ray.models import adopt_model, load_tokenizer
-from delia_ray.placement import Placement
+from delia_ray.models import ModelFolder, adopt_model, chat_format, run_precision, tokenizer_of
+from delia_ray.placement import Engine, Placement
 from delia_ray.progress import Line, Progress
 from delia_ray.records import Message
 from delia_ray.rewriting.config import NoRewrite
@@ -33,7 +33,9 @@ from delia_ray.tasks.stage import prepare_task
 from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.stage import Request, finetune
 from delia_ray.training.start import prepare_start
-from delia_ray.training.tokens import check_chat_template
+
+PRECISION = "precision.json"
+"""Where a run keeps the precision that was decided for it."""
 
 
 @dataclass
@@ -63,6 +65,25 @@ class Chain:
         return self.settings.placement
 
     @cached_property
+    def precision(self) -> str:
+        """In which every model of the run is trained, stored and served, where the settings leave it open."""
+        said, at = self.settings.finetune.precision, self.placement
+        asked = at.engine.dtype if said == "auto" else said
+        on_gpus = any(place.num_gpus for place in (at.finetune, at.synthesize, at.serve))
+        return run_precision(self._path(PRECISION), asked, on_gpus=on_gpus)
+
+    @property
+    def engine(self) -> Engine:
+        """How each engine uses its machine, its precision decided."""
+        engine = self.placement.engine
+        return engine.model_copy(update={"dtype": self.precision}) if engine.dtype == "auto" else engine
+
+    @property
+    def settled_placement(self) -> Placement:
+        """``placement`` with the run's precision."""
+        return self.placement.model_copy(update={"engine": self.engine})
+
+    @cached_property
     def arms(self) -> dict[str, Arm]:
         """The arms that are trained, in order."""
         return {name: arm for name, arm in self.settings.arms.items() if arm is not None}
@@ -73,12 +94,12 @@ class Chain:
         return () if self.settings.task.token is None else (self.settings.task.token,)
 
     @cached_property
-    def model(self) -> Adopted:
-        """The model to tune, found and checked."""
+    def model(self) -> ModelFolder:
+        """The model to tune, found, and its chat template tried."""
         with self.progress.stage("model") as line:
-            line.say(self.settings.model)
-            adopted = adopt_model(self.settings.model)
-            check_chat_template(load_tokenizer(adopted.path), str(adopted.path))
+            adopted = adopt_model(self.settings.model, template_arguments=self.settings.chat_template_kwargs)
+            found = chat_format(tokenizer_of(adopted), self.settings.model)
+            line.say(f"{self.settings.model}, {found.summary()}")
             return adopted
 
     @cached_property
@@ -147,7 +168,7 @@ class Chain:
         diverse, config = self.diverse if name == POOL else self._drawn(name), self.settings.cleaning
         if diverse is None or config is None:
             return diverse
-        embedding = embedding_for(config.deduplicate, self.model, self.placement)
+        embedding = embedding_for(config.deduplicate, self.model, self.settled_placement)
         with self.progress.stage("clean" if name == POOL else f"clean {name}"):
             return clean(config, diverse, self.task, embedding, self._connect, self._in_pool(name, "clean"), self.provenance)
 
@@ -181,7 +202,10 @@ class Chain:
         """What ``arm`` learnt."""
         start, mixed, asked = self.start, self.mixed(arm), self.arms[arm]
         rows = task_rows_of(self.settings.mix_for(asked), self.task)
-        request = Request(finetune=self.settings.finetune_for(asked), steps=self.settings.steps_of(asked, rows), new_tokens=self.tokens)
+        config = self.settings.finetune_for(asked)
+        if config.precision == "auto":
+            config = config.model_copy(update={"precision": self.precision})
+        request = Request(finetune=config, steps=self.settings.steps_of(asked, rows), new_tokens=self.tokens)
         with self.progress.stage(f"finetune {arm}") as line:
             out = self._path("arms", arm, "checkpoint")
             return finetune(request, start, mixed, self.placement.finetune, self._take_over, line, out, self.provenance)
@@ -193,8 +217,9 @@ class Chain:
         checkpoint = self.checkpoint(arm)
         card = model_card(self.settings, arm, self.start, checkpoint)
         with self.progress.stage(f"export {arm}"):
-            request, at, out = ExportRequest(new_tokens=self.tokens), self.placement, self._path("arms", arm, "model")
-            return export(request, self.start, checkpoint, self.rewritten, at.engine, at.serve, self._connect, card, out, self.provenance)
+            request, out = ExportRequest(new_tokens=self.tokens, dtype=self.precision), self._path("arms", arm, "model")
+            at = (self.engine, self.placement.serve)
+            return export(request, self.start, checkpoint, self.rewritten, *at, self._connect, card, out, self.provenance)
 
     def is_exported(self, arm: str) -> bool:
         """Whether the model of ``arm`` is finished."""
@@ -229,9 +254,9 @@ class Chain:
         self._close_endpoint()
         self._connect()
 
-    def _site(self, model: Adopted, line: Line) -> Site:
+    def _site(self, model: ModelFolder, line: Line) -> Site:
         where, draws = self.placement, self.placement.draws or self._path(".draws")
-        return Site(model, where.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
+        return Site(model, self.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
 
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
         """The URL of an endpoint over ``models``; another one is closed first. The last one closes with the run, or before training."""
@@ -240,7 +265,7 @@ class Chain:
         if self._served != asked:
             self._close_endpoint()
             self._connect()
-            endpoint = open_endpoint(models, self.placement.serve, self.placement.engine, longest)
+            endpoint = open_endpoint(models, self.placement.serve, self.engine, longest)
             self._url, self._served = self._stack.enter_context(endpoint), asked
         return self._url
 

@@ -94,7 +94,7 @@ class Pipeline(Chain):
                 lambda: self.endpoint(models),
                 self._connect,
                 line,
-                self.placement,
+                self.settled_placement,
                 out,
                 self.provenance,
             )
@@ -109,7 +109,7 @@ class Pipeline(Chain):
         subjects = Subjects(self._path(), ratios, self.start, self.rewritten, pool, self.models(), self.tokens)
         with self.progress.stage("gradients") as line:
             out = self._path("gradients")
-            gradients = measure(config.probe, subjects, at.finetune, at.engine, self._connect, line, out, self.provenance)
+            gradients = measure(config.probe, subjects, at.finetune, self.engine, self._connect, line, out, self.provenance)
         with self.progress.stage("probe"):
             metrics, out = metric_names(config.task), self._path("probe")
             return conclude(config.score, metrics, subjects, gradients, render_probe, out, self.provenance)

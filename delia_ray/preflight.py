@@ -1,20 +1,25 @@
 """What can be known to fail before the first artifact is written."""
 
-from delia_ray.artifacts import Adopted
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from delia_ray.embedding.encoder import adopt_encoder
+from delia_ray.errors import UserError
 from delia_ray.evaluation.task_metrics import check_metrics, metric_names
 from delia_ray.judging.stage import judge_files
 from delia_ray.mixing.clean import embedding_for
-from delia_ray.models import load_tokenizer
+from delia_ray.models import ModelFolder, check_new_tokens, tokenizer_of
+from delia_ray.records import TaskItem
 from delia_ray.runtime import check_port
 from delia_ray.settings import Settings
 from delia_ray.synthesis.asking import check_queries
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.messages import check_no_control_tokens
 from delia_ray.tasks.stage import task_items
+from delia_ray.training.tokens import tokenise
 
 
-def check_usable(settings: Settings, model: Adopted, *, serves: bool) -> None:
+def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> None:
     """Refuse a run that would stop halfway.
 
     Args:
@@ -23,9 +28,12 @@ def check_usable(settings: Settings, model: Adopted, *, serves: bool) -> None:
     Raises:
         UserError: a row, a metric, a query, the encoder or the port is not usable.
     """
-    control = control_tokens(load_tokenizer(model.path))
+    tokenizer = tokenizer_of(model)
+    control = control_tokens(tokenizer)
     items = task_items(settings.task)
+    check_new_tokens(tokenizer, [settings.task.token] if settings.task.token else [], settings.task.token_init)
     check_no_control_tokens((item for split in items.values() for item in split), control)
+    _check_rendered(tokenizer, items)
     check_metrics(settings.task, items[settings.score.split])
     judge_files(metric_names(settings.task), settings.judges)
     check_queries(settings.synthesize, control)
@@ -33,3 +41,17 @@ def check_usable(settings: Settings, model: Adopted, *, serves: bool) -> None:
     embedding_for(settings.deduplicate, model, settings.placement)
     if serves:
         check_port(settings.placement.serve)
+
+
+def _check_rendered(tokenizer: Any, items: Mapping[str, Sequence[TaskItem]]) -> None:
+    """Render and encode every row as it will be trained on or asked.
+
+    Raises:
+        UserError: the model's chat template refuses a row, or changes its answer.
+    """
+    for split, rows in items.items():
+        for number, row in enumerate(rows, start=1):
+            try:
+                tokenise(tokenizer, [row], "answer")
+            except UserError as error:
+                raise UserError(f"task.{split} row {number}: {error}; change the row, or use a model whose template takes it") from None

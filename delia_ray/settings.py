@@ -77,6 +77,9 @@ class Settings(Config):
     run: Run
     model: str = "builtin:smollm2-135m-instruct"
     """The model to tune: ``builtin:smollm2-135m-instruct``, a Hugging Face folder, or a hub id (``owner/name[@revision]``)."""
+    chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default={})
+    """Arguments of the model's chat template, such as ``{enable_thinking: false}``, which is set where a template has that switch. They
+    are written into the template that is saved with every model of the run."""
     task: TaskConfig = FormatTask()
     rewrite: RewriteConfig | None = None
     """null: the grammar for the built-in format task, nothing for others."""

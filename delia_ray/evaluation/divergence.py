@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from delia_ray.models import load_model, load_tokenizer, resolve_dtype
+from delia_ray.models import load_model, load_tokenizer, prompt_ids, resolve_dtype
+from delia_ray.models.chat import encode_after
 from delia_ray.progress import Tally
 from delia_ray.records import Message
-from delia_ray.training.tokens import prompt_text
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +68,7 @@ def _device() -> str:
 
 def _row(tokenizer: Any, messages: Sequence[Message], answer: str) -> _Row:
     # Apart, as they were when the model wrote the answer: encoded together, a token might span the boundary.
-    prompt: list[int] = tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
-    written: list[int] = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    prompt, written = prompt_ids(tokenizer, messages), [token for token, _ in encode_after(tokenizer, answer)]
     return _Row(prompt + written, len(prompt) - 1)
 
 

@@ -13,18 +13,13 @@ from torch import Tensor
 from delia_ray.evaluation.bootstrap import Interval, bootstrap
 from delia_ray.evaluation.divergence import kl_of_logits
 from delia_ray.evaluation.retention import mean_token_kl
+from delia_ray.models import prompt_ids
 from delia_ray.progress import Tally
 from delia_ray.records import Message
 from delia_ray.training.parity import greedy_answers
-from delia_ray.training.tokens import prompt_text
 
 _ROWS_AT_ONCE = 16
 Prompts = Sequence[Sequence[Message]]
-
-
-def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the assistant starts to write."""
-    return tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"]
 
 
 def greedy(model: Any, tokenizer: Any, prompts: Prompts, max_tokens: int, tally: Tally) -> list[list[int]]:

@@ -8,11 +8,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from delia_ray.models.chat import prompt_text
 from delia_ray.records import Example, Message
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.tasks.formatted import format_prompts, ordinary_prompts
-from delia_ray.training.tokens import prompt_text
 
 SLOT = "{}"
 _MARK = "\x01"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delia_ray.models import load_model, load_tokenizer, token_ids
+from delia_ray.models import chat_format, load_model, load_tokenizer, prompt_ids, token_ids
 from delia_ray.probing.config import ProbeConfig
 from delia_ray.probing.coordinates import Coordinates, choose_weights, norm
 from delia_ray.probing.fisher import Basis, fisher_forms, fisher_products, span
@@ -24,7 +24,7 @@ from delia_ray.probing.rows import Rows
 from delia_ray.progress import Tally
 from delia_ray.records import Example
 from delia_ray.training.model import merge_trained
-from delia_ray.training.tokens import TokenisedRow, prompt_text, tokenise
+from delia_ray.training.tokens import TokenisedRow, tokenise
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,8 @@ def _sets(model: Any, work: Work, tally: Tally) -> dict[str, list[TokenisedRow]]
     def tokenised(examples: Sequence[Example]) -> list[TokenisedRow]:
         return tokenise(tokenizer, examples, "answer", ids)
 
-    prompts = [prompt_text(tokenizer, [{"role": "user", "content": query}]) for query in rows.queries]
-    encoded = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
-    own = draw_answers(model, encoded, work.config.answer_tokens, tokenizer.eos_token_id, work.config.seed, tally)
+    prompts = [prompt_ids(tokenizer, [{"role": "user", "content": query}]) for query in rows.queries]
+    own = draw_answers(model, prompts, work.config.answer_tokens, chat_format(tokenizer).end_of_turn_id, work.config.seed, tally)
     return {"own": own, "pool": tokenised(rows.pool), "foreign": tokenised(rows.foreign), "task": tokenised(rows.task)}
 
 

@@ -1,10 +1,12 @@
 """``delia replay``: build an artifact once more, beside its run, and say what came out the same."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from delia_ray.artifacts import Adopted, Artifact, Input, Manifest, Provenance, StaleArtifactError
+from delia_ray.chain import PRECISION
 from delia_ray.errors import UserError
 from delia_ray.evaluation.stage import metric_inputs
 from delia_ray.experiment.cells import every_arm
@@ -38,6 +40,7 @@ def replay(recorded: Recorded, settings: Settings, progress: Progress, out: Text
     found = manifests(recorded.run)
     for path in chain(found, recorded.role):
         check_unchanged(settings, path, found[path])
+    _keep_precision(recorded.run, settings.run.path)
     try:
         build(recorded.role, settings, _scored_for_probe(found), progress, provenance)
     except StaleArtifactError as error:
@@ -53,6 +56,13 @@ def replay(recorded: Recorded, settings: Settings, progress: Progress, out: Text
     broken = next((twin for twin in twins if twin.fails), None)
     out.write(f"replayed: {settings.run.path}\n" if broken is None else f"not reproduced; the first that differs: {broken.path}\n")
     return 0 if broken is None else 1
+
+
+def _keep_precision(recorded: Path, out: Path) -> None:
+    """Compute as the run did, whatever this machine would choose."""
+    if (recorded / PRECISION).exists() and not (out / PRECISION).exists():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(recorded / PRECISION, out / PRECISION)
 
 
 def check_unchanged(settings: Settings, path: str, manifest: Manifest) -> None:
@@ -78,10 +88,13 @@ def _outside(settings: Settings, path: str, manifest: Manifest) -> Mapping[str, 
         case "task":
             return adopt_files(settings.task)
         case "start":
-            return {"model": adopt_model(settings.model)}
+            return {"model": adopt_model(settings.model, template_arguments=settings.chat_template_kwargs)}
         case "queries":
             config = settings.pools[parts[1]] if parts[0] == "pools" else settings.synthesize
-            return {"model": adopt_model(settings.model), **find_source(config, config.queries).inputs}
+            return {
+                "model": adopt_model(settings.model, template_arguments=settings.chat_template_kwargs),
+                **find_source(config, config.queries).inputs,
+            }
         case "scores":
             return metric_inputs(settings.task, settings.judges)
         case "lm_eval" if settings.lm_eval.include is not None:

@@ -8,19 +8,19 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Workspace, build_once
+from delia_ray.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.models import load_tokenizer
+from delia_ray.models import ModelFolder, encode, stop_ids, tokenizer_of, without_reasoning
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_answer
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
-from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, sorted_out, source, tokenizer_of
+from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, sorted_out, source
 from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
 
-STAGE = "diverse/1"
+STAGE = "diverse/2"
 
 
 class DiverseRequest(Config):
@@ -51,7 +51,7 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
     def write(workspace: Workspace) -> Counts:
         site.connect()
         asked = ray.data.read_parquet(str(queries.data / "kept"))
-        judge = partial(_judged, config.structured, control_tokens(load_tokenizer(site.model.path)))
+        judge = partial(_judged, config.structured, control_tokens(tokenizer_of(site.model)))
         if config.mode == "foreign":
             given = asked.map_batches(partial(_given, config, site.model, judge), batch_format="pyarrow")
             given.write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
@@ -64,15 +64,17 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=site.provenance, write=write)
 
 
-def _draws(config: SynthesizeConfig, model: Adopted, queries: pa.Table) -> pa.Table:
-    tokenizer = tokenizer_of(model.path)
+def _draws(config: SynthesizeConfig, model: ModelFolder, queries: pa.Table) -> pa.Table:
+    tokenizer = tokenizer_of(model)
     form = {} if config.structured is None else {"structured_outputs": structured_outputs(config.structured)}
+    ends = {"stop_token_ids": stop_ids(tokenizer, None)}
     draws: list[Draw] = []
     for query in queries.to_pylist():
         prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
+        ids = encode(tokenizer, [prompt])[0].ids
         for row_id in answer_ids(query["query_id"], config.draws_per_query):
-            sampling = {**config.sampling.model_dump(), **form, "seed": keyed_int(config.seed, "answer", row_id) % 2**31}
-            draws.append(new_draw(source(config, model), row_id, prompt, sampling, topic=query["topic"], query=query["query"]))
+            sampling = {**config.sampling.model_dump(), **form, **ends, "seed": keyed_int(config.seed, "answer", row_id) % 2**31}
+            draws.append(new_draw(source(config, model), row_id, prompt, ids, sampling, topic=query["topic"], query=query["query"]))
     return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
 
 
@@ -82,21 +84,22 @@ def answer_ids(query_id: str, draws: int) -> list[str]:
 
 
 def _judged(form: Structure | None, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
-    """As ``judged``. An answer that had to have a form is refused without it, and many queries may have the same one."""
-    row = judged(refuse_answer, control, drawn)
+    """As ``judged``, of the answer without a block of reasoning. One that had to have a form is refused without it, and many queries may
+    have the same one."""
+    row = judged(refuse_answer, control, {**drawn, "text": without_reasoning(drawn["text"])})
     if form is None:
         return row
     return {**row, "reason": row["reason"] or ("" if has_form(form, row["text"]) else "out of form"), "scope": row["query"]}
 
 
-def _given(config: SynthesizeConfig, model: Adopted, judge: Callable[[Drawn], dict[str, Any]], queries: pa.Table) -> pa.Table:
+def _given(config: SynthesizeConfig, model: ModelFolder, judge: Callable[[Drawn], dict[str, Any]], queries: pa.Table) -> pa.Table:
     """Judged rows whose texts are the references, in the shape of drawn ones."""
-    tokenizer = tokenizer_of(model.path)
+    tokenizer = tokenizer_of(model)
     rows: list[dict[str, Any]] = []
     for query in queries.to_pylist():
         text = (query["reference"] or "").strip()
         prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
-        lengths = [len(tokenizer(each, add_special_tokens=False)["input_ids"]) for each in (prompt, text)]
+        lengths = [len(encoding.ids) for encoding in encode(tokenizer, [prompt, text])]
         row = judge(
             {"key": 0, "row_id": query["query_id"], "text": text, "finished": True, "prompt_tokens": lengths[0],
              "answer_tokens": lengths[1], "topic": query["topic"], "query": query["query"], "error": ""}

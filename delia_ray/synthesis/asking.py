@@ -13,7 +13,7 @@ from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.sources import MagpieSource, QuerySource, RowsSource, SelfInstructSource
 from delia_ray.synthesis.user_files import hub_rows, local_rows
 
-STAGE = "queries/1"
+STAGE = "queries/2"
 
 
 class QueriesRequest(Config):

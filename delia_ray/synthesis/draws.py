@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -28,6 +28,9 @@ class Draw(TypedDict):
     """Names the row by all that decides its text: model, prompt, sampling and seed."""
     row_id: str
     prompt: str
+    """Rendered, with all special tokens there are to be."""
+    prompt_ids: list[int]
+    """The same as the model sees it; an engine that encoded the text itself might begin it a second time."""
     sampling: str
     """JSON of vLLM's sampling parameters, ``seed`` and ``max_tokens`` among them."""
     topic: str
@@ -55,7 +58,10 @@ def _schema(**types: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
 
-DRAW_SCHEMA = _schema(key=pa.int64(), row_id=pa.string(), prompt=pa.string(), sampling=pa.string(), topic=pa.string(), query=pa.string())
+DRAW_SCHEMA = _schema(
+    key=pa.int64(), row_id=pa.string(), prompt=pa.string(), prompt_ids=pa.list_(pa.int32()), sampling=pa.string(), topic=pa.string(),
+    query=pa.string(),
+)  # fmt: skip
 DRAWN_SCHEMA = _schema(
     key=pa.int64(), row_id=pa.string(), text=pa.string(), finished=pa.bool_(), prompt_tokens=pa.int64(), answer_tokens=pa.int64(),
     topic=pa.string(), query=pa.string(), error=pa.string(),
@@ -63,15 +69,19 @@ DRAWN_SCHEMA = _schema(
 JUDGED_SCHEMA = pa.schema([*DRAWN_SCHEMA, *_schema(reason=pa.string(), scope=pa.string())])
 
 
-def new_draw(model: str, row_id: str, prompt: str, sampling: Mapping[str, Any], *, topic: str, query: str = "") -> Draw:
+def new_draw(
+    model: str, row_id: str, prompt: str, prompt_ids: Sequence[int], sampling: Mapping[str, Any], *, topic: str, query: str = ""
+) -> Draw:
     """A draw under its key.
 
     Args:
         model: fingerprint of what continues the prompt.
+        prompt_ids: token ids of ``prompt``.
     """
     written = canonical_json(sampling)
     key = keyed_int(0, "draw", "\0".join((model, row_id, prompt, written, topic, query)))
-    return {"key": key, "row_id": row_id, "prompt": prompt, "sampling": written, "topic": topic, "query": query}
+    ids = list(prompt_ids)
+    return {"key": key, "row_id": row_id, "prompt": prompt, "prompt_ids": ids, "sampling": written, "topic": topic, "query": query}
 
 
 def padded(draws: pa.Table, multiple: int) -> pa.Table:

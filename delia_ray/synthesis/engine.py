@@ -74,7 +74,12 @@ def _vllm(draws: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool,
 
 def _request(row: Mapping[str, Any]) -> dict[str, Any]:
     sampling = json.loads(row["sampling"])
-    return {**carried(row), "prompt": row["prompt"], "sampling_params": _sampling_params(sampling), "limit": sampling["max_tokens"]}
+    return {
+        **carried(row),
+        "tokenized_prompt": row["prompt_ids"],
+        "sampling_params": _sampling_params(sampling),
+        "limit": sampling["max_tokens"],
+    }
 
 
 def _sampling_params(sampling: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from delia_ray.artifacts import Counts, Workspace
-from delia_ray.models import load_tokenizer
+from delia_ray.models import encode, stop_ids, tokenizer_of
 from delia_ray.records import keyed_int
 from delia_ray.synthesis.accounting import Effort
 from delia_ray.synthesis.config import SynthesizeConfig
@@ -66,7 +66,7 @@ class _Growth:
     def verdicts(self) -> Iterator[Verdict]:
         wanted = self.asked.rows
         assert wanted is not None, "the settings set the number of queries"
-        tokenizer = load_tokenizer(self.site.model.path)
+        tokenizer = tokenizer_of(self.site.model)
         pool = TaskPool(self.seeds, self.asked.max_similarity, control_tokens(tokenizer))
         grown: list[str] = []
         for names in prompt_ids(self.asked):
@@ -93,7 +93,8 @@ class _Growth:
         seed = keyed_int(self.config.seed, "query", name) % 2**31
         sampling = {"temperature": asked.temperature, "top_k": asked.top_k, "max_tokens": asked.max_tokens, "stop": stop, "seed": seed}
         prompt = list_prompt(tokenizer, shown, asked.new_tasks)
-        return new_draw(source(self.config, self.site.model), name, prompt, sampling, topic="")
+        ids, how = encode(tokenizer, [prompt])[0].ids, {**sampling, "stop_token_ids": stop_ids(tokenizer, None)}
+        return new_draw(source(self.config, self.site.model), name, prompt, ids, how, topic="")
 
     def _lists(self, draws: list[Draw]) -> list[dict[str, Any]]:
         """The continued lists in order of their prompts' names."""

@@ -8,17 +8,17 @@ from typing import Any
 import pyarrow as pa
 import ray.data
 
-from delia_ray.artifacts import Adopted, Counts, Workspace
+from delia_ray.artifacts import Counts, Workspace
 from delia_ray.errors import UserError
-from delia_ray.models import load_tokenizer
+from delia_ray.models import ModelFolder, encode, tokenizer_of, user_turn_prefix, user_turn_stops
 from delia_ray.records import QUERY_SCHEMA, keyed_int
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.controller import Ask, Steerings, plan, start
 from delia_ray.synthesis.draws import DRAW_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_query, whole_sentences
-from delia_ray.synthesis.prompts import control_tokens, query_id, steering_turn, topics, user_turn_prefix
+from delia_ray.synthesis.prompts import control_tokens, query_id, steering_turn, topics
 from delia_ray.synthesis.query_config import DiversityController, MagpieQueries
-from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, source, tokenizer_of
+from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, source
 from delia_ray.synthesis.waves import LOG, Waves
 
 _ROWS_PER_BLOCK = 10_000
@@ -37,7 +37,7 @@ def draw_queries(config: SynthesizeConfig, magpie: MagpieQueries, site: Site, wo
             draws = numbers.map_batches(partial(_in_turn, start(names, magpie.temperature), write), batch_format="pyarrow")
         case DiversityController() as settings:
             draws = Waves(settings, magpie.rows, names, magpie.temperature, write, log)
-    judge = partial(judged, refuse_query, control_tokens(load_tokenizer(site.model.path)))
+    judge = partial(judged, refuse_query, control_tokens(tokenizer_of(site.model)))
     drawn = draw_rows(config, draws, lambda each: judge(_trimmed(each)), "query", site, workspace.inflight)
     counts = part_rows(drawn, "query", site, workspace.data, QUERY_SCHEMA, _query)
     if magpie.controller is not None:
@@ -61,15 +61,22 @@ def _in_turn(steerings: Steerings, write: Callable[[list[Ask]], pa.Table], numbe
     return write(plan(steerings, numbers["id"].to_pylist()))
 
 
-def _draws(config: SynthesizeConfig, magpie: MagpieQueries, model: Adopted, asks: list[Ask]) -> pa.Table:
-    tokenizer = tokenizer_of(model.path)
+def _draws(config: SynthesizeConfig, magpie: MagpieQueries, model: ModelFolder, asks: list[Ask]) -> pa.Table:
+    tokenizer = tokenizer_of(model)
+    stops = user_turn_stops(tokenizer)
+    sampling = {
+        "top_k": magpie.top_k,
+        "max_tokens": magpie.max_tokens,
+        "stop": ["\n", *stops["stop"]],
+        "stop_token_ids": stops["stop_token_ids"],
+    }
     draws: list[Draw] = []
     for ask in asks:
         name = query_id(ask.number)
         seed = keyed_int(config.seed, "query", name) % 2**31
-        sampling = {"temperature": ask.temperature, "top_k": magpie.top_k, "max_tokens": magpie.max_tokens, "stop": ["\n"], "seed": seed}
         prompt = user_turn_prefix(tokenizer, steering_turn(ask.topic, ask.wording))
-        draws.append(new_draw(source(config, model), name, prompt, sampling, topic=ask.topic))
+        how = {**sampling, "temperature": ask.temperature, "seed": seed}
+        draws.append(new_draw(source(config, model), name, prompt, encode(tokenizer, [prompt])[0].ids, how, topic=ask.topic))
     return pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
 
 

@@ -1,11 +1,11 @@
 """What the model is shown when it asks and when it answers."""
 
 import json
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from delia_ray.models.chat import chat_format, prompt_text, with_system
 from delia_ray.records import Message, Query
 
 _STEERS = (
@@ -15,7 +15,6 @@ _STEERS = (
 )
 WORDINGS = len(_STEERS)
 """Ways to steer towards a topic; the first is used unless a controller asks for another."""
-_MARK = "\u0001"
 
 
 @lru_cache(maxsize=1)
@@ -34,29 +33,19 @@ def steering_turn(topic: str, wording: int) -> str:
     return _STEERS[wording].format(**next(each for each in topics() if each["topic"] == topic))
 
 
-def user_turn_prefix(tokenizer: Any, system: str) -> str:
-    """The rendered conversation up to where the user starts to write (Magpie, Xu et al., arXiv 2406.08464)."""
-    turns: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": _MARK}]
-    return tokenizer.apply_chat_template(turns, tokenize=False).partition(_MARK)[0]
-
-
 def answer_prompt(tokenizer: Any, query: Query, system: str | None, mode: str) -> str:
     """The rendered prompt whose continuation is the model's own answer to ``query``.
 
     In mode ``reference``, a query that has a reference answer is asked, answered with it, and asked again (METHOD 3.2).
     """
     turns: list[Message] = []
-    if system is not None:
-        turns.append({"role": "system", "content": system})
     if mode == "reference" and query["reference"] is not None:
         turns.append({"role": "user", "content": query["query"]})
         turns.append({"role": "assistant", "content": query["reference"]})
     turns.append({"role": "user", "content": query["query"]})
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return prompt_text(tokenizer, with_system(tokenizer, system, turns))
 
 
 def control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Special tokens that have a role in rendering, which no text may contain."""
-    special: Sequence[str] = tokenizer.all_special_tokens
-    added: list[str] = [str(token) for token in tokenizer.get_added_vocab()]
-    return tuple(sorted({*special, *added}))
+    """Tokens that open or close a turn, which no text may contain."""
+    return chat_format(tokenizer).control_tokens

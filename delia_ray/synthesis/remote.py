@@ -18,6 +18,8 @@ _RETRIES = 6
 """With the client's doubling pauses, half a minute of an overloaded or restarting server."""
 _PLAIN = ("temperature", "top_p", "max_tokens", "stop", "seed")
 """Parameters of the API itself; others, which vLLM's server understands, travel beside them."""
+_SERVER = {"add_special_tokens": False, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""The prompt is rendered already, and what a model's own configuration says of sampling is not what was asked for."""
 
 
 def ask_server(kind: OpenAIEngine, draws: pa.Table) -> pa.Table:
@@ -42,7 +44,7 @@ def _ask(client: "OpenAI", model: str, row: Mapping[str, Any]) -> dict[str, Any]
 
     sampling = json.loads(row["sampling"])
     plain = {name: sampling[name] for name in _PLAIN if name in sampling}
-    others = {name: value for name, value in sampling.items() if name not in _PLAIN and value}
+    others = {**_SERVER, **{name: value for name, value in sampling.items() if name not in _PLAIN and value}}
     nothing = {"text": "", "finished": False, "prompt_tokens": 0, "answer_tokens": 0}
     try:
         reply = client.completions.create(model=model, prompt=row["prompt"], extra_body=others, **plain)

@@ -11,6 +11,7 @@ from importlib import resources
 from itertools import count
 from typing import Any
 
+from delia_ray.models.chat import prompt_text
 from delia_ray.records import Message, keyed_int
 from delia_ray.rouge import nearest, rouge_words
 from delia_ray.synthesis.filters import refuse_query
@@ -54,7 +55,7 @@ def list_prompt(tokenizer: Any, shown: Sequence[str], new_tasks: int) -> str:
     """The rendered conversation up to the number of the first task that is to be written."""
     ask: list[Message] = [{"role": "user", "content": _ASK.format(count=len(shown) + new_tasks)}]
     begun = "\n".join(f"{number}. {' '.join(task.split())}" for number, task in enumerate(shown, start=1))
-    return f"{tokenizer.apply_chat_template(ask, tokenize=False, add_generation_prompt=True)}{begun}\n{len(shown) + 1}."
+    return f"{prompt_text(tokenizer, ask)}{begun}\n{len(shown) + 1}."
 
 
 def listed_tasks(text: str, finished: bool, limit: int) -> list[tuple[str, bool]]:

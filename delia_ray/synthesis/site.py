@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +9,9 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from delia_ray.artifacts import Adopted, Counts, Provenance
+from delia_ray.artifacts import Counts, Provenance
 from delia_ray.fingerprint import fingerprint
-from delia_ray.models import load_tokenizer
+from delia_ray.models import ModelFolder
 from delia_ray.placement import ActorPool, Engine, Price
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect
@@ -30,7 +29,7 @@ _UNITS = {"query": "queries", "answer": "answers"}
 class Site:
     """Where generation runs and who is told."""
 
-    model: Adopted
+    model: ModelFolder
     engine: Engine
     pool: ActorPool
     draws: Path
@@ -42,15 +41,9 @@ class Site:
     """null: nothing is said of cost."""
 
 
-def source(config: SynthesizeConfig, model: Adopted) -> str:
+def source(config: SynthesizeConfig, model: ModelFolder) -> str:
     """Names what continues the prompts."""
     return fingerprint({"engine": config.engine.model_dump(mode="json"), "model": model.fingerprint})
-
-
-@lru_cache(maxsize=1)
-def tokenizer_of(model: Path) -> Any:
-    """Once a process, whatever the number of blocks."""
-    return load_tokenizer(model)
 
 
 def judged(refuse: Refuse, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from delia_ray.artifacts import Adopted, Counts, Input, Workspace
-from delia_ray.models import load_tokenizer
+from delia_ray.models import tokenizer_of
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.growing import grow, seed_tasks
 from delia_ray.synthesis.magpie import chosen_topics, draw_queries
@@ -73,7 +73,7 @@ class RowsSource:
             pass
 
     def gather(self, site: Site, workspace: Workspace) -> Counts:
-        return write_queries(judged_queries(self.rows, control_tokens(load_tokenizer(site.model.path)), self.error_budget), workspace.data)
+        return write_queries(judged_queries(self.rows, control_tokens(tokenizer_of(site.model)), self.error_budget), workspace.data)
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,5 @@ class SelfInstructSource:
         seed_tasks(self.asked, self.seeds, control, self.config.error_budget)
 
     def gather(self, site: Site, workspace: Workspace) -> Counts:
-        control = control_tokens(load_tokenizer(site.model.path))
+        control = control_tokens(tokenizer_of(site.model))
         return grow(self.config, self.asked, seed_tasks(self.asked, self.seeds, control, self.config.error_budget), site, workspace)

@@ -20,18 +20,6 @@ PACKED = "delia_packed_rows"
 """The name under which transformers finds ``attend_rows``."""
 
 
-def use_packed_attention(model: Any) -> bool:
-    """Let ``model`` attend row by row, if its architecture can; otherwise it needs ``block_diagonal_mask``.
-
-    Some architectures do more than scale and mask their scores (soft-capping, attention sinks), and keep their own attention.
-    """
-    config = model.config.get_text_config()
-    if not model._can_set_attn_implementation() or getattr(config, "attn_logit_softcapping", None) or not model._supports_sdpa:
-        return False
-    model.set_attn_implementation(PACKED)
-    return True
-
-
 def attend_rows(
     module: nn.Module,
     query_1HTD: Tensor,
@@ -44,6 +32,7 @@ def attend_rows(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    seen_windows: list[int | None] | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """[1, T, H, D] attention output, causal within each row (an implementation of transformers' ``AttentionInterface``).
@@ -52,7 +41,10 @@ def attend_rows(
         row_lengths: tokens of each row of the pack, with the prefix T together.
         prefix_length: tokens before the first row, which every row sees.
         sliding_window: how many tokens back a token sees, itself included; None is without limit.
+        seen_windows: takes the window that the layer names, for a look at what an architecture hands over.
     """
+    if seen_windows is not None:
+        seen_windows.append(sliding_window)
     lengths = [prefix_length, *row_lengths] if prefix_length else list(row_lengths)
     states = (query_1HTD, key_1KTD, value_1KTD)
     if query_1HTD.is_cuda and dropout == 0 and query_1HTD.dtype in (torch.float16, torch.bfloat16):
@@ -113,10 +105,15 @@ def _flash(
     return attended[None]
 
 
-def block_diagonal_mask(row_lengths: Sequence[int], prefix_length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def block_diagonal_mask(
+    row_lengths: Sequence[int], prefix_length: int, dtype: torch.dtype, device: torch.device, window: int | None = None
+) -> Tensor:
     """[1, 1, T, T] additive mask that says the same as ``attend_rows``, for architectures with an attention of their own."""
     lengths = torch.tensor([prefix_length, *row_lengths], device=device)
     row_T = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
-    causal_TT = torch.ones(len(row_T), len(row_T), dtype=torch.bool, device=device).tril()
-    visible_TT = causal_TT & ((row_T[:, None] == row_T[None, :]) | (row_T == 0)[None, :])
+    visible_TT = (row_T[:, None] == row_T[None, :]) | (row_T == 0)[None, :]
+    starts_T = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    place_T = torch.arange(len(row_T), device=device) - starts_T + prefix_length * (row_T > 0)
+    ahead_TT = place_T[:, None] - place_T[None, :]
+    visible_TT &= (ahead_TT >= 0) & (ahead_TT < (len(row_T) if window is None else window))
     return torch.zeros_like(visible_TT, dtype=dtype).masked_fill(~visible_TT, torch.finfo(dtype).min)[None, None]

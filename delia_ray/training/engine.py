@@ -26,6 +26,7 @@ class TrainEngine:
 
     Attributes:
         named: name -> trained parameter, in one order on every worker.
+        separation: how the rows of a pack are kept apart.
         schedule: the learning rates.
 
     Raises:
@@ -37,6 +38,7 @@ class TrainEngine:
             raise UserError("finetune.precision: float16 cannot be trained in on the workers' devices; use bfloat16, float32 or auto")
         self._flops = FlopCount(trainable.model)
         root = TokenLoss(trainable, config.objective)
+        self.separation = root.separation
         self.named: dict[str, nn.Parameter] = {name: weight for name, weight in root.named_parameters() if weight.requires_grad}
         trained = sum(weight.numel() for weight in self.named.values())
         # Off the GPU, torch's fused AdamW is what DeepSpeed's own is: one pass over memory, by all cores.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import ray
@@ -9,22 +10,28 @@ import ray
 from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.models import load_tokenizer, resolve_dtype, save_whole, token_ids
+from delia_ray.models import load_tokenizer, prompt_ids, resolve_dtype, save_whole, token_ids
+from delia_ray.models.families import context_tokens
 from delia_ray.placement import Engine, Replicas
 from delia_ray.records import Example
 from delia_ray.runtime import Connect, engine_kwargs
 from delia_ray.training.parity import Parity, compare
-from delia_ray.training.tokens import prompt_text
+from delia_ray.training.tokens import TokenisedRow, tokenise
 
-STAGE = "model/1"
+STAGE = "model/2"
 _LONGEST_TOKENS = 1024
 """Of a prompt and its answer in the comparison, where the model reads that many."""
+_COMPARED_ROWS = 4
+_MERGED_NATS = 0.01
+"""How much merging may move the cost of a token, in float32; a row that is merged at the wrong scale moves it by ten times as much."""
 
 
 class ExportRequest(Config):
     """How the exported folder is made and checked."""
 
     new_tokens: tuple[str, ...]
+    dtype: str
+    """Precision of the weights, the run's."""
     parity_prompts: int = 16
     """Task prompts that both stacks answer."""
     parity_tokens: int = 32
@@ -32,7 +39,7 @@ class ExportRequest(Config):
 
 
 class ParityError(RuntimeError):
-    """The exported folder answers differently in transformers and in vLLM."""
+    """The exported folder is not the model that was trained, or answers differently in transformers and in vLLM."""
 
 
 def export(
@@ -54,7 +61,7 @@ def export(
 
     Raises:
         UserError: the checkpoint was trained from another model.
-        ParityError: the two stacks disagree on a prompt by more than rounding.
+        ParityError: merging changed what a row's tokens cost, or the two stacks disagree on a prompt, by more than rounding.
     """
     _check_base(start, checkpoint)
 
@@ -88,22 +95,39 @@ def _check(parity: Parity, request: ExportRequest) -> None:
 def _merge_and_check(
     request: ExportRequest, start: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, num_gpus: int
 ) -> Parity:
-    from delia_ray.training.model import merge_trained  # noqa: PLC0415  torch takes seconds to import
+    from delia_ray.training.model import load_trained, merge_trained  # noqa: PLC0415  torch takes seconds to import
+    from delia_ray.training.objective import merged_costs, trained_costs  # noqa: PLC0415
 
-    tokenizer = load_tokenizer(start)
-    dtype = resolve_dtype(engine.dtype)
-    merged = merge_trained(start, checkpoint / "trained", token_ids(tokenizer, request.new_tokens), resolve_dtype("float32"))
+    tokenizer, single = load_tokenizer(start), resolve_dtype("float32")
+    new_ids, trained = token_ids(tokenizer, request.new_tokens), checkpoint / "trained"
+    rows = _rows(tokenizer, rewritten, request, new_ids)
+    before = trained_costs(load_trained(start, trained, new_ids, single), rows)
+    merged = merge_trained(start, trained, new_ids, single)
+    moved = max((abs(a - b) for a, b in zip(before, merged_costs(merged, rows), strict=True)), default=0.0)
+    if moved > _MERGED_NATS:
+        raise ParityError(f"merging moved the cost of a token by {moved:.3f} nats, so {out} would not be the model that was trained")
+    dtype = resolve_dtype(request.dtype)
     save_whole(merged.to(dtype), tokenizer, out)
-    longest = min(_LONGEST_TOKENS, merged.config.max_position_embeddings)
+    longest = min(_LONGEST_TOKENS, context_tokens(merged))
     del merged
     prompts = _prompts(tokenizer, rewritten, request.parity_prompts)
     # Two stacks that round alike nowhere may part ways in bfloat16 without a mistake in either; in float32 they may not.
-    compared = dtype if num_gpus else resolve_dtype("float32")
+    compared = dtype if num_gpus else single
     kwargs = engine_kwargs(engine, str(compared).removeprefix("torch."), max_model_len=longest, num_gpus=num_gpus)
     return compare(out, prompts, request.parity_tokens, compared, kwargs)
 
 
-def _prompts(tokenizer: object, rewritten: Path, count: int) -> Sequence[str]:
-    """Rendered prompts of the first test rows, or of the training rows where there are too few."""
-    rows: list[Example] = [row for split in ("test", "train") for row in pq.read_table(rewritten / f"{split}.parquet").to_pylist()]
-    return [prompt_text(tokenizer, row["messages"][:-1]) for row in rows[:count]]
+def _rows(tokenizer: Any, rewritten: Path, request: ExportRequest, new_ids: Sequence[int]) -> list[TokenisedRow]:
+    """Short rows to compare costs on, those that hold a new token first."""
+    rows = tokenise(tokenizer, _examples(rewritten)[: request.parity_prompts], "conversation", new_ids)
+    first = sorted(rows, key=lambda row: not {*new_ids} & {*row.ids})[:_COMPARED_ROWS]
+    return [TokenisedRow(row.ids[:_LONGEST_TOKENS], row.kinds[:_LONGEST_TOKENS], row.group) for row in first]
+
+
+def _prompts(tokenizer: Any, rewritten: Path, count: int) -> list[list[int]]:
+    """Token ids of the prompts of the first test rows, or of the training rows where there are too few."""
+    return [prompt_ids(tokenizer, row["messages"][:-1]) for row in _examples(rewritten)[:count]]
+
+
+def _examples(rewritten: Path) -> list[Example]:
+    return [row for split in ("test", "train") for row in pq.read_table(rewritten / f"{split}.parquet").to_pylist()]

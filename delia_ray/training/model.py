@@ -74,9 +74,7 @@ def _load_in_four_bits(start: Path, dtype: torch.dtype) -> Any:
             "or finetune.parameters.quantised=false"
         )
     bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
-    return AutoModelForCausalLM.from_pretrained(
-        start, dtype=dtype, quantization_config=bits, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
-    )
+    return AutoModelForCausalLM.from_pretrained(start, dtype=dtype, quantization_config=bits, use_safetensors=True, trust_remote_code=False)
 
 
 def _with_lora(model: Any, lora: Lora) -> Any:
@@ -129,6 +127,21 @@ def save_trained(trained: Trainable, folder: Path) -> None:
     if trained.rows is not None:
         rows = {key: value.detach().contiguous().clone() for key, value in trained.rows.state_dict().items()}
         save_file(rows, folder / _ROWS_FILE)
+
+
+def load_trained(start: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Trainable:
+    """The model as it was trained: what ``save_trained`` wrote beside the start weights, nothing merged."""
+    full = trained / _FULL
+    model = load_model(full if full.exists() else start, dtype)
+    rows = NewRows(model, new_token_ids) if (trained / _ROWS_FILE).exists() else None
+    if rows is not None:
+        rows.load_state_dict(load_file(trained / _ROWS_FILE))
+    if (trained / _ADAPTER).exists():
+        from peft import PeftModel  # noqa: PLC0415  seconds to import
+
+        model = PeftModel.from_pretrained(model, trained / _ADAPTER, autocast_adapter_dtype=False)
+        fuse_sums(model)
+    return Trainable(model.to(dtype), rows if rows is None else rows.to(dtype), "full" if full.exists() else "adapter")
 
 
 def merge_trained(start: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Any:

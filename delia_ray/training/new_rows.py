@@ -1,7 +1,7 @@
 """The new tokens' own embedding rows, trained directly while the rest of the table is frozen.
 
-The table itself is never copied or changed: a lookup of a new token answers with the trained row, and the logit of a new
-token is the hidden state times the trained (output) row. Under tied embeddings both are the same parameter.
+The table itself is never copied or changed: a lookup of a new token answers with the trained row, scaled as the embedding scales its
+own, and the logit of a new token is the hidden state times the trained (output) row. Under tied embeddings both are the same parameter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from delia_ray.models.families import embedding_scale, head_scores
 
 
 class NewRows(nn.Module):
@@ -23,6 +25,7 @@ class NewRows(nn.Module):
     def __init__(self, model: Any, token_ids: Sequence[int]):
         super().__init__()
         self.active = True
+        self._scale = embedding_scale(model)
         table: Tensor = model.get_input_embeddings().weight
         head: Tensor = model.get_output_embeddings().weight
         self._ids = list(token_ids)
@@ -34,13 +37,14 @@ class NewRows(nn.Module):
 
     def _look_up(self, module: nn.Module, args: tuple[Tensor, ...], embedded: Tensor) -> Tensor:
         for row, token in enumerate(self._ids if self.active else ()):
-            embedded = torch.where((args[0] == token).unsqueeze(-1), self.input_ND[row].to(embedded.dtype), embedded)
+            scaled_D = self.input_ND[row].to(embedded.dtype) * self._scale
+            embedded = torch.where((args[0] == token).unsqueeze(-1), scaled_D, embedded)
         return embedded
 
     def _score(self, module: nn.Module, args: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         if not self.active:
             return logits
-        scores = nn.functional.linear(args[0], self.output_ND.to(args[0].dtype))
+        scores = head_scores(module, args[0], self.output_ND, self._ids)
         return logits.index_copy_(-1, torch.tensor(self._ids, device=logits.device), scores.to(logits.dtype))
 
 

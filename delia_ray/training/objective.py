@@ -3,17 +3,20 @@
 Legend: T tokens of a pack, S learnt tokens of a pack, V vocabulary, D hidden size.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delia_ray.training.attention import block_diagonal_mask, use_packed_attention
-from delia_ray.training.config import Kl, Neftune, Objective
+from delia_ray.models.families import Separation
+from delia_ray.training.config import Kl, Neftune, Objective, Sft
 from delia_ray.training.cross_entropy import token_costs
 from delia_ray.training.model import Trainable
-from delia_ray.training.packing import GROUPS, Pack
+from delia_ray.training.packing import GROUPS, Pack, pack, single_rows
+from delia_ray.training.separation import separate_rows, separating_arguments
+from delia_ray.training.tokens import TokenisedRow
 
 
 def draws_noise(trainable: Trainable, objective: Objective) -> bool:
@@ -30,17 +33,21 @@ def draws_noise(trainable: Trainable, objective: Objective) -> bool:
 
 
 class TokenLoss(nn.Module):
-    """The cost of each learnt token, with logits computed at those positions only."""
+    """The cost of each learnt token, with logits computed at those positions only.
+
+    Attributes:
+        separation: how the rows of a pack are kept apart.
+    """
 
     def __init__(self, trainable: Trainable, objective: Objective):
         super().__init__()
         self.model = trainable.model
         self.rows = trainable.rows
         self._objective = objective
-        self._attends_rows = use_packed_attention(self.model)
         self._pack: Pack | None = None
         # Selecting before the head, by a hook, keeps whatever the architecture does to its logits afterwards.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select)
+        self.separation: Separation = separate_rows(self.model, self._one_pass)
         if isinstance(objective, Neftune):
             self.model.get_input_embeddings().register_forward_hook(self._add_noise)
 
@@ -81,20 +88,14 @@ class TokenLoss(nn.Module):
 
     def _logits(self, pack: Pack) -> Tensor:
         """[S, V] in the model's precision."""
-        device = self.model.device
+        if self.separation != "single":
+            return self._one_pass(pack, self.separation)
+        return torch.cat([self._one_pass(row, "single") for row in single_rows(pack)])
+
+    def _one_pass(self, pack: Pack, separation: Separation) -> Tensor:
         self._pack = pack
-        separation = (
-            {"row_lengths": pack.row_lengths, "prefix_length": pack.prefix_length}
-            if self._attends_rows
-            else {"attention_mask": block_diagonal_mask(pack.row_lengths, pack.prefix_length, self.model.dtype, device)}
-        )
-        output = self.model(
-            input_ids=torch.from_numpy(pack.ids_T).to(device)[None],
-            position_ids=torch.from_numpy(pack.positions_T).to(device)[None],
-            use_cache=False,
-            **separation,
-        )
-        return output.logits.squeeze(0)
+        ids_1T = torch.from_numpy(pack.ids_T).to(self.model.device)[None]
+        return self.model(input_ids=ids_1T, use_cache=False, **separating_arguments(self.model, separation, pack)).logits.squeeze(0)
 
     def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         assert self._pack is not None, "the head ran outside TokenLoss.forward"
@@ -106,3 +107,22 @@ class TokenLoss(nn.Module):
         reach_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
         noise_1TD = torch.rand_like(embedded_1TD, dtype=torch.float32) * 2 - 1
         return embedded_1TD + (noise_1TD * reach_T[:, None]).to(embedded_1TD.dtype)
+
+
+def trained_costs(trained: Trainable, rows: Sequence[TokenisedRow]) -> list[float]:
+    """What each learnt token of ``rows`` costs in the training stack, all rows in one pack."""
+    trained.model.eval()
+    with torch.inference_mode():
+        return TokenLoss(trained, Sft())(pack(rows)).tolist() if rows else []
+
+
+def merged_costs(model: Any, rows: Sequence[TokenisedRow]) -> list[float]:
+    """The same in a plain model, as its architecture computes it: row by row, all logits, nothing of this project in between."""
+    model.eval()
+    costs: list[float] = []
+    for row in rows:
+        with torch.inference_mode():
+            logits_TV = model(input_ids=torch.tensor([list(row.ids)], device=model.device), use_cache=False).logits[0].float()
+        costs_T = nn.functional.cross_entropy(logits_TV[:-1], torch.tensor(list(row.ids[1:]), device=model.device), reduction="none")
+        costs += [cost for cost, kind in zip(costs_T.tolist(), row.kinds[1:], strict=True) if kind]
+    return costs

@@ -37,6 +37,8 @@ class Pack:
     """Index into ``GROUPS``."""
     kinds_S: NDArray[np.int64]
     """Index into ``tokens.KINDS``."""
+    rows_S: NDArray[np.int64]
+    """Index of the row that the token stands in."""
 
 
 def shared_prefix(rows: Sequence[TokenisedRow]) -> NDArray[np.int64]:
@@ -58,7 +60,37 @@ def pack(rows: Sequence[TokenisedRow], prefix_P: NDArray[np.int64] = NO_PREFIX) 
     positions_T = np.concatenate([np.arange(shared), *(np.arange(shared, shared + length) for length in lengths)])
     learnt_S = np.flatnonzero((kinds_T > 0) & (positions_T > 0))
     predicts_S = np.where(positions_T[learnt_S] == shared, shared, learnt_S) - 1  # a row's first token follows the prefix's last
-    return Pack(shared, tuple(lengths), ids_T, positions_T, predicts_S, ids_T[learnt_S], groups_T[learnt_S], kinds_T[learnt_S])
+    rows_S = np.repeat([0, *range(len(rows))], [shared, *lengths])[learnt_S]
+    return Pack(shared, tuple(lengths), ids_T, positions_T, predicts_S, ids_T[learnt_S], groups_T[learnt_S], kinds_T[learnt_S], rows_S)
+
+
+def single_rows(packed: Pack) -> list[Pack]:
+    """Each row of ``packed`` as a pack of its own, the prefix in front of it; their learnt tokens follow each other as in ``packed``."""
+    if len(packed.row_lengths) == 1 and not packed.prefix_length:
+        return [packed]
+    shared, start, parts = packed.prefix_length, packed.prefix_length, list[Pack]()
+    for row, length in enumerate(packed.row_lengths):
+        own_S = packed.rows_S == row
+        places_T = np.r_[:shared, start : start + length]
+        predicts_S = packed.predicts_S[own_S]
+        predicts_S = np.where(predicts_S < shared, predicts_S, predicts_S - start + shared)
+        targets_S, groups_S, kinds_S = (each[own_S] for each in (packed.targets_S, packed.groups_S, packed.kinds_S))
+        zeros_S = np.zeros_like(predicts_S)
+        parts.append(
+            Pack(
+                0,
+                (shared + length,),
+                packed.ids_T[places_T],
+                packed.positions_T[places_T],
+                predicts_S,
+                targets_S,
+                groups_S,
+                kinds_S,
+                zeros_S,
+            )
+        )
+        start += length
+    return parts
 
 
 def deal_out(rows: Sequence[TokenisedRow], hands: int) -> list[list[TokenisedRow]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delia_ray.models import load_model, load_tokenizer
+from delia_ray.models import load_model, load_tokenizer, stop_ids
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +29,12 @@ class Parity:
     """For each other prompt, a line that shows both texts."""
 
 
-def compare(folder: Path, prompts: Sequence[str], max_tokens: int, dtype: "torch.dtype", engine_kwargs: dict[str, Any]) -> Parity:
-    """Answer ``prompts`` greedily in both stacks and compare the token ids."""
+def compare(folder: Path, prompt_ids: Sequence[list[int]], max_tokens: int, dtype: "torch.dtype", engine_kwargs: dict[str, Any]) -> Parity:
+    """Answer prompts greedily in both stacks and compare the token ids."""
     tokenizer, model = load_tokenizer(folder), load_model(folder, dtype).eval()
-    prompt_ids: list[list[int]] = [tokenizer(prompt, add_special_tokens=False)["input_ids"] for prompt in prompts]
     ours = greedy_answers(model, tokenizer, prompt_ids, max_tokens)
-    theirs = _vllm_answers(folder, prompt_ids, max_tokens, engine_kwargs)
+    stops = stop_ids(tokenizer, model.generation_config.eos_token_id)
+    theirs = [until_stop(ids, stops) for ids in _vllm_answers(folder, prompt_ids, max_tokens, engine_kwargs)]
     equal, ties, different = 0, 0, list[str]()
     for prompt, left, right in zip(prompt_ids, ours, theirs, strict=True):
         if left == right:
@@ -50,14 +50,18 @@ def greedy_answers(model: Any, tokenizer: Any, prompt_ids: Sequence[list[int]], 
     """Token ids of what ``model`` answers to each prompt, without the token that ends an answer."""
     import torch  # noqa: PLC0415  seconds to import
 
-    batch = tokenizer.pad({"input_ids": list(prompt_ids)}, padding_side="left", return_tensors="pt")
+    longest, stops = max(map(len, prompt_ids)), stop_ids(tokenizer, model.generation_config.eos_token_id)
+    pad = stops[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id  # masked, whatever it is
+    ids_BT = torch.tensor([[pad] * (longest - len(ids)) + list(ids) for ids in prompt_ids], device=model.device)
+    mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=model.device)
     with torch.inference_mode():
-        output = model.generate(**batch.to(model.device), max_new_tokens=max_tokens, do_sample=False)
-    stops = set(model.generation_config.eos_token_id)
-    return [_until_stop(row[batch["input_ids"].shape[1] :].tolist(), stops) for row in output]
+        output = model.generate(
+            ids_BT, attention_mask=mask_BT, max_new_tokens=max_tokens, do_sample=False, eos_token_id=stops, pad_token_id=pad
+        )
+    return [until_stop(row[longest:].tolist(), stops) for row in output]
 
 
-def _until_stop(ids: list[int], stops: set[int]) -> list[int]:
+def until_stop(ids: list[int], stops: Sequence[int]) -> list[int]:
     """``ids`` through the first stop token, the stop token left out: what follows it is padding."""
     return ids[: next((place for place, token in enumerate(ids) if token in stops), len(ids))]
 
@@ -69,12 +73,7 @@ def _vllm_answers(folder: Path, prompt_ids: Sequence[list[int]], max_tokens: int
     llm = LLM(model=str(folder), **engine_kwargs)
     sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens)
     outputs = llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompt_ids], sampling, use_tqdm=False)
-    stops = set(load_tokenizer(folder).all_special_ids)
-    ids = [list(output.outputs[0].token_ids) for output in outputs]
-    return [
-        row[:-1] if row and output.outputs[0].finish_reason == "stop" and row[-1] in stops else row
-        for row, output in zip(ids, outputs, strict=True)
-    ]
+    return [list(output.outputs[0].token_ids) for output in outputs]
 
 
 def _gap_at_difference(model: Any, prompt: list[int], left: list[int], right: list[int]) -> float:

@@ -1,14 +1,17 @@
 """The stage ``start``: the model to tune, with the task's new tokens in its vocabulary."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from delia_ray.artifacts import MODEL_KIND, Adopted, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
-from delia_ray.models import extend
+from delia_ray.models import ModelFolder, chat_format, extend, tokenizer_of
 from delia_ray.tasks.config import TokenInit
 
-STAGE = "start/2"
+STAGE = "start/3"
+CHAT_FORMAT = "chat_format.json"
+"""What the model's chat template can do, in words."""
 
 
 class StartRequest(Config):
@@ -20,7 +23,7 @@ class StartRequest(Config):
 
 
 def prepare_start(
-    model: Adopted, tokens: Sequence[str], token_init: TokenInit, vocabulary_multiple: int, out: Path, provenance: Provenance
+    model: ModelFolder, tokens: Sequence[str], token_init: TokenInit, vocabulary_multiple: int, out: Path, provenance: Provenance
 ) -> Artifact:
     """Store the model that every arm starts from, and that is scored as ``base``.
 
@@ -29,7 +32,8 @@ def prepare_start(
     """
 
     def write(workspace: Workspace) -> Counts:
-        extend(model.path, tokens, token_init, vocabulary_multiple, workspace.data)
+        extend(model.path, tokens, token_init, vocabulary_multiple, workspace.data, dict(model.template_arguments))
+        (workspace.data / CHAT_FORMAT).write_text(json.dumps(chat_format(tokenizer_of(model)).facts(), indent=1) + "\n")
         return {"new_tokens": len(tokens)}
 
     request = StartRequest(tokens=tuple(tokens), token_init=token_init, vocabulary_multiple=vocabulary_multiple)

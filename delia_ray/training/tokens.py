@@ -10,17 +10,19 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delia_ray.errors import UserError
-from delia_ray.records import Example, Message
+from delia_ray.models.chat import chat_format, encode, encode_after, render
+from delia_ray.records import Example
 
 KINDS = ("unlearnt", "text", "format", "new_token", "end")
 """What a token is to the loss: not learnt; free text; the braces, quotes and keys of a JSON answer; a new token; the end of the turn."""
 _UNLEARNT, _TEXT, _FORMAT, _NEW, _END = range(len(KINDS))
+_SHOWN_CHARACTERS = 60
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?')
 """A JSON string, and the colon behind it if it is a key. Right on text that parses as JSON, and used on no other."""
 
@@ -46,72 +48,75 @@ class TokenisedRow:
         return TokenisedRow(self.ids[count:], self.kinds[count:], self.group)
 
 
-def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The conversation rendered up to where the assistant starts to write."""
-    return cast(str, tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-
-
-def check_chat_template(tokenizer: Any, model: str) -> None:
-    """Refuse a tokenizer whose template cannot be trained on.
-
-    Raises:
-        UserError: there is no chat template, it has no generation prompt, or a full conversation does not start with its prompt.
-    """
-    if not tokenizer.chat_template:
-        raise UserError(f"model: {model} has no chat template; use an instruction-tuned model or add chat_template.jinja to its folder")
-    turn: list[Message] = [{"role": "user", "content": "Hi"}]
-    prompt = prompt_text(tokenizer, turn)
-    if prompt == tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False):
-        raise UserError(
-            f"model: the chat template of {model} ignores add_generation_prompt; end it with the assistant's turn prefix when that is set"
-        )
-    answered = tokenizer.apply_chat_template([*turn, {"role": "assistant", "content": "Hello"}], tokenize=False)
-    if not answered.startswith(prompt):
-        raise UserError(
-            f"model: the chat template of {model} renders an answered turn unlike its generation prompt; "
-            "use a template whose prompt is a prefix"
-        )
-
-
 def tokenise(
     tokenizer: Any, examples: Sequence[Example], learn: Literal["answer", "conversation"], new_tokens: Collection[int] = ()
 ) -> list[TokenisedRow]:
     """Token ids of each of ``examples`` and what each token is to the loss.
 
+    A row is the prompt as it is served, the answer, and the token that ends the turn; what the template writes after that is no
+    model's to write.
+
     Args:
         learn: whether the prompt's tokens count too.
         new_tokens: ids of the task's new tokens.
+
+    Raises:
+        UserError: the chat template refuses a row's turns, or does not put its answer after its prompt as it is.
     """
-    prompts = [prompt_text(tokenizer, example["messages"][:-1]) for example in examples]
-    texts = [tokenizer.apply_chat_template(list(example["messages"]), tokenize=False) for example in examples]
-    # Not through the tokenizer's own call, which spends a quarter more on masks that are not needed here.
-    encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    prompts = [_of_row(example, render, tokenizer, example["messages"][:-1], prompt=True) for example in examples]
+    texts = [_of_row(example, render, tokenizer, example["messages"], prompt=False) for example in examples]
+    end = chat_format(tokenizer).end_of_turn_id
     rows: list[TokenisedRow] = []
-    for example, prompt, encoding in zip(examples, prompts, encodings, strict=True):
-        ids_T, starts_T = np.array(encoding.ids), np.array([start for start, _ in encoding.offsets])
-        kinds_T = _kinds(ids_T, starts_T - len(prompt), example["messages"][-1]["content"], learn, new_tokens)
-        ends = np.flatnonzero((kinds_T == _END) & (ids_T == tokenizer.eos_token_id))
-        end = int(ends[0]) + 1 if len(ends) else len(ids_T)
-        rows.append(TokenisedRow(ids_T[:end].tolist(), kinds_T[:end].tolist(), example["group"]))
+    for example, prompt, text, before, whole in zip(
+        examples, prompts, texts, encode(tokenizer, prompts), encode(tokenizer, texts), strict=True
+    ):
+        ids_T, starts_T = _joined(tokenizer, prompt, text, before, whole)
+        answer = example["messages"][-1]["content"].strip()
+        place = text.find(answer, len(prompt)) if text.startswith(prompt) else -1
+        if place < 0 or text[len(prompt) : place].strip():
+            raise UserError(f"{_name(example)}: the model's chat template does not put its answer after its prompt as it is")
+        kinds_T = _kinds(ids_T, starts_T - place, answer, new_tokens)
+        if learn == "answer":
+            kinds_T[starts_T < len(prompt)] = _UNLEARNT
+        ends = np.flatnonzero((starts_T >= place + len(answer)) & (ids_T == end))
+        kept = int(ends[0]) + 1 if len(ends) else len(ids_T)
+        kinds_T[ends[:1]] = _END
+        rows.append(TokenisedRow(ids_T[:kept].tolist(), kinds_T[:kept].tolist(), example["group"]))
     return rows
 
 
-def _kinds(
-    ids_T: NDArray[np.int64],
-    places_T: NDArray[np.int64],
-    answer: str,
-    learn: Literal["answer", "conversation"],
-    new_tokens: Collection[int],
-) -> NDArray[np.int64]:
+def _of_row(example: Example, do: Any, *args: Any, **kwargs: Any) -> Any:
+    """What ``do`` gives; its error names the row."""
+    try:
+        return do(*args, **kwargs)
+    except UserError as error:
+        raise UserError(f"{_name(example)}: {error}") from None
+
+
+def _name(example: Example) -> str:
+    return f"{example['group']} row {example['messages'][-2]['content'][:_SHOWN_CHARACTERS]!r}"
+
+
+def _joined(tokenizer: Any, prompt: str, text: str, before: Any, whole: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[T] token ids and [T] first characters in ``text``.
+
+    Where a token of the whole row would span the prompt's end, prompt and answer are encoded apart: that is how a served model
+    meets the one and writes the other.
+    """
+    if whole.ids[: len(before.ids)] == before.ids:
+        return np.array(whole.ids), np.array([start for start, _ in whole.offsets])
+    after = encode_after(tokenizer, text[len(prompt) :])
+    ids = [*before.ids, *(token for token, _ in after)]
+    return np.array(ids), np.array([*(start for start, _ in before.offsets), *(len(prompt) + start for _, start in after)])
+
+
+def _kinds(ids_T: NDArray[np.int64], places_T: NDArray[np.int64], answer: str, new_tokens: Collection[int]) -> NDArray[np.int64]:
     """[T] index into ``KINDS``; ``places_T`` are the tokens' first characters, counted from the answer's."""
     kinds_T = np.full(len(ids_T), _TEXT)
     if structural := format_places(answer):
         kinds_T[np.isin(places_T, list(structural))] = _FORMAT
-    kinds_T[places_T >= len(answer)] = _END
     for token in new_tokens:
         kinds_T[ids_T == token] = _NEW
-    if learn == "answer":
-        kinds_T[places_T < 0] = _UNLEARNT
     return kinds_T
 
 

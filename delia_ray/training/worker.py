@@ -47,14 +47,15 @@ def _train(work: Work) -> None:
     engine = TrainEngine(trainable, work.config, work.workers, dtype)
     corpus = Corpus(work.corpus)
     step_rows = StepRows(corpus.groups, corpus.example_ids, work.config.batch_rows, work.config.seed, work.config.order)
-    noisy = draws_noise(trainable, work.config.objective)
+    alone = _any_worker(engine.separation == "single")
+    tokens, noisy = 0 if alone else work.workers.micro_batch_tokens, alone or draws_noise(trainable, work.config.objective)
     trainable.model.train()
     with closing(Flight(work.inflight, work.workers.trackers, MatmulPeak(dtype, engine.device))) as flight:
         for step in range(flight.resume(engine, _filler(corpus)), work.steps):
             # Seeded by step, so that dropout after a resume is what it would have been.
             torch.manual_seed(keyed_int(work.config.seed, "dropout", f"{step}/{rank}"))
             rows = [corpus[index] for index in step_rows(step)]
-            packs = share(rows, rank, world, work.workers.micro_batch_tokens, noisy=noisy)
+            packs = share(rows, rank, world, tokens, noisy=noisy)
             result = engine.step(packs, sum(row.learnt_tokens for row in rows))
             flight.land(step + 1, rows, result, lambda step=step: step_rows.ids(step))
             if _must_stop(work.inflight):
@@ -83,8 +84,12 @@ def _filler(corpus: Corpus) -> Pack:
 
 def _must_stop(inflight: Path) -> bool:
     """Whether the driver was asked to stop, or a node is about to be taken away: all workers agree, since all must write."""
-    asked = (inflight / STOP).exists() or train.get_preemption_info() is not None
-    votes = torch.tensor([float(asked)])
+    return _any_worker((inflight / STOP).exists() or train.get_preemption_info() is not None)
+
+
+def _any_worker(mine: bool) -> bool:
+    """Whether it holds for any worker."""
+    votes = torch.tensor([float(mine)])
     if dist.get_backend() == "nccl":
         votes = votes.cuda()
     dist.all_reduce(votes)
@@ -95,6 +100,7 @@ def share(rows: Sequence[TokenisedRow], rank: int, world: int, max_tokens: int, 
     """This worker's packs of a step; every worker has as many, so that their collectives meet.
 
     Args:
+        max_tokens: of a pack; 0 gives each row one of its own.
         noisy: each token draws noise of its own, so that no two rows may share their beginning.
     """
     prefix_P = NO_PREFIX if noisy else shared_prefix(rows)

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delia_ray.artifacts import Adopted, Provenance
-from delia_ray.models import adopt_model, load_tokenizer, save_whole
+from delia_ray.artifacts import Provenance
+from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_whole
 from delia_ray.placement import ActorPool, Cluster, Engine
 from delia_ray.runtime import connect
 from delia_ray.synthesis.asking import ask
@@ -33,7 +33,7 @@ def draw(folder: Path, out: Path, draws: Path, pool: ActorPool, address: str | N
     """Let that model ask ``ROWS`` queries."""
     config = SynthesizeConfig(queries=MagpieQueries(rows=ROWS, max_tokens=24))
     engine = Engine(dtype="float32", max_num_seqs=8, kv_cache_gib=0.25)
-    model = Adopted(folder, "tiny")
+    model = ModelFolder(folder, "tiny")
     ask(
         config,
         Site(model, engine, pool, draws, lambda: connect(Cluster(address=address)), StageLine("draw"), Provenance(None, ["pytest"])),

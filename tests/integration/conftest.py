@@ -9,9 +9,9 @@ import torch
 from training_runs import PROVENANCE, TOKEN, row, train
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delia_ray.artifacts import MODEL_KIND, Adopted, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config, build_config
-from delia_ray.models import adopt_model, load_tokenizer, save_whole
+from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_whole
 from delia_ray.pipeline import Pipeline
 from delia_ray.placement import Cluster, Engine
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA
@@ -85,7 +85,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artif
 def start(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A small model with a new token."""
     place = tmp_path_factory.mktemp("start") / "start"
-    model = Adopted(tiny_models["one"].data, tiny_models["one"].fingerprint)
+    model = ModelFolder(tiny_models["one"].data, tiny_models["one"].fingerprint)
     return prepare_start(model, (TOKEN,), NoiseInit(), 1, place, PROVENANCE)
 
 

@@ -17,7 +17,7 @@ from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.client import LocalTally
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.models import load_model, load_tokenizer, save_whole
+from delia_ray.models import load_model, load_tokenizer, prompt_text, save_whole
 from delia_ray.placement import Engine, TrainWorkers
 from delia_ray.probing.config import ProbeConfig
 from delia_ray.probing.coordinates import Coordinates, choose_weights
@@ -32,7 +32,7 @@ from delia_ray.reporting.probe import render_probe
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.model import build_trainable, merge_trained, save_trained
 from delia_ray.training.stage import CHECKPOINT_KIND
-from delia_ray.training.tokens import TokenisedRow, prompt_text
+from delia_ray.training.tokens import TokenisedRow
 
 CONFIG = ProbeConfig(
     rows=6, answer_tokens=8, coordinates=4000, step_lengths=(1e-3, 1e-2), fisher_rows=4, eigenvectors=2, iterations=5, held_out=4,

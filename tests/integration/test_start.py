@@ -8,9 +8,9 @@ import torch
 
 from delia_ray.artifacts import Artifact
 from delia_ray.errors import UserError
-from delia_ray.models import extend, load_model, load_tokenizer, token_ids
+from delia_ray.models import chat_format, extend, load_model, load_tokenizer, token_ids
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit
-from delia_ray.training.tokens import check_chat_template, tokenise
+from delia_ray.training.tokens import tokenise
 
 TOKEN = "<sep>"
 
@@ -80,7 +80,7 @@ def test_stopping_is_learnt_though_padding_is_the_same_token(tiny_models: dict[s
     ("template", "named"),
     [
         (None, "has no chat template"),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "ignores add_generation_prompt"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no special token after an answer"),
         (
             "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}",
             "unlike its generation prompt",
@@ -91,4 +91,4 @@ def test_a_template_that_cannot_be_trained_on_is_refused(tiny_models: dict[str, 
     tokenizer = load_tokenizer(tiny_models["one"].data)
     tokenizer.chat_template = template
     with pytest.raises(UserError, match=named):
-        check_chat_template(tokenizer, "m")
+        chat_format(tokenizer, "m")

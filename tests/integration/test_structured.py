@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray.data
 
-from delia_ray.models import adopt_model
+from delia_ray.models import adopt_model, encode, load_tokenizer
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.runtime import RayTally
 from delia_ray.settings import Settings
@@ -39,15 +39,17 @@ def test_every_answer_has_its_form_however_hot_it_is_drawn() -> None:
         name: Settings.model_validate({"run": {"name": "r"}, "synthesize": {"structured": form}}).synthesize.structured
         for name, form in FORMS.items()
     }
+    model: Path = adopt_model("builtin:smollm2-135m-instruct").path
+    prompts = ("<|im_start|>user\nName an animal.<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\nHi")
+    asked, cut = (encoding.ids for encoding in encode(load_tokenizer(model), prompts))
     draws = [
-        new_draw("m", f"{name}-{how}-{number}", "<|im_start|>user\nName an animal.<|im_end|>\n<|im_start|>assistant\n", sampling, topic="")
+        new_draw("m", f"{name}-{how}-{number}", prompts[0], asked, sampling, topic="")
         for name, form in given.items()
         for how, sampled in SAMPLINGS.items()
         for number in range(DRAWS)
         for sampling in [{**sampled, "max_tokens": 160, "seed": number, "structured_outputs": structured_outputs(form)}]
     ]
-    model: Path = adopt_model("builtin:smollm2-135m-instruct").path
-    draws.append(new_draw("m", "bad-0", "<|im_start|>user\nHi", {"temperature": 1.0, "top_k": 0, "seed": 0, "max_tokens": 0}, topic=""))
+    draws.append(new_draw("m", "bad-0", prompts[1], cut, {"temperature": 1.0, "top_k": 0, "seed": 0, "max_tokens": 0}, topic=""))
     table = ray.data.from_items(draws)
     rows = generate(table, VllmEngine(), model, Engine(dtype="float32"), ActorPool(), 512, RayTally()).take_all()
     failed, cut = [row["row_id"] for row in rows if row["error"]], [row for row in rows if not row["error"] and not row["finished"]]

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tensorboardX.proto import event_pb2
 from training_runs import CONFIG, PROVENANCE, STEPS, TOKEN, assert_same_curve, losses, steps_in, train
 
-from delia_ray.artifacts import Adopted, Artifact
-from delia_ray.models import load_model, load_tokenizer, token_ids
+from delia_ray.artifacts import Artifact
+from delia_ray.models import ModelFolder, load_model, load_tokenizer, token_ids
 from delia_ray.records import keyed_int
 from delia_ray.tasks.config import NoiseInit
 from delia_ray.training.config import Full, TokenOnly
@@ -152,7 +152,7 @@ def test_only_the_new_row_moves_when_only_it_is_trained(
     local_ray: None, tiny_models: dict[str, Artifact], tied_model: Artifact, mixed: Artifact, tmp_path: Path, tied: bool, stage: int
 ):
     model = tied_model if tied else tiny_models["one"]
-    start = prepare_start(Adopted(model.data, model.fingerprint), (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
+    start = prepare_start(ModelFolder(model.data, model.fingerprint), (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
     config = CONFIG.model_copy(update={"parameters": TokenOnly(kind="token_only"), "token_learning_rate": 1e-2})
     trained = train(start, mixed, tmp_path / "checkpoint", config, steps=6, zero_stage=stage).data / "trained"
     assert [file.name for file in trained.iterdir()] == ["new_rows.safetensors"]

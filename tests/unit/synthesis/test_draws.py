@@ -19,7 +19,15 @@ def drawn(*keys: int, text: str = "") -> pa.Table:
 
 
 def test_the_key_names_everything_that_decides_the_text():
-    base = {"model": "m", "row_id": "r", "prompt": "p", "sampling": {"seed": 1, "temperature": 0.7}, "topic": "t", "query": "q"}
+    base = {
+        "model": "m",
+        "row_id": "r",
+        "prompt": "p",
+        "prompt_ids": [5],
+        "sampling": {"seed": 1, "temperature": 0.7},
+        "topic": "t",
+        "query": "q",
+    }
     changed = [{name: "other"} for name in ("model", "row_id", "prompt", "topic", "query")] + [
         {"sampling": {"seed": 2, "temperature": 0.7}}
     ]
@@ -76,7 +84,7 @@ def test_an_index_finds_rows_in_files_that_came_later(tmp_path: Path):
 
 
 def test_a_batch_is_filled_up_with_rows_of_one_token_that_nobody_wants():
-    draws = [new_draw("m", str(number), "p", {"max_tokens": 64, "seed": 1}, topic="t") for number in range(5)]
+    draws = [new_draw("m", str(number), "p", [5], {"max_tokens": 64, "seed": 1}, topic="t") for number in range(5)]
     table = pa.Table.from_pylist(draws, schema=DRAW_SCHEMA)
     rows = padded(table, 4).to_pylist()
     assert rows[:5] == draws and len(rows) == 8

@@ -1,0 +1,113 @@
+"""Give a model new tokens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, assert_never
+
+from delia_ray.errors import UserError
+from delia_ray.models.chat import chat_format, encode, set_arguments
+from delia_ray.models.folders import Argument
+from delia_ray.models.loading import load_model, load_tokenizer
+from delia_ray.models.saving import save_whole
+from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit, TokenInit
+
+
+def token_ids(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
+    """Vocabulary ids of whole tokens, each of which must be one."""
+    return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
+
+
+def check_new_tokens(tokenizer: Any, tokens: Sequence[str], init: TokenInit) -> None:
+    """Refuse tokens that would not be new to the model, and a start that it does not have.
+
+    A special token that is reserved for later use, such as ``<unused0>``, is as good as new.
+
+    Raises:
+        UserError: a token is in the vocabulary already, or the one to copy is not.
+    """
+    vocabulary = tokenizer.get_vocab()
+    for token in tokens:
+        if token in vocabulary and token not in (reserved := _reserved(tokenizer)):
+            others = f", or a reserved one ({', '.join(reserved[:3])})" if reserved else ""
+            raise UserError(f"task.token: {token!r} is already in the vocabulary, with a meaning of its own; choose a new one{others}")
+    if isinstance(init, CopyInit) and init.token not in vocabulary:
+        raise UserError(f"task.token_init.token: {init.token!r} is not in the vocabulary; name one of its tokens whole")
+
+
+def _reserved(tokenizer: Any) -> list[str]:
+    """Special tokens that neither the tokenizer nor the chat template has a use for."""
+    used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token, tokenizer.sep_token, tokenizer.cls_token}
+    known = chat_format(tokenizer).template if tokenizer.chat_template else ""
+    special = [added.content for _, added in sorted(tokenizer.added_tokens_decoder.items()) if added.special]
+    return [token for token in special if token not in used and token not in known and ("unused" in token or "reserved" in token)]
+
+
+def extend(
+    folder: Path,
+    tokens: Sequence[str],
+    init: TokenInit,
+    multiple: int,
+    out: Path,
+    template_arguments: Mapping[str, Argument] = MappingProxyType({}),
+) -> None:
+    """Save the model of ``folder`` to ``out`` with ``tokens`` as special tokens, in the precision it is stored in.
+
+    Only the new rows are written: of the input embedding, and of the output embedding where it is not tied. Rows that pad the
+    vocabulary already are used before the table grows. It grows to a multiple of ``multiple`` rows; rows that only pad it are
+    the mean of the known ones, where no model looks for a meaning.
+
+    Raises:
+        UserError: a token is in the vocabulary already or is not kept whole, or the one to copy is not there.
+    """
+    import torch  # noqa: PLC0415  seconds to import
+
+    tokenizer = load_tokenizer(folder)
+    set_arguments(tokenizer, template_arguments)
+    check_new_tokens(tokenizer, tokens, init)
+    before = len(tokenizer)
+    tokenizer.add_tokens(list(tokens), special_tokens=True)
+    _check_whole(tokenizer, tokens)
+    ids, loaded = token_ids(tokenizer, tokens), load_model(folder, "auto")
+    old_rows: int = loaded.get_input_embeddings().num_embeddings
+    known = min(old_rows, before)
+    rows = -(-max(len(tokenizer), old_rows) // multiple) * multiple
+    if rows > old_rows:
+        loaded.resize_token_embeddings(rows, mean_resizing=False)
+    head = loaded.get_output_embeddings()
+    tables = {id(layer.weight): layer.weight for layer in (loaded.get_input_embeddings(), head)}
+    with torch.no_grad():
+        for table in tables.values():
+            known_VD = table[:known].float()
+            table[old_rows:] = known_VD.mean(0).to(table.dtype)
+            table[ids] = first_rows(known_VD, len(ids), init, tokenizer).to(table.dtype)
+        if getattr(head, "bias", None) is not None:
+            head.bias[[*ids, *range(old_rows, rows)]] = head.bias[:known].mean()
+    save_whole(loaded, tokenizer, out)
+
+
+def _check_whole(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Refuse a token that the tokenizer would take apart, or that is part of another."""
+    for token, token_id in zip(tokens, token_ids(tokenizer, tokens), strict=True):
+        if encode(tokenizer, [f"Follow {token} here."])[0].ids.count(token_id) != 1:
+            raise UserError(
+                f"task.token: the tokenizer does not keep {token!r} whole, since it holds another special token; choose another"
+            )
+
+
+def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:
+    """[count, D] start values for new rows, from the rows the model has."""
+    import torch  # noqa: PLC0415  seconds to import
+
+    match init:
+        case MeanInit():
+            return known_VD.mean(0).expand(count, -1)
+        case NoiseInit(seed=seed):
+            noise_ND = torch.randn(count, known_VD.shape[1], generator=torch.Generator().manual_seed(seed))
+            return known_VD.mean(0) + noise_ND * known_VD.std(0)
+        case DescriptionInit(text=text):
+            return known_VD[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0).expand(count, -1)
+        case CopyInit(token=token):
+            return known_VD[[tokenizer.convert_tokens_to_ids(token)]].expand(count, -1)
+        case _:
+            assert_never(init)

@@ -1,0 +1,81 @@
+"""Find a model: built in, a folder, or on the hub."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from delia_ray import builtin
+from delia_ray.artifacts import Adopted
+from delia_ray.errors import UserError
+from delia_ray.fingerprint import fingerprint, hash_file
+
+_WEIGHTS = "*.safetensors"
+_WANTED = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
+
+
+Argument = bool | int | float | str | None
+"""Of a chat template."""
+
+
+@dataclass(frozen=True)
+class ModelFolder(Adopted):
+    """A model's folder, named by the hash of its content and of how its chat template is asked."""
+
+    template_arguments: tuple[tuple[str, Argument], ...] = ()
+    """``chat_template_kwargs``."""
+
+
+def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, Argument] | None = None) -> ModelFolder:
+    """The folder behind ``name`` and the hash of its weights, configuration and tokenizer.
+
+    Args:
+        name: ``builtin:smollm2-135m-instruct``, a folder, or a hub id ``owner/name[@revision]``.
+        key: the setting that gave it, for messages.
+        template_arguments: arguments of its chat template.
+
+    Raises:
+        UserError: nothing is there, or a part that tuning needs is missing.
+    """
+    folder = _find(name, key)
+    if not (folder / "config.json").exists():
+        raise UserError(f"{key}: {folder} has no config.json; name a Hugging Face model folder")
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise UserError(f"{key}: {folder} has no tokenizer; save one into it with tokenizer.save_pretrained")
+    weights = sorted(folder.glob(_WEIGHTS))
+    if not weights:
+        raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
+    files = sorted({file for pattern in _WANTED for file in folder.glob(pattern)})
+    content = fingerprint({file.name: hash_file(file) for file in files})
+    if not template_arguments:
+        return ModelFolder(folder, content)
+    asked = fingerprint({"model": content, "chat_template_kwargs": dict(template_arguments)})
+    return ModelFolder(folder, asked, tuple(sorted(template_arguments.items())))
+
+
+def _find(name: str, key: str) -> Path:
+    if name.startswith("builtin:"):
+        if name != builtin.NAME:
+            raise UserError(f"{key}: {name!r} is not built in; the one built-in model is {builtin.NAME}")
+        return builtin.unpack(Path(os.environ.get("DELIA_CACHE", platformdirs.user_cache_dir("delia_ray"))))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    owner_and_name = name.partition("@")[0]
+    if name.startswith((".", "/", "~")) or owner_and_name.count("/") != 1:
+        raise UserError(f"{key}: there is no folder {name}; name a folder, a hub id such as owner/name, or {builtin.NAME}")
+    return _download(name, key)
+
+
+def _download(name: str, key: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  only hub models need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_WANTED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{key}: {name} cannot be had from the hub ({reason}); check the name and the network, or name a folder") from None

