@@ -19,7 +19,7 @@ experiment: install  ## every arm under three seeds, and the dose of diverse row
 	@$(BIN)/delia experiment --config jobs/configs/experiment.yaml
 
 test: install  ## every test but those that need a GPU, kill processes or run plug-ins
-	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins" tests/unit tests/integration tests/e2e
+	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins" tests/unit tests/families tests/integration tests/e2e
 
 check: install  ## format, lint, types, import contracts, unit tests
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import Examinee, score
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.harness.stage import ask_harness, check_harness, compare_harness
+from delia_ray.models.families import check_architecture
 from delia_ray.preflight import check_usable
 from delia_ray.probing.rows import check_probe
 from delia_ray.reporting.pool import render_pool
@@ -40,6 +41,8 @@ class Pipeline(Chain):
         Raises:
             UserError: a row, a query, the model, the encoder or the port is not usable.
         """
+        if not self._path("start", MANIFEST).exists():
+            check_architecture(self.model.path)
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         check_usable(self.settings, self.model, serves=serves and not all(file.exists() for file in scored))
 

@@ -276,7 +276,7 @@ def _prompt_and_tail(tokenizer: Any, template: str) -> tuple[str, str]:
 
 
 def _control_tokens(tokenizer: Any, rendered: str) -> tuple[str, ...]:
-    """Special tokens, and added ones that the template itself writes. Vocabularies keep runs of white space and HTML tags as added tokens, too."""
+    """Special tokens, and added ones that the template itself writes: vocabularies keep runs of white space and HTML tags as such, too."""
     added = {str(token) for token in tokenizer.get_added_vocab()}
     written = {token for token in added if token in rendered and token.strip()}
     return tuple(sorted({*tokenizer.all_special_tokens, *written}))

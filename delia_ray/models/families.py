@@ -4,6 +4,7 @@ Legend: N token ids, D hidden size, V vocabulary.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from delia_ray.errors import UserError
@@ -17,6 +18,29 @@ _ATTENTION = {"full_attention", "attention", "sliding_attention"}
 def text_config(model: Any) -> Any:
     """The configuration of the language model; multimodal models keep it inside their own."""
     return model.config.get_text_config()
+
+
+def check_architecture(folder: Path) -> None:
+    """Refuse a model that could not be tuned, by its configuration alone: no weights are read.
+
+    Raises:
+        UserError: transformers has no causal language model of that kind, or its tables are none that new tokens can be added to.
+    """
+    import torch  # noqa: PLC0415  seconds to import
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
+
+    try:
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, ImportError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model: {folder} is no causal language model that transformers can build ({reason}); use another model") from None
+    name, embedding, head = type(model).__name__, model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, torch.nn.Embedding) or not isinstance(head, torch.nn.Linear):
+        raise UserError(f"model: {name} has no plain tables to read and to score tokens with, so new tokens cannot be added; use another model")
+    if type(embedding).forward is not torch.nn.Embedding.forward and not hasattr(embedding, "embed_scale"):
+        raise UserError(f"model: {name} changes what its embedding looks up, so that a new token's row cannot be trained; use another model")
 
 
 def find_separation(model: Any) -> Separation:

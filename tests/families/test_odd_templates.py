@@ -1,0 +1,156 @@
+"""Templates and tokens that need a decision: taken where one can be made, refused by name where not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GenerationConfig, MambaConfig, T5Config
+from zoo import CHATML, FAMILIES, GEMMA, LLAMA2, QWEN3, make_tokenizer
+
+from delia_ray.errors import UserError
+from delia_ray.models import (
+    chat_format,
+    check_new_tokens,
+    load_model,
+    load_tokenizer,
+    prompt_text,
+    run_precision,
+    save_whole,
+    without_reasoning,
+)
+from delia_ray.models.chat import set_arguments
+from delia_ray.models.families import check_architecture
+from delia_ray.records import Message
+from delia_ray.tasks.config import MeanInit
+from delia_ray.training.parity import greedy_answers
+from delia_ray.training.tokens import KINDS, tokenise
+
+TURN: list[Message] = [{"role": "user", "content": "Say hello."}]
+NAMED = {family.name: family for family in FAMILIES}
+HELLO: Any = {"example_id": "x", "group": "task", "label": None, "messages": [*TURN, {"role": "assistant", "content": "Hello"}]}
+
+
+def tokenizer(family: str, template: str) -> Any:
+    made = make_tokenizer(NAMED[family])
+    made.chat_template = template
+    return made
+
+
+def learnt(made: Any, row: Any = HELLO) -> list[tuple[str, str]]:
+    [found] = tokenise(made, [row], "answer")
+    return [(made.decode([token]), KINDS[kind]) for token, kind in zip(found.ids, found.kinds, strict=True) if kind]
+
+
+def test_a_block_of_reasoning_that_only_answers_have_becomes_part_of_the_prompt():
+    made = tokenizer("qwen3", QWEN3.replace("enable_thinking is defined and enable_thinking is false", "false"))
+    assert chat_format(made).thinking == "empty block"
+    assert prompt_text(made, TURN).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert "".join(text for text, _ in learnt(made)) == "Hello<|im_end|>" and learnt(made)[-1] == ("<|im_end|>", "end")
+
+
+def test_the_switch_of_reasoning_is_off_unless_it_was_set():
+    made = tokenizer("qwen3", QWEN3)
+    assert chat_format(made).thinking == "off" and prompt_text(made, TURN).endswith("</think>\n\n")
+    # Saved with a model, the template is no other.
+    made.chat_template = chat_format(made).template
+    again = chat_format(made)
+    assert (again.thinking, again.template) == ("off", made.chat_template)
+
+
+def test_arguments_of_the_template_are_written_into_it():
+    made = tokenizer("llama3", NAMED["llama3"].template)
+    assert "Today Date: 26 Jul 2024" in prompt_text(made, TURN)
+    set_arguments(made, {"date_string": "1 Jan 2030", "unused": None})
+    assert "Today Date: 1 Jan 2030" in prompt_text(made, TURN)
+
+
+ASSISTANT = "'<|im_start|>assistant\n' }}{% if enable"
+SHOUTED = "(m['content'] if m['role'] == 'user' else m['content'] | upper)"
+
+
+@pytest.mark.parametrize(
+    ("family", "template", "named"),
+    [
+        ("qwen3", QWEN3.replace(ASSISTANT, ASSISTANT.replace("assistant\n", "assistant\n<think>\n")), "without reasoning first"),
+        ("llama", LLAMA2.replace("{{ bos_token }}", "{{ bos_token + bos_token }}"), "writes '<s>' twice"),
+        ("llama", LLAMA2.replace(" + eos_token", ""), "writes no special token after an answer"),
+        ("llama", None, "has no chat template"),
+        ("llama_tied", CHATML.replace("m['content']", SHOUTED), "opens answers in different ways"),
+    ],
+    ids=["reasoning first", "two beginnings", "no end", "none", "changed answers"],
+)
+def test_a_template_that_cannot_be_trained_on_is_refused_by_name(family: str, template: Any, named: str):
+    with pytest.raises(UserError, match=rf"m-7b.*{named}"):
+        chat_format(tokenizer(family, template), "m-7b")
+
+
+@pytest.mark.parametrize("roles", [["system", "user", "assistant"], ["user", "user", "assistant"]])
+def test_turns_that_a_template_refuses_are_named_with_its_own_words(roles: list[str]):
+    made = tokenizer("gemma", GEMMA)
+    messages = [{"role": role, "content": "Be brief."} for role in roles]
+    with pytest.raises(
+        UserError, match=r"task row 'Be brief\.': .* refuses the turns .*: (System role not supported|Conversation roles must)"
+    ):
+        learnt(made, {**HELLO, "messages": messages})
+
+
+def test_a_prompt_that_ends_in_a_space_leaves_the_first_word_to_be_learnt():
+    spaced = (
+        "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    assert "".join(text for text, _ in learnt(tokenizer("qwen2", spaced))) == "Hello<|im_end|>"
+
+
+def test_reasoning_is_taken_off_an_answer_and_nothing_else():
+    assert without_reasoning("<think>\nHm.\n</think>\n\nParis.") == "Paris."
+    assert without_reasoning("I think <think> is a tag.") == "I think <think> is a tag."
+
+
+def test_a_reserved_token_is_as_good_as_a_new_one_and_a_word_is_not():
+    made = tokenizer("gemma", GEMMA)
+    check_new_tokens(made, ["<sep>", "<unused0>"], MeanInit())
+    for token in ("<end_of_turn>", "<eos>", "a"):
+        with pytest.raises(UserError, match=rf"task\.token: '{token}' is already in the vocabulary.*<unused0>"):
+            check_new_tokens(made, [token], MeanInit())
+
+
+def test_nothing_that_shapes_a_draw_stays_in_an_exported_model(zoo: dict[str, Path], tmp_path: Path):
+    model, made = load_model(zoo["llama3"], torch.float32), load_tokenizer(zoo["llama3"])
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=0.6, top_p=0.9, top_k=20, min_p=0.1, typical_p=0.9, repetition_penalty=1.3, no_repeat_ngram_size=3,
+        eos_token_id=[1, 4],
+    )  # fmt: skip
+    save_whole(model, made, tmp_path)
+    stored = json.loads((tmp_path / "generation_config.json").read_text())
+    assert set(stored) <= {"bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "transformers_version"}
+    assert stored["eos_token_id"] == [1, 4]
+
+
+def test_prompts_are_padded_though_the_tokenizer_has_no_token_for_it(zoo: dict[str, Path]):
+    made, model = load_tokenizer(zoo["mistral"]), load_model(zoo["mistral"], torch.float32).eval()
+    assert made.pad_token is None
+    model.generation_config.eos_token_id = [made.eos_token_id]
+    together = greedy_answers(model, made, [[1, 20, 21, 22, 23], [1, 30]], 6)
+    assert together == [greedy_answers(model, made, [ids], 6)[0] for ids in ([1, 20, 21, 22, 23], [1, 30])]
+
+
+def test_an_architecture_that_new_tokens_cannot_be_given_is_refused_by_name(tmp_path: Path, zoo: dict[str, Path]):
+    T5Config().save_pretrained(tmp_path / "t5")
+    MambaConfig(num_hidden_layers=1, hidden_size=32).save_pretrained(tmp_path / "mamba")
+    with pytest.raises(UserError, match=r"t5 is no causal language model that transformers can build .*T5Config"):
+        check_architecture(tmp_path / "t5")
+    for folder in (tmp_path / "mamba", *zoo.values()):
+        check_architecture(folder)
+
+
+def test_a_run_decides_on_its_precision_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    record = tmp_path / "run" / "precision.json"
+    assert run_precision(record, "float16", on_gpus=False) == "float16" and not record.exists()
+    monkeypatch.setattr("delia_ray.models.precision.resolve_dtype", lambda _: torch.float32)
+    assert run_precision(record, "auto", on_gpus=False) == "float32"
+    monkeypatch.setattr("delia_ray.models.precision.resolve_dtype", lambda _: torch.bfloat16)
+    assert run_precision(record, "auto", on_gpus=False) == run_precision(record, "auto", on_gpus=True) == "float32"
+    assert run_precision(tmp_path / "other" / "precision.json", "auto", on_gpus=True) == "bfloat16"
