@@ -38,9 +38,9 @@ def check_architecture(folder: Path) -> None:
         raise UserError(f"model: {folder} is no causal language model that transformers can build ({reason}); use another model") from None
     name, embedding, head = type(model).__name__, model.get_input_embeddings(), model.get_output_embeddings()
     if not isinstance(embedding, torch.nn.Embedding) or not isinstance(head, torch.nn.Linear):
-        raise UserError(f"model: {name} has no plain tables to read and to score tokens with, so new tokens cannot be added; use another model")
+        raise UserError(f"model: {name} has no plain tables to read and to score tokens with, so new tokens cannot be added; use another")
     if type(embedding).forward is not torch.nn.Embedding.forward and not hasattr(embedding, "embed_scale"):
-        raise UserError(f"model: {name} changes what its embedding looks up, so that a new token's row cannot be trained; use another model")
+        raise UserError(f"model: {name} changes what its embedding looks up, so that a new token's row cannot be trained; use another")
 
 
 def find_separation(model: Any) -> Separation:
