@@ -3,14 +3,15 @@
 import re
 import zlib
 
-_REFUSAL = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry,|i can(?:'|no)t|i am unable|i'?m unable|i'?m not able|as an ai\b|as a language model"
-    r"|i don'?t have (?:access|the ability))",
-    re.IGNORECASE,
-)
+import regex
+
+from delia_ray.synthesis.refusals import is_refusal
+
 _LOOP_RATIO = 0.3
 _LOOP_MIN_BYTES = 200
-_SENTENCE_END = re.compile(r"[.?!](?=\s|$)")
+_CLOSING = r"[\p{Pe}\p{Pf}\"']*"
+_SENTENCE_END = regex.compile(rf"[.?!]{_CLOSING}(?=\s|$)|[\p{{Sentence_Terminal}}\u2026--[.?!]]{_CLOSING}", regex.V1)
+"""A full stop needs white space after it ("3.5"); one of another script, such as the Chinese or the Hindi one, does not."""
 _WORD = re.compile(r"\w")
 
 
@@ -40,9 +41,9 @@ def refuse_query(text: str, finished: bool, control_tokens: tuple[str, ...]) -> 
 
 
 def refuse_answer(text: str, finished: bool, control_tokens: tuple[str, ...]) -> str | None:
-    """Why an answer is not usable, or None: as for a query, and refusals ("I'm sorry, but ...")."""
+    """Why an answer is not usable, or None: as for a query, and refusals ("I'm sorry, but I can't ...")."""
     reason = refuse_query(text, finished, control_tokens)
-    if reason is None and _REFUSAL.search(text):
+    if reason is None and is_refusal(text):
         return "refusal"
     return reason
 
@@ -50,8 +51,20 @@ def refuse_answer(text: str, finished: bool, control_tokens: tuple[str, ...]) ->
 def is_loop(text: str) -> bool:
     """Whether ``text`` repeats itself: it deflates to less than 0.3 of its length (ordinary prose stays above 0.4), or its last
     sentence-sized piece stands in it three times."""
-    raw = text.encode()
-    if len(raw) >= _LOOP_MIN_BYTES and len(zlib.compress(raw)) / len(raw) < _LOOP_RATIO:
-        return True
+    if len(text.encode()) >= _LOOP_MIN_BYTES:
+        raw = _letters(text)
+        if len(zlib.compress(raw)) / len(raw) < _LOOP_RATIO:
+            return True
     tail = text[-30:]
     return len(text) >= 90 and text.count(tail) >= 3
+
+
+def _letters(text: str) -> bytes:
+    """A byte for each character, or two where there are more than 256 different ones.
+
+    In UTF-8 a letter of most scripts begins with bytes that all its neighbours have, which would look like repetition.
+    """
+    if text.isascii():
+        return text.encode()
+    ranks = {ord(character): rank for rank, character in enumerate(dict.fromkeys(text))}
+    return text.translate(ranks).encode("latin-1" if len(ranks) <= 256 else "utf-16-le", "surrogatepass")
