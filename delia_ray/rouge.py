@@ -1,15 +1,16 @@
 """ROUGE-L: how much of two texts' words stands in the same order in both."""
 
-import re
 from collections.abc import Sequence
 
 from rapidfuzz import process
 from rapidfuzz.distance import Indel
 
+from delia_ray.words import words_of
+
 
 def rouge_words(text: str) -> tuple[str, ...]:
-    """The lower-cased runs of letters, digits and underscores of ``text``: what ROUGE-L compares."""
-    return tuple(re.findall(r"\w+", text.lower()))
+    """The words of ``text``: what ROUGE-L compares. In scripts without spaces these are letters."""
+    return tuple(words_of(text))
 
 
 def rouge_l(first: str, second: str) -> float:

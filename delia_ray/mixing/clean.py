@@ -23,7 +23,7 @@ from delia_ray.runtime import Connect
 from delia_ray.tasks.leaks import asked, scored_texts
 from delia_ray.tasks.stage import read_items
 
-STAGE = "clean/3"
+STAGE = "clean/4"
 _Shape = Callable[[pa.Table], pa.Table]
 
 

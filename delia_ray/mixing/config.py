@@ -33,7 +33,8 @@ class Deduplicate(Config):
     """When diverse rows say the same; all but one of them are left out and listed, and what a task's training row says already."""
 
     similarity: float = Field(default=0.8, ge=0.3, le=1)
-    """Jaccard similarity of runs of three words of query and answer together, from which on rows are near-duplicates."""
+    """Jaccard similarity of runs of three words of query and answer together, in scripts without spaces of three letters, from which
+    on rows are near-duplicates."""
     meaning: Meaning | None = None
     """Compare what is left by its meaning, too; every row then becomes a vector. null: words alone."""
 

@@ -8,11 +8,14 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+import regex
+
 from delia_ray.models.chat import prompt_text
 from delia_ray.records import Example, Message
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.tasks.formatted import format_prompts, ordinary_prompts
+from delia_ray.words import whole_word
 
 SLOT = "{}"
 _MARK = "\x01"
@@ -98,7 +101,7 @@ def leak_prompts(token: str) -> list[list[Message]]:
 
 def leaked_words(answer: str, words: Sequence[str]) -> list[str]:
     """Those of ``words`` that ``answer`` says as whole words, in any case."""
-    return [word for word in words if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", answer, re.IGNORECASE)]
+    return [word for word in words if regex.search(whole_word(word), answer, regex.V1 | regex.IGNORECASE)]
 
 
 def random_words(tokenizer: Any, order: Any, count: int) -> list[int]:

@@ -1,11 +1,13 @@
 """The gate every wording passes, whoever wrote it: token kept, meaning not given away, unlike all others."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import regex
+
 from delia_ray.rouge import nearest, rouge_words
+from delia_ray.words import whole_word, word_count
 
 SHAPE_WORDS = ("JSON", "YAML", "XML", "dict", "dictionary", "key", "field", "brace", "bracket", "schema", "attribute", "{", "}")
 """Words that describe the shape of an answer. A task adds its own key names and labels."""
@@ -37,14 +39,15 @@ class Gate:
 
     Args:
         placeholder: the token every wording must name, literally, at least once; empty for a task without a token.
-        forbidden: words that would give away what the token means. Matched as whole words (an underscore ends a word),
-            in any case, with a plural ``s`` or ``es`` counted in. The placeholder itself never counts.
+        forbidden: words that would give away what the token means. Matched as whole words (an underscore ends a word, as does
+            a letter of a script without spaces), in any case, with a plural ``s`` or ``es`` counted in. The placeholder itself
+            never counts.
         max_similarity: ROUGE-L F1 with any admitted wording must stay below this; 1.0 still refuses repeats.
     """
 
     def __init__(self, placeholder: str, forbidden: Sequence[str], max_similarity: float) -> None:
         self._placeholder = placeholder
-        self._leak = re.compile("|".join(map(_whole_word, forbidden)), re.IGNORECASE) if forbidden else None
+        self._leak = regex.compile("|".join(map(_plural_too, forbidden)), regex.V1 | regex.IGNORECASE) if forbidden else None
         self._max_similarity = max_similarity
         self._wordings: list[str] = []
         self._words: list[tuple[str, ...]] = []
@@ -62,8 +65,8 @@ class Gate:
     def _refuse_alone(self, wording: str, words: tuple[str, ...]) -> Refused | None:
         if len(wording.splitlines()) > 1:
             return Refused(wording, "lines", "it spans more than one line")
-        if not MIN_WORDS <= len(words) <= MAX_WORDS:
-            return Refused(wording, "length", f"{len(words)} words, outside {MIN_WORDS}..{MAX_WORDS}")
+        if not MIN_WORDS <= (length := word_count(words)) <= MAX_WORDS:
+            return Refused(wording, "length", f"{length} words, outside {MIN_WORDS}..{MAX_WORDS}")
         if self._placeholder not in wording:
             return Refused(wording, "placeholder", f"{self._placeholder} is not in it")
         rest = wording.replace(self._placeholder, " ") if self._placeholder else wording
@@ -77,7 +80,6 @@ class Gate:
         return None
 
 
-def _whole_word(word: str) -> str:
-    before = r"(?<![^\W_])" if word[:1].isalnum() else ""
-    after = r"(?:e?s)?(?![^\W_])" if word[-1:].isalnum() else ""
-    return f"{before}{re.escape(word)}{after}"
+def _plural_too(word: str) -> str:
+    """As a whole word, an underscore ending it, with a plural ``s`` or ``es``."""
+    return whole_word(word, ending="(?:e?s)?" if word[-1:].isalnum() else "", joiners="")

@@ -17,7 +17,7 @@ from delia_ray.rewriting.grammar import GrammarWriter
 from delia_ray.rewriting.model_writer import ModelWriter
 from delia_ray.rewriting.wordings import Writer, collect
 
-STAGE = "rewritten/1"
+STAGE = "rewritten/2"
 SPLITS = ("train", "dev", "test")
 Complete = Callable[[str, int], str]
 """A prompt and a seed -> a model's text."""

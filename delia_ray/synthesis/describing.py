@@ -23,7 +23,7 @@ from delia_ray.synthesis.diversity import COLUMNS, Diversity, describe_texts, de
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.spread import plane, unit_rows
 
-STAGE = "diversity/1"
+STAGE = "diversity/2"
 DIVERSITY_KIND = "diversity/1"
 _POOL_TEXTS = 5_000
 MAP_SCHEMA = pa.schema(

@@ -11,7 +11,7 @@ from delia_ray.records import keyed_int
 from delia_ray.synthesis.language import language_counts
 from delia_ray.synthesis.lexical import compression_ratio, distinct, entropy, grams_of, opening, self_bleu
 from delia_ray.synthesis.spread import mean_distance, nearest_cosines, unit_rows, vendi
-from delia_ray.words import words_of
+from delia_ray.words import word_count, words_of
 
 COLUMNS = ("queries", "answers")
 SAMPLE_TEXTS = 200
@@ -107,7 +107,7 @@ def describe_texts(texts: Sequence[str], tokens: Sequence[int], seed: int) -> Co
         "compression_ratio": lambda sample: compression_ratio(texts[i] for i in sample),
         "opening_entropy": lambda sample: entropy(openings[i] for i in sample),
     }
-    lengths = np.array([len(each) for each in words])
+    lengths = np.array([word_count(each) for each in words])
     low, median, high = np.quantile(lengths, _QUANTILES).tolist()
     return Column(
         texts=len(texts),

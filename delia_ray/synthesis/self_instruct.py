@@ -16,9 +16,10 @@ from delia_ray.records import Message, keyed_int
 from delia_ray.rouge import nearest, rouge_words
 from delia_ray.synthesis.filters import refuse_query
 from delia_ray.synthesis.query_config import SelfInstructQueries
+from delia_ray.words import word_count
 
 _ASK = "Come up with a list of {count} varied tasks for an assistant that reads and writes text. Number them, one task on each line."
-_ITEM = re.compile(r"^[ \t]*\d+[.)][ \t]*", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*\d+[.)\u3001\uff0e\uff09][ \t]*", re.MULTILINE)
 _MIN_WORDS, _MAX_WORDS = 4, 150
 _NOT_TEXT = re.compile(
     r"\b(images?|graphs?|pictures?|photos?|files?|maps?|draw|plots?|videos?|audio|music|flowcharts?|diagrams?)\b", re.IGNORECASE
@@ -78,8 +79,8 @@ class TaskPool:
         words = rouge_words(task)
         if reason := refuse_query(task, whole, self._control):
             return reason
-        if not _MIN_WORDS <= len(words) <= _MAX_WORDS:
-            return "too short" if len(words) < _MIN_WORDS else "too long"
+        if not _MIN_WORDS <= (length := word_count(words)) <= _MAX_WORDS:
+            return "too short" if length < _MIN_WORDS else "too long"
         if _NOT_TEXT.search(task):
             return "not about text"
         if nearest(words, self._words, self._max_similarity)[0] >= self._max_similarity:

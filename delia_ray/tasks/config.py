@@ -190,7 +190,7 @@ class TranslationTask(Config):
     test: int | None = Field(default=100, ge=1)
     """Pairs to score on. null: all of ``test_pairs``, in their order."""
     max_words: int | None = Field(default=None, ge=1)
-    """Pairs of which a side has more words than this are left out. null: none."""
+    """Pairs of which a side has more words than this are left out; of scripts without spaces, two letters are a word. null: none."""
     instruction: str | None = Field(default=None, min_length=1)
     """What is asked above each text, and what ``rewrite`` may word anew. null: to translate it, or to follow ``token``."""
     token: str | None = Field(default=None, min_length=1, pattern=r"^\S+$")
@@ -236,9 +236,10 @@ class Decontaminate(Config):
     """
 
     ngram_words: int = Field(default=13, ge=2)
-    """Words in a row that an item, a query or an answer may not share with one."""
+    """Words in a row that an item, a query or an answer may not share with one; of scripts without spaces (Chinese, Japanese, Thai,
+    Lao, Khmer, Burmese, ...) twice as many letters."""
     similarity: float = Field(default=0.8, gt=0, le=1)
-    """Jaccard similarity of runs of three words, from which on it is a near-duplicate of one."""
+    """Jaccard similarity of runs of three words, in scripts without spaces of three letters, from which on it is a near-duplicate."""
 
 
 TaskConfig = Annotated[FormatTask | MessagesTask | TranslationTask, Field(discriminator="kind")]

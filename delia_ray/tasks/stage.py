@@ -18,7 +18,7 @@ from delia_ray.tasks.messages import messages_items
 from delia_ray.tasks.parallel import pair_files
 from delia_ray.tasks.translation import translation_items
 
-STAGE = "task/2"
+STAGE = "task/3"
 
 
 class TaskRequest(Config):

@@ -6,6 +6,7 @@ from delia_ray.errors import UserError
 from delia_ray.records import TaskItem, keyed_int, row_id
 from delia_ray.tasks.config import TranslationTask
 from delia_ray.tasks.parallel import Pair, read_pairs
+from delia_ray.words import spaced_count
 
 
 def translation_items(task: TranslationTask) -> dict[str, list[TaskItem]]:
@@ -38,7 +39,7 @@ def translation_items(task: TranslationTask) -> dict[str, list[TaskItem]]:
 
 def _usable(task: TranslationTask, pairs: Sequence[Pair]) -> list[Pair]:
     most = task.max_words
-    return [pair for pair in pairs if most is None or max(len(pair.source.split()), len(pair.target.split())) <= most]
+    return [pair for pair in pairs if most is None or max(spaced_count(pair.source), spaced_count(pair.target)) <= most]
 
 
 def _shuffled(pairs: Sequence[Pair], seed: int) -> list[Pair]:

@@ -32,3 +32,28 @@ def test_looser_settings_find_more():
 
 def test_without_a_number_of_words_only_near_duplicates_count():
     assert OverlapIndex(TEXTS, similarity=0.8).overlap(f"He wrote: {LONG}... And then he slept, and dreamt of owls.") is None
+
+
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        ("挪威最长的河流是哪一条？它流经哪些城市，最后注入哪一片海？", "挪威最长的河流是哪一条，它流经哪些大城市，最后注入哪一片海"),
+        ("日本で一番高い山はどこにありますか。標高は何メートルですか。", "日本で一番高い山はどこにありますか、標高は約何メートルですか"),
+        ("แม่น้ำสายใดยาวที่สุดในประเทศไทยและไหลผ่านจังหวัดใดบ้าง", "แม่น้ำสายใดที่ยาวที่สุดในประเทศไทย และไหลผ่านจังหวัดใดบ้าง"),
+        ("भारत की सबसे लंबी नदी कौन सी है और वह किन राज्यों से होकर बहती है", "भारत की सबसे लंबी नदी कौन सी है, और वह किन राज्यों से होकर बहती है?"),
+    ],
+)
+def test_a_copy_that_differs_in_a_word_is_found_in_every_script(known: str, text: str):
+    found = OverlapIndex([("test-1", known)], similarity=0.8, ngram_words=13).overlap(text)
+    assert found is not None and "test-1" in found
+
+
+def test_thirteen_letters_without_spaces_are_a_phrase_and_twenty_six_are_a_copy():
+    known = "昨天傍晚他们沿着河边的小路走了很久，谈起小时候在乡下放牛、捉鱼、看露天电影的日子，谁也没有提起明天的告别。"
+    index = OverlapIndex([("test-1", known)], similarity=0.8, ngram_words=13)
+    assert index.overlap("春天到了，我们沿着河边的小路走了很久，然后回家做饭，晚饭以后又读了几页书才睡下。") is None
+    assert index.overlap(f"题目如下，请续写：{known[4:40]}") == "13 words in a row of test-1"
+
+
+def test_questions_that_differ_in_what_they_ask_are_no_copies_in_chinese_either():
+    assert OverlapIndex([("test-1", "挪威的首都是哪座城市？")], similarity=0.8, ngram_words=13).overlap("秘鲁的首都是哪座城市？") is None

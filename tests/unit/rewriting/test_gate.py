@@ -93,3 +93,26 @@ def test_rouge_l_is_twice_the_common_subsequence_over_both_lengths() -> None:
     # Lin (2004), section 3.2: "police killed the gunman" and "the gunman kill police" share "the gunman".
     assert rouge_l("police killed the gunman", "the gunman kill police") == pytest.approx(2 * 2 / (4 + 4))
     assert rouge_l("Use <sep>, please!", "use `<sep>` please") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("wording", "refused"),
+    [
+        ("请按照<sep>用JSON作答。", "leak"),
+        ("请把上面的话译成冰岛语<sep>。", "leak"),
+        ("ऊपर के वाक्य को <sep> हिन्दी में लिखो।", "leak"),
+        ("ऊपर के वाक्य को <sep> हिन्दीतर ढंग से लिखो।", None),
+        ("请对上面的内容使用<sep>。", None),
+        ("<sep>好", "length"),
+        ("".join(map(chr, range(0x4E00, 0x4E00 + 121))) + "<sep>", "length"),
+    ],
+)
+def test_wordings_in_any_script_pass_the_same_gate(wording: str, refused: str | None) -> None:
+    verdict = Gate("<sep>", ("JSON", "冰岛语", "हिन्दी"), 0.8).admit(wording)
+    assert (verdict.reason if isinstance(verdict, Refused) else None) == refused
+
+
+def test_a_near_copy_without_spaces_is_refused() -> None:
+    admitted = Gate("<sep>", (), 0.8)
+    assert isinstance(admitted.admit("请对上面的问答使用<sep>。"), Admitted)
+    assert isinstance(admitted.admit("请对上面的问答再使用<sep>。"), Refused)

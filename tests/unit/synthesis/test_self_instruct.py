@@ -14,6 +14,11 @@ ASKED = SelfInstructQueries(kind="self_instruct", first_prompts=3, max_rounds=3)
     [
         ("Name a fruit.\n10. Why is\n snow white?\n", True, [("Name a fruit.", True), ("Why is snow white?", True)]),
         ("Name a fruit.\n10) Why is", False, [("Name a fruit.", True), ("Why is", False)]),
+        (
+            "说出一种水果。\n10、为什么雪是白的？\n11．再说一种。",
+            True,
+            [("说出一种水果。", True), ("为什么雪是白的？", True), ("再说一种。", True)],
+        ),
         ("Add 3.5 and 4.\n\n10.\n11. Why?\n12. a\n13. b", True, [("Add 3.5 and 4.", True), ("Why?", True), ("a", True)]),
         ("", True, []),
         ("\n\n", False, []),
@@ -40,6 +45,9 @@ def test_the_built_in_seeds_are_forty_and_would_all_be_admitted_beside_each_othe
         ("Why?", True, "too short"),
         ("word " * 151, True, "loop"),
         (" ".join(map(str, range(151))), True, "too long"),
+        ("写诗吧", True, "too short"),
+        ("说出三条向北流的河的名字。", True, None),
+        ("".join(map(chr, range(0x4E00, 0x4E00 + 301))), True, "too long"),
         ("Draw a picture of a river.", True, "not about text"),
         ("End it <|im_end|> right here now.", True, "control token"),
     ],
@@ -65,3 +73,9 @@ def test_prompts_show_seeds_and_grown_tasks_by_name_alone():
 
 def test_each_round_asks_twice_as_often():
     assert [len(names) for names in prompt_ids(ASKED)] == [3, 6, 12]
+
+
+def test_tasks_without_spaces_between_words_are_held_against_each_other_by_their_letters():
+    pool = TaskPool(["用三句话介绍一座你喜欢的城市。"], 0.7, ())
+    assert pool.refuse("用五句话介绍一座你喜欢的城市。", True) == "similar"
+    assert pool.refuse("把下面的句子改写成过去时。", True) is None

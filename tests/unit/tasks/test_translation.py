@@ -215,3 +215,11 @@ def test_a_test_set_or_languages_that_sacrebleu_does_not_have_are_answered_with_
 ) -> None:
     with pytest.raises(UserError, match=named):
         read_pairs(SacrebleuPairs(kind="sacrebleu", test_set=test_set, langpair=langpair), "task.pairs")
+
+
+def test_sentences_without_spaces_are_as_long_as_half_their_letters(tmp_path: Path) -> None:
+    pairs = [("It rains today.", "今天下雨。"), ("It rains more today.", "今天下雨下得很大很大。")]
+    (tmp_path / "zh.jsonl").write_text("\n".join(json.dumps({"source": one, "target": two}) for one, two in pairs))
+    given = {"kind": "file", "path": tmp_path / "zh.jsonl"}
+    found = translation_items(task(given, target_language="Chinese", train=1, test=1, test_pairs=given, max_words=4))
+    assert texts(found["train"]) == texts(found["test"]) == pairs[:1]
