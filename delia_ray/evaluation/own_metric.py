@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from delia_ray.errors import UserError
 
+_SHOWN_CHARACTERS = 200
 RowMetric: TypeAlias = Callable[[str, str], float]
 """(output, reference) -> 0 to 1."""
 
@@ -43,6 +45,26 @@ def load_metric(name: str) -> RowMetric:
     except ValueError:
         pass  # some functions written in C do not tell
     return cast(RowMetric, function)
+
+
+class MetricFailure(Exception):
+    """A function of the user's own raised."""
+
+
+def guarded(metric: RowMetric) -> RowMetric:
+    """``metric``, whose every exception comes as a ``MetricFailure`` that says what it was and where."""
+
+    def score(output: str, reference: str) -> float:
+        try:
+            return metric(output, reference)
+        except (Exception, SystemExit) as error:  # it is the user's code, which may raise anything
+            raised = " ".join("".join(traceback.format_exception_only(error)).split())
+            frame = traceback.extract_tb(error.__traceback__)[1:2]
+            raise MetricFailure(
+                raised[:_SHOWN_CHARACTERS] + "".join(f" in {Path(f.filename).name} line {f.lineno}" for f in frame)
+            ) from None
+
+    return score
 
 
 def source_file(metric: RowMetric) -> Path | None:

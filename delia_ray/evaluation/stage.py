@@ -16,9 +16,10 @@ from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.client import LocalTally, answer_all, check_served
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.divergence import token_divergences
+from delia_ray.evaluation.kept import Asked, KeptAnswers, drop_kept
 from delia_ray.evaluation.scoring import Generation, generations
 from delia_ray.evaluation.stored import SCORES_KIND, read_generations, write_scores
-from delia_ray.evaluation.task_metrics import metric_files, metric_names, metric_pattern, score_rows
+from delia_ray.evaluation.task_metrics import bleu_tokens, metric_files, metric_names, metric_pattern, score_rows
 from delia_ray.fingerprint import hash_file
 from delia_ray.judging.config import Judges
 from delia_ray.judging.stage import judge_files, judge_rows
@@ -30,7 +31,7 @@ from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, Transla
 from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out
 from delia_ray.tasks.translation import source_text
 
-STAGE = "scores/2"
+STAGE = "scores/3"
 
 
 class ScoreRequest(Config):
@@ -43,6 +44,8 @@ class ScoreRequest(Config):
     """``task.metric``."""
     pattern: str | None
     """``task.pattern``."""
+    bleu_tokens: str | None
+    """BLEU's tokenizer. null: ``task.metric`` has no BLEU."""
     meaning: str | None
     """What the task's prompts say in place of the token. null: the token, and then everything else is asked, too."""
 
@@ -90,17 +93,19 @@ def score(
     def write(workspace: Workspace) -> Counts:
         prompts = _prompts(config, task, rewritten) if who.meaning is None else _spelled_out(config, task, rewritten, who.meaning)
         connect()
-        answers, tokens = _answers(base_url(), who, prompts, config, placement.engine, line)
-        base_answers = _kept_answers(given) if given else _ordinary_answers(prompts, answers)
-        kl = _divergences(base, who.model, prompts, base_answers, placement.engine, line)
-        rows = generations(prompts, answers, base_answers, kl)
-        return {"tokens": tokens, **write_scores(rows, _task_scores(task, judges, rows, placement.judges), config, workspace.data)}
+        rows, tokens = _generations(config, who, prompts, base_url, placement.engine, line, out)
+        scored = _task_scores(task, judges, rows, placement.judges)
+        return {"tokens": tokens, **write_scores(rows, scored, config, workspace.data, bleu)}
 
-    names, pattern = metric_names(task), metric_pattern(task)
-    request = ScoreRequest(score=config, token=task.token, metric=names, pattern=pattern, meaning=who.meaning)
+    names, bleu = metric_names(task), bleu_tokens(task, _targets(config, rewritten))
+    request = ScoreRequest(
+        score=config, token=task.token, metric=names, pattern=metric_pattern(task), bleu_tokens=bleu, meaning=who.meaning
+    )
     files, before = metric_inputs(task, judges), {"base_scores": given} if given else {}
     inputs: dict[str, Input] = {"model": who.model, "base": base, "rewritten": rewritten, **files, **before}
-    return build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
+    scores = build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
+    drop_kept(out)
+    return scores
 
 
 def metric_inputs(task: TaskConfig, judges: Judges) -> dict[str, Input]:
@@ -131,6 +136,27 @@ def _task_scores(task: TaskConfig, judges: Judges, rows: Sequence[Generation], h
     judged = judge_rows(metric_names(task), judges, list(zip(sources, outputs, targets, strict=True)), how)
     scored = {**score_rows(task, outputs, targets), **judged}
     return {name: scored[name] for name in metric_names(task) if name in scored}
+
+
+def _generations(
+    config: ScoreConfig, who: Examinee, prompts: Sequence[Prompt], base_url: Callable[[], str], engine: Engine, line: Line, out: Path
+) -> Asked:
+    """Every answer beside what it is compared with; an attempt that failed after the last answer asks nothing again."""
+    given = None if who.base_scores is None else _kept_answers(who.base_scores)
+
+    def ask() -> Asked:
+        answers, tokens = _answers(base_url(), who, prompts, config, engine, line)
+        base_answers = _ordinary_answers(prompts, answers) if given is None else given
+        kl = _divergences(who.base, who.model, prompts, base_answers, engine, line)
+        return generations(prompts, answers, base_answers, kl), tokens
+
+    models = {"model": who.model.fingerprint, "base": who.base.fingerprint}
+    return KeptAnswers(out, models, prompts, given, config).or_ask(ask)
+
+
+def _targets(config: ScoreConfig, rewritten: Artifact) -> list[str]:
+    rows: list[Example] = pq.read_table(rewritten.data / f"{config.split}.parquet", columns=["messages"]).to_pylist()
+    return [row["messages"][-1]["content"] for row in rows]
 
 
 def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list[Prompt]:

@@ -20,7 +20,7 @@ from delia_ray.errors import UserError
 from delia_ray.evaluation import scoring
 from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
 from delia_ray.evaluation.config import ScoreConfig
-from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, signature
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, DEFAULT_TOKENS, signature
 from delia_ray.evaluation.scoring import GENERATION_SCHEMA, ArmColumns, Generation
 from delia_ray.evaluation.task_metrics import FORMAT
 
@@ -30,12 +30,15 @@ _ROW_SCORES = "row_scores.parquet"
 _SCORES = "scores.json"
 
 
-def write_scores(rows: Sequence[Generation], scored: Columns, config: ScoreConfig, data: Path) -> Counts:
+def write_scores(
+    rows: Sequence[Generation], scored: Columns, config: ScoreConfig, data: Path, bleu_tokens: str | None = DEFAULT_TOKENS
+) -> Counts:
     """Measure, and fill an artifact's ``data``; how many rows it then has.
 
     Args:
         rows: all prompts and answers.
         scored: metric -> scores or counts of the test rows (``task_metrics.score_rows``); empty for the format task.
+        bleu_tokens: BLEU's tokenizer, for its signature.
     """
     pq.write_table(pa.Table.from_pylist(list(rows), schema=GENERATION_SCHEMA), data / _GENERATIONS)
     arm = _columns(rows, scored)
@@ -43,7 +46,7 @@ def write_scores(rows: Sequence[Generation], scored: Columns, config: ScoreConfi
         own = {name: pa.array(column.tolist(), _stored_type(name)) for name, column in scored.items()}
         pq.write_table(pa.table({"prompt_id": pa.array(arm.ids["test"], pa.string()), **own}), data / _ROW_SCORES)
     intervals = scoring.summarise(arm, config.seed, config.resamples)
-    scores = {name: {**asdict(interval), **_signed(name)} for name, interval in intervals.items()}
+    scores = {name: {**asdict(interval), **_signed(name, bleu_tokens)} for name, interval in intervals.items()}
     (data / _SCORES).write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
     return {"rows": len(rows)}
 
@@ -82,6 +85,10 @@ def compare_scores(left: Artifact, right: Artifact, config: ScoreConfig) -> dict
     lefts, rights = read_columns(left), read_columns(right)
     if (lefts.metric, lefts.ids) != (rights.metric, rights.ids):
         raise UserError(f"{left.path} and {right.path} hold answers to other prompts; score both with the same task and `score` settings")
+    counted = [arm.manifest.request.get("bleu_tokens") for arm in (left, right)]
+    if counted[0] != counted[1]:
+        found = " and ".join(map(repr, counted))
+        raise UserError(f"{left.path} and {right.path} count BLEU by {found}; score both again with one task.bleu_tokens")
     return scoring.compare(lefts, rights, config.seed, config.resamples)
 
 
@@ -98,8 +105,8 @@ def _stored_type(metric: str) -> pa.DataType:
     return pa.list_(pa.int64()) if metric in CORPUS_METRICS else pa.float64()
 
 
-def _signed(metric: str) -> Mapping[str, str]:
-    return {"signature": signature(metric)} if metric in CORPUS_METRICS else {}
+def _signed(metric: str, bleu_tokens: str | None) -> Mapping[str, str]:
+    return {"signature": signature(metric, bleu_tokens or DEFAULT_TOKENS)} if metric in CORPUS_METRICS else {}
 
 
 def _read(scores: Artifact) -> dict[str, dict[str, Any]]:

@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Columns
-from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, row_counts
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, check_tokens, row_counts, tokens_for
 from delia_ray.evaluation.format_metrics import parse_verdict
-from delia_ray.evaluation.own_metric import RowMetric, load_metric, source_file
+from delia_ray.evaluation.own_metric import MetricFailure, RowMetric, guarded, load_metric, source_file
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
+from delia_ray.patterns import backtracks
 from delia_ray.records import Example
 from delia_ray.tasks.config import JUDGED, FormatTask, MessagesTask, TaskConfig, TranslationTask, is_own_metric
 
 FORMAT = "format"
 """The ``task.metric`` that stands for FormatAcc and its kin."""
 _SHOWN_CHARACTERS = 60
+_NO_TARGETS = ("", "x", "I do not know. " * 40)
+"""What models answer, too; a metric of the user's own must score it."""
 _FORMS = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex")
 _TARGETS_SCORE_1 = ("json_schema", "regex")
 
@@ -53,21 +56,43 @@ def metric_files(task: TaskConfig) -> dict[str, Path]:
     return {**({} if schema is None else {"metric json_schema": schema}), **sources}
 
 
+def bleu_tokens(task: TaskConfig, targets: Sequence[str]) -> str | None:
+    """The tokenizer that metric bleu takes for these targets; None where the task is not scored by it."""
+    if isinstance(task, FormatTask) or "bleu" not in task.metric:
+        return None
+    return tokens_for(targets) if task.bleu_tokens == "auto" else task.bleu_tokens
+
+
 def check_metrics(task: TaskConfig, rows: Sequence[Example]) -> None:
-    """Try every metric of ``task`` on the target of each of ``rows``, as if a model had written it.
+    """Try every metric of ``task`` on the target of each of ``rows``, as if a model had written it, and one of the user's own also on
+    texts that are no target.
 
     Raises:
-        UserError: the schema or the function cannot be used, or a target does not fit its metric.
+        UserError: the schema, the function or BLEU's tokenizer cannot be used, or a target does not fit its metric.
     """
     targets = [row["messages"][-1]["content"] for row in rows]
+    if tokens := bleu_tokens(task, targets):
+        check_tokens(tokens)
+    if pattern := metric_pattern(task):
+        _check_backtracking(pattern, targets)
     for name, metric in _row_metrics(task).items():
         scores_N = _row_scores(name, metric, targets, targets)
+        if is_own_metric(name) and targets:
+            _row_scores(name, metric, _NO_TARGETS, targets[:1] * len(_NO_TARGETS))
         if name in _TARGETS_SCORE_1 and (short := np.flatnonzero(scores_N < 1)).size:
             row = int(short[0])
             raise UserError(
                 f"task.metric: {name}: the target of test row {row + 1}, {targets[row][:_SHOWN_CHARACTERS]!r}, is not of the form that it "
                 "asks for; correct the row or the form"
             )
+
+
+def _check_backtracking(pattern: str, targets: Sequence[str]) -> None:
+    if like := next((text for text in targets if backtracks(pattern, text.strip())), None):
+        raise UserError(
+            f"task.pattern: {pattern!r} takes more than a second to tell that 64 characters like {like[:_SHOWN_CHARACTERS]!r} do not "
+            "match, and much longer for each one more; write it without a repeat inside a repeat"
+        )
 
 
 def score_rows(task: TaskConfig, outputs: Sequence[str], targets: Sequence[str]) -> Columns:
@@ -78,9 +103,9 @@ def score_rows(task: TaskConfig, outputs: Sequence[str], targets: Sequence[str])
     """
     if isinstance(task, FormatTask):
         return {}
-    single = _row_metrics(task)
+    single, tokens = _row_metrics(task), bleu_tokens(task, targets)
     return {
-        name: row_counts(name, outputs, targets) if name in CORPUS_METRICS else _row_scores(name, single[name], outputs, targets)
+        name: row_counts(name, outputs, targets, tokens) if name in CORPUS_METRICS else _row_scores(name, single[name], outputs, targets)
         for name in metric_names(task)
         if name not in JUDGED
     }
@@ -101,7 +126,7 @@ def _row_metrics(task: TaskConfig) -> Mapping[str, RowMetric]:
 
 def _row_metric(name: str, task: TaskConfig) -> RowMetric:
     if is_own_metric(name):
-        return load_metric(name)
+        return guarded(load_metric(name))
     if isinstance(task, MessagesTask) and name == "json_schema":
         assert task.schema_ is not None, "the config asks for it"
         return json_schema(_read_schema(task.schema_))
@@ -114,7 +139,13 @@ def _row_metric(name: str, task: TaskConfig) -> RowMetric:
 def _row_scores(name: str, metric: RowMetric, outputs: Sequence[str], targets: Sequence[str]) -> NDArray[np.float64]:
     scores_N = np.empty(len(outputs))
     for row, (output, target) in enumerate(zip(outputs, targets, strict=True)):
-        value: object = metric(output, target)
+        try:
+            value: object = metric(output, target)
+        except MetricFailure as failure:
+            raise UserError(
+                f"task.metric: {name} raised {failure} for test row {row + 1} (output {output[:_SHOWN_CHARACTERS]!r}); "
+                "let it give a number from 0 to 1 for any output"
+            ) from None
         if not isinstance(value, Real | np.bool_) or not 0 <= float(value) <= 1:
             raise UserError(
                 f"task.metric: {name} gave {value!r} for test row {row + 1} (output {output[:_SHOWN_CHARACTERS]!r}); "

@@ -1,6 +1,6 @@
 """Row scores for the user's own task: each compares one output with the row's target and gives 0 to 1."""
 
-import re
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +11,11 @@ from referencing.exceptions import Unresolvable
 from delia_ray.errors import UserError
 from delia_ray.evaluation.format_metrics import parse_verdict, strict_json
 from delia_ray.fingerprint import canonical_json
+from delia_ray.patterns import MATCH_SECONDS, matches_whole
 from delia_ray.rouge import rouge_l
+
+logger = logging.getLogger(__name__)
+_SHOWN_CHARACTERS = 60
 
 
 def exact_match(output: str, reference: str) -> float:
@@ -65,11 +69,15 @@ def json_schema(schema: Any) -> Callable[[str, str], float]:
 
 
 def regex(pattern: str) -> Callable[[str, str], float]:
-    """1 if ``pattern`` matches the whole trimmed output, whatever the reference says."""
-    compiled = re.compile(pattern)
+    """1 if ``pattern`` matches the whole trimmed output, whatever the reference says; 0 where that takes longer than a second."""
 
     def score(output: str, reference: str) -> float:
-        return float(compiled.fullmatch(output.strip()) is not None)
+        try:
+            return float(matches_whole(pattern, output.strip()))
+        except TimeoutError:
+            shown = " ".join(output.split())[:_SHOWN_CHARACTERS]
+            logger.warning("task.pattern: a match took more than %g s and counts as none (output %r)", MATCH_SECONDS, shown)
+            return 0.0
 
     return score
 

@@ -60,8 +60,8 @@ def clean(
     """The exchanges of ``diverse`` that overlap with no text of the task and repeat no other; the rest goes to ``rejects``.
 
     What overlaps with the task goes first, so that no row is left out for the sake of one that is not kept. An item of the
-    task counts with all turns before its answer but the system's, and without its instruction, which hundreds of rows may share. ``clusters.json`` has the number of clusters of
-    each size.
+    task counts with all turns before its answer but the system's, and without its instruction, which hundreds of rows may share.
+    ``clusters.json`` has the number of clusters of each size.
 
     Args:
         embedding: needed where ``config`` asks for meaning.

@@ -1,7 +1,6 @@
 """Forms that an answer may have to have. vLLM masks every token that would leave the form."""
 
 import json
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, assert_never
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.fingerprint import canonical_json
+from delia_ray.patterns import check_pattern, matches_whole
 
 
 class JsonForm(Config):
@@ -44,11 +44,7 @@ class RegexForm(Config):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise UserError(f"{pattern!r} is no regular expression ({error}); mend it") from None
-        return pattern
+        return check_pattern(pattern)
 
 
 class ChoiceForm(Config):
@@ -88,11 +84,18 @@ def has_form(form: JsonForm | RegexForm | ChoiceForm, text: str) -> bool:
         case JsonForm():
             return _is_valid(canonical_json(form.schema_), text)
         case RegexForm():
-            return re.fullmatch(form.pattern, text) is not None
+            return _matches(form.pattern, text)
         case ChoiceForm():
             return text in form.options
         case _:
             assert_never(form)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return matches_whole(pattern, text)
+    except TimeoutError:  # a pattern that backtracks: what cannot be told is not kept
+        return False
 
 
 def _is_valid(schema: str, text: str) -> bool:

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_v
 
 from delia_ray.config import Config
 from delia_ray.errors import UserError
+from delia_ray.patterns import check_pattern
 
 JUDGED = ("comet", "bleurt")
 """Learned metrics, which need weights (``judges``)."""
@@ -33,6 +34,16 @@ def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise UserError("a metric is named twice; name each once")
     return names
+
+
+BleuTokens = Literal["auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"]
+"""sacreBLEU's tokenizers. ``auto``: what it takes for the script of most targets (``zh``, ``ja-mecab``, ``ko-mecab``, ``13a``), and
+``char`` for other scripts without spaces, or where the package of the one that fits is not installed."""
+
+
+def _check_bleu_tokens(metric: tuple[str, ...], tokens: BleuTokens) -> None:
+    if tokens != "auto" and "bleu" not in metric:
+        raise UserError(f"bleu_tokens: found {tokens!r}, but only metric bleu reads it; add it to task.metric or leave bleu_tokens out")
 
 
 MetricName = Annotated[str, AfterValidator(_known)]
@@ -120,18 +131,17 @@ class MessagesTask(Config):
     """File with the JSON Schema of metric json_schema."""
     pattern: str | None = Field(default=None, min_length=1)
     """Regular expression of metric regex; it must match the whole trimmed answer."""
+    bleu_tokens: BleuTokens = "auto"
+    """What metric bleu counts: sacreBLEU's tokenizer. auto: the one for the script of most targets."""
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise UserError(f"not a regular expression ({error}); mend it") from None
-        return pattern
+        return pattern if pattern is None else check_pattern(pattern)
 
     @model_validator(mode="after")
     def _metrics_have_what_they_need(self) -> Self:
+        _check_bleu_tokens(self.metric, self.bleu_tokens)
         for metric, key, given in (("json_schema", "schema", self.schema_), ("regex", "pattern", self.pattern)):
             if metric in self.metric and given is None:
                 raise UserError(f"{key} is missing, and metric {metric} needs it; set task.{key}")
@@ -202,6 +212,8 @@ class TranslationTask(Config):
     metric: Metrics = ("chrf", "bleu")
     """chrf (chrF++), bleu, comet, bleurt, rouge_l, exact_match, contains, or ``module:function`` of your own; one or a list, the main one
     first."""
+    bleu_tokens: BleuTokens = "auto"
+    """What metric bleu counts: sacreBLEU's tokenizer. auto: the one for the script of most translations."""
     seed: int = 0
     """Seed of the splits."""
 
@@ -213,6 +225,7 @@ class TranslationTask(Config):
             raise UserError("dev: 0 takes none of dev_pairs; give a number of pairs, or leave dev_pairs out")
         if self.token and self.instruction and self.token not in self.instruction:
             raise UserError(f"instruction: {self.instruction!r} does not name task.token={self.token!r}; put it in")
+        _check_bleu_tokens(self.metric, self.bleu_tokens)
         if "\n\n" in (self.instruction or ""):
             raise UserError(f"instruction: {self.instruction!r} has a blank line, after which the text begins; make it one paragraph")
         if odd := [name for name in self.metric if name.startswith("json_") or name == "regex"]:

@@ -5,10 +5,12 @@ from typing import cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest, Result
 
+from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Columns, bootstrap, paired_bootstrap
-from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores, row_counts, signature
+from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, check_tokens, corpus_scores, row_counts, signature, tokens_for
 
 REFERENCES = [
     "The glacier has retreated by two kilometres since the spring.",
@@ -97,3 +99,42 @@ def test_the_signature_names_the_version_and_the_tokens() -> None:
     assert "version:" in signature("bleu") and "tok:13a" in signature("bleu")
     assert "nw:2" in signature("chrf")
     assert np.isfinite(corpus_scores("bleu", row_counts("bleu", [""], ["a"])[None])).all()
+
+
+CHINESE = ["昨天下了一整夜的雨。", "他们坐早班火车去了海边。", "图书馆星期一不开门。"]
+JAPANESE = ["昨夜は一晩中雨が降りました。", "彼らは朝の電車で海へ行きました。", "図書館は月曜日は休みです。"]
+THAI = ["เมื่อคืนฝนตกทั้งคืน", "พวกเขานั่งรถไฟเที่ยวเช้าไปทะเล", "ห้องสมุดปิดวันจันทร์"]
+
+
+def dropped(texts: list[str]) -> list[str]:
+    """The texts, each without its sixth letter."""
+    return [text[:5] + text[6:] for text in texts]
+
+
+@pytest.mark.parametrize("references", [CHINESE, JAPANESE, THAI])
+def test_bleu_of_a_language_without_spaces_counts_letters_or_words_of_it(references: list[str]) -> None:
+    assert corpus_scores("bleu", row_counts("bleu", references, references)[None])[0] == pytest.approx(100)
+    assert 40 < corpus_scores("bleu", row_counts("bleu", dropped(references), references)[None])[0] < 95
+
+
+def test_the_tokens_are_those_that_sacrebleu_takes_for_the_language() -> None:
+    assert tokens_for(CHINESE) == "zh"
+    assert tokens_for(JAPANESE) in ("ja-mecab", "char") and tokens_for(["도서관은 월요일에 쉽니다."]) in ("ko-mecab", "char")
+    assert tokens_for(THAI) == "char"
+    assert {tokens_for([text]) for text in (*REFERENCES, "Библиотека закрыта.", "पुस्तकालय बंद है।", "")} == {"13a"}
+    assert tokens_for([*CHINESE, "Sunday, Monday"]) == "zh"
+    theirs = BLEU(trg_lang="zh").corpus_score(dropped(CHINESE), [CHINESE])
+    assert corpus_scores("bleu", row_counts("bleu", dropped(CHINESE), CHINESE)[None])[0] == pytest.approx(theirs.score, abs=1e-9)
+
+
+def test_tokens_may_be_chosen_and_are_in_the_signature() -> None:
+    by_letters = BLEU(tokenize="char").corpus_score(CLOSE, [REFERENCES]).score
+    assert corpus_scores("bleu", row_counts("bleu", CLOSE, REFERENCES, "char")[None])[0] == pytest.approx(by_letters, abs=1e-9)
+    assert "tok:zh" in signature("bleu", "zh") and "tok:char" in signature("bleu", "char")
+
+
+def test_tokens_that_cannot_be_had_are_refused_with_the_way_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(UserError, match=r"task\.bleu_tokens: ja-mecab .*pip install 'sacrebleu\[ja\]'.*char"):
+        check_tokens("ja-mecab")
+    assert tokens_for(JAPANESE) == "char"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.evaluation.task_metrics import check_metrics, metric_files, metric_names, score_rows
+from delia_ray.evaluation.corpus_metrics import row_counts
+from delia_ray.evaluation.task_metrics import bleu_tokens, check_metrics, metric_files, metric_names, score_rows
 from delia_ray.records import Example
 from delia_ray.tasks.config import FormatTask, MessagesTask
 
@@ -140,3 +141,58 @@ def test_the_format_task_has_rates_of_its_own() -> None:
     assert metric_names(FormatTask()) == ("format",)
     assert score_rows(FormatTask(), ["x"], ["y"]) == {}
     check_metrics(FormatTask(), rows("x"))
+
+
+RAISING = {
+    "judge_json:f": "import json\n\ndef f(output, reference):\n    return float(json.loads(output) == json.loads(reference))\n",
+    "judge_first:f": "def f(output, reference):\n    return float(output.split()[0] == reference)\n",
+    "judge_own:f": "class Odd(Exception):\n    pass\n\n"
+    "def f(output, reference):\n    if len(output) > 99:\n        raise Odd('too long\\nby far')\n    return 1\n",
+    "judge_exit:f": "import sys\n\ndef f(output, reference):\n    return 1 if output == reference else sys.exit('no')\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("judge_json:f", r"raised json\.decoder\.JSONDecodeError: .* in judge_json\.py line 4 for test row 1 \(output ''\)"),
+        ("judge_first:f", r"raised IndexError: list index out of range in judge_first\.py line 2 for test row 1 \(output ''\)"),
+        ("judge_own:f", r"raised judge_own\.Odd: too long by far .* for test row \d \(output 'I do not know\."),
+        ("judge_exit:f", r"raised SystemExit: no .* \(output ''\)"),
+    ],
+)
+def test_a_function_that_raises_on_what_a_model_may_answer_is_refused_up_front(folder: Path, name: str, named: str) -> None:
+    write(folder, f"{name.partition(':')[0]}.py", RAISING[name])
+    with pytest.raises(UserError, match=named) as caught:
+        check_metrics(task(metric=name), rows("1"))
+    assert f"task.metric: {name}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_output_that_makes_a_function_raise_later_is_named_by_row(folder: Path) -> None:
+    write(folder, "judge_later.py", "def f(output, reference):\n    return 1 / (output != 'zero')\n")
+    check_metrics(task(metric="judge_later:f"), rows("1"))
+    with pytest.raises(UserError, match=r"judge_later:f raised ZeroDivisionError: .* for test row 3 \(output 'zero'\)"):
+        score_rows(task(metric="judge_later:f"), ["a", "b", "zero"], ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("pattern", "target"), [(r"(a|aa)+b", "aab"), (r"(\w|\w\w)+;", "one;"), (r"(?:[a-z ]|[a-z]{2})+\.", "two words.")])
+def test_a_pattern_that_would_backtrack_for_ever_is_refused_by_name_before_anything_runs(pattern: str, target: str) -> None:
+    with pytest.raises(UserError, match=r"task\.pattern: .* takes more than a second .* repeat inside a repeat"):
+        check_metrics(task(metric="regex", pattern=pattern), rows(target))
+
+
+def test_bleu_counts_what_fits_the_targets_or_what_was_chosen() -> None:
+    outputs, targets = ["昨天下了雨。"], ["昨天也下了雨。"]
+    assert bleu_tokens(task(metric="chrf"), targets) is bleu_tokens(FormatTask(), targets) is None
+    assert bleu_tokens(task(metric="bleu"), targets) == "zh"
+    chosen = task(metric=["bleu", "chrf"], bleu_tokens="char")
+    assert bleu_tokens(chosen, targets) == "char"
+    np.testing.assert_array_equal(score_rows(chosen, outputs, targets)["bleu"], row_counts("bleu", outputs, targets, "char"))
+    np.testing.assert_array_equal(score_rows(task(metric="bleu"), outputs, targets)["bleu"], row_counts("bleu", outputs, targets, "zh"))
+
+
+def test_a_tokenizer_without_its_package_is_refused_up_front(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+    with pytest.raises(UserError, match=r"task\.bleu_tokens: ja-mecab needs a package"):
+        check_metrics(task(metric="bleu", bleu_tokens="ja-mecab"), rows("雨です。"))
+    check_metrics(task(metric="bleu"), rows("雨です。"))

@@ -38,7 +38,7 @@ def test_a_form_is_asked_for_and_recognised(form: str, asked: dict[str, Any] | N
         ("{kind: json_schema, schema: [1]}", "schema: Input should be a valid dictionary"),
         ("{kind: json_schema, schema: {type: 3}}", "schema.*3 is not valid.*write a JSON Schema"),
         ("{kind: json_schema}", "schema: Field required"),
-        ("{kind: regex, pattern: '(a'}", "'\\(a' is no regular expression"),
+        ("{kind: regex, pattern: '(a'}", "'\\(a' is not a regular expression"),
         ("{kind: choice, options: []}", "options: .*at least 1 item"),
         ("{kind: choice, options: ['a ']}", "'a ' has blanks at an end"),
         ("{kind: grammar}", "does not match any of the expected tags"),
