@@ -19,7 +19,8 @@ from delia_ray.probing.token_config import TokenProbe
 from delia_ray.rewriting.config import GrammarRewrite, NoRewrite, RewriteConfig
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.quotas import with_rows
-from delia_ray.tasks.config import JUDGED, Decontaminate, FormatTask, TaskConfig
+from delia_ray.tasks.config import Decontaminate, FormatTask, TaskConfig
+from delia_ray.tasks.metric_names import JUDGED
 from delia_ray.training.batches import steps_for
 from delia_ray.training.config import FinetuneConfig, Objective, Parameters
 

@@ -21,7 +21,8 @@ from delia_ray.evaluation.own_metric import MetricFailure, RowMetric, guarded, l
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
 from delia_ray.patterns import backtracks
 from delia_ray.records import Example
-from delia_ray.tasks.config import JUDGED, FormatTask, MessagesTask, TaskConfig, TranslationTask, is_own_metric
+from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
+from delia_ray.tasks.metric_names import JUDGED, is_own_metric
 
 FORMAT = "format"
 """The ``task.metric`` that stands for FormatAcc and its kin."""

@@ -16,7 +16,7 @@ from delia_ray.judging import worker
 from delia_ray.judging.config import Judges
 from delia_ray.judging.worker import Judged
 from delia_ray.placement import JudgeWorkers
-from delia_ray.tasks.config import JUDGED
+from delia_ray.tasks.metric_names import JUDGED
 
 _PACKAGES: Mapping[str, Sequence[str]] = {
     "comet": ("unbabel-comet==2.2.7", "setuptools<81"),

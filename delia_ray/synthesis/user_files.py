@@ -8,12 +8,11 @@ from pathlib import Path
 
 from delia_ray.artifacts import Adopted
 from delia_ray.errors import UserError
-from delia_ray.fingerprint import fingerprint, hash_file
-from delia_ray.readers import data_files
+from delia_ray.readers import content_hash, data_files
 from delia_ray.synthesis.queries import UserRows
 from delia_ray.synthesis.query_config import Columns, HubQueries
 
-_PATTERNS: tuple[str, ...] = ("*.jsonl", "*.json", "*.csv", "*.parquet", "*.arrow")
+_PATTERNS: tuple[str, ...] = ("*.jsonl", "*.json", "*.csv", "*.jsonl.gz", "*.json.gz", "*.csv.gz", "*.parquet", "*.arrow")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
@@ -25,8 +24,7 @@ def local_rows(place: Path, columns: Columns, key: str) -> tuple[UserRows, Adopt
     """
     place = place.expanduser()
     files = tuple(data_files(place, key))
-    content = hash_file(place) if files == (place,) else fingerprint({str(file.relative_to(place)): hash_file(file) for file in files})
-    return UserRows(key, place, files, columns), Adopted(place, content)
+    return UserRows(key, place, files, columns), Adopted(place, content_hash(place, files))
 
 
 def hub_rows(hub: HubQueries, key: str) -> tuple[UserRows, Adopted]:

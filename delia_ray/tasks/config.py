@@ -1,54 +1,21 @@
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.patterns import check_pattern
-
-JUDGED = ("comet", "bleurt")
-"""Learned metrics, which need weights (``judges``)."""
-METRIC_NAMES = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex", "rouge_l", "bleu", "chrf", *JUDGED)
-"""What ``task.metric`` may name, besides a function of the user's own."""
-_OWN_METRIC = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+from delia_ray.tasks.metric_names import BleuTokens, Metrics, check_bleu_tokens
 
 
-def is_own_metric(name: str) -> bool:
-    """Whether ``name`` is ``module:function``."""
-    return _OWN_METRIC.fullmatch(name) is not None
+def _bare(token: str) -> str:
+    if len(token) > 2 and token[0] == token[-1] and token[0] in "\"'`":
+        raise UserError(f"{token} has quotation marks around it, which would be part of the token; write {token[1:-1]}")
+    return token
 
 
-def _known(name: str) -> str:
-    if name not in METRIC_NAMES and not is_own_metric(name):
-        raise UserError(f"no such metric; use {', '.join(METRIC_NAMES)}, or a function of your own as module:function")
-    return name
-
-
-def _several(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
-
-
-def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise UserError("a metric is named twice; name each once")
-    return names
-
-
-BleuTokens = Literal["auto", "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"]
-"""sacreBLEU's tokenizers. ``auto``: what it takes for the script of most targets (``zh``, ``ja-mecab``, ``ko-mecab``, ``13a``), and
-``char`` for other scripts without spaces, or where the package of the one that fits is not installed."""
-
-
-def _check_bleu_tokens(metric: tuple[str, ...], tokens: BleuTokens) -> None:
-    if tokens != "auto" and "bleu" not in metric:
-        raise UserError(f"bleu_tokens: found {tokens!r}, but only metric bleu reads it; add it to task.metric or leave bleu_tokens out")
-
-
-MetricName = Annotated[str, AfterValidator(_known)]
-Metrics = Annotated[tuple[MetricName, ...], BeforeValidator(_several), Field(min_length=1), AfterValidator(_apart)]
-"""One metric or several: ``chrf`` or ``[chrf, bleu]``."""
+NewToken = Annotated[str, Field(min_length=1, pattern=r"^\S+$"), AfterValidator(_bare)]
 
 
 class MeanInit(Config):
@@ -94,7 +61,7 @@ class FormatTask(Config):
     """Items to choose settings on."""
     test: int = Field(default=128, ge=2, le=200)
     """Items to score on."""
-    token: str = Field(default="<sep>", min_length=1, pattern=r"^\S+$")
+    token: NewToken = "<sep>"
     """The new special token."""
     token_init: TokenInit = MeanInit()
     """How its embedding row starts."""
@@ -107,16 +74,20 @@ class FormatTask(Config):
 
 
 class MessagesTask(Config):
-    """The user's own task: chat ``messages`` in JSONL or Parquet, each ending with the assistant's target."""
+    """The user's own task: conversations, each ending with the assistant's target.
+
+    JSONL (also .gz), JSON, CSV, Parquet or Arrow files, or folders of them; rows of OpenAI's format (``messages``), ShareGPT
+    (``conversations``), Alpaca (``instruction``, ``input``, ``output``), or ``prompt`` and ``completion``.
+    """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     kind: Literal["messages"]
     train: Path
-    """Rows to learn from."""
+    """File or folder of rows to learn from."""
     test: Path
-    """Rows to score on."""
-    token: str | None = Field(default=None, min_length=1, pattern=r"^\S+$")
+    """File or folder of rows to score on."""
+    token: NewToken | None = None
     """A new special token that the rows use, if any."""
     token_init: TokenInit = MeanInit()
     """How its embedding row starts."""
@@ -141,7 +112,7 @@ class MessagesTask(Config):
 
     @model_validator(mode="after")
     def _metrics_have_what_they_need(self) -> Self:
-        _check_bleu_tokens(self.metric, self.bleu_tokens)
+        check_bleu_tokens(self.metric, self.bleu_tokens)
         for metric, key, given in (("json_schema", "schema", self.schema_), ("regex", "pattern", self.pattern)):
             if metric in self.metric and given is None:
                 raise UserError(f"{key} is missing, and metric {metric} needs it; set task.{key}")
@@ -203,7 +174,7 @@ class TranslationTask(Config):
     """Pairs of which a side has more words than this are left out; of scripts without spaces, two letters are a word. null: none."""
     instruction: str | None = Field(default=None, min_length=1)
     """What is asked above each text, and what ``rewrite`` may word anew. null: to translate it, or to follow ``token``."""
-    token: str | None = Field(default=None, min_length=1, pattern=r"^\S+$")
+    token: NewToken | None = None
     """A new special token that asks for the translation, if any."""
     token_init: TokenInit = MeanInit()
     """How its embedding row starts."""
@@ -225,7 +196,7 @@ class TranslationTask(Config):
             raise UserError("dev: 0 takes none of dev_pairs; give a number of pairs, or leave dev_pairs out")
         if self.token and self.instruction and self.token not in self.instruction:
             raise UserError(f"instruction: {self.instruction!r} does not name task.token={self.token!r}; put it in")
-        _check_bleu_tokens(self.metric, self.bleu_tokens)
+        check_bleu_tokens(self.metric, self.bleu_tokens)
         if "\n\n" in (self.instruction or ""):
             raise UserError(f"instruction: {self.instruction!r} has a blank line, after which the text begins; make it one paragraph")
         if odd := [name for name in self.metric if name.startswith("json_") or name == "regex"]:

@@ -1,15 +1,18 @@
-"""The user's own task: chat ``messages`` in a JSONL or Parquet file, checked row by row."""
+"""The user's own task: conversations in files of rows, checked row by row."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from delia_ray.errors import UserError
-from delia_ray.readers import BadRow, parsed_rows
+from delia_ray.readers import BadRow, data_files, parsed_rows
 from delia_ray.records import Message, TaskItem, row_id
+from delia_ray.tasks.chat_formats import check_message_fields, messages_of
 from delia_ray.tasks.config import MessagesTask
 
+logger = logging.getLogger(__name__)
 _ROLES = ("system", "user", "assistant")
 _SHOWN_CHARACTERS = 80
 
@@ -20,18 +23,33 @@ def messages_items(task: MessagesTask) -> dict[str, list[TaskItem]]:
     Raises:
         UserError: a file is missing, empty or of another format, or a row is not a conversation that ends with the assistant.
     """
-    return {"train": _items(task, "train", task.train), "dev": [], "test": _items(task, "test", task.test)}
+    items = {"train": _items(task, "train", task.train), "dev": list[TaskItem](), "test": _items(task, "test", task.test)}
+    if task.token is not None:
+        _check_token(task, task.token, items)
+    return items
+
+
+def _check_token(task: MessagesTask, token: str, items: Mapping[str, Sequence[TaskItem]]) -> None:
+    using = {split for split, rows in items.items() if any(token in turn["content"] for row in rows for turn in row["messages"])}
+    if not using:
+        raise UserError(f"task.token: {token!r} stands in no row of {task.train} or {task.test}; correct it, or set task.token=null")
+    if "train" not in using:
+        raise UserError(f"task.token: {token!r} stands in rows of {task.test} and in none of {task.train}; put it into rows to learn from")
+    if "test" not in using:
+        logger.warning(
+            "task.token: %r stands in rows of %s and in none of %s: no score will tell how it is used", token, task.train, task.test
+        )
 
 
 def _items(task: MessagesTask, split: str, file: Path) -> list[TaskItem]:
     items = [_item(task, split, index, where, row) for index, (where, row) in enumerate(read_rows(file, f"task.{split}"))]
     if not items:
-        raise UserError(f"task.{split}: {file} is empty; give it at least one row with `messages`")
+        raise UserError(f"task.{split}: {file} is empty; give it at least one conversation")
     return items
 
 
 def _item(task: MessagesTask, split: str, index: int, where: str, row: dict[str, Any]) -> TaskItem:
-    messages = check_messages(row.get("messages"), where)
+    messages = check_messages(messages_of(row, where), where)
     asked = messages[-2]["content"]
     if task.instruction is not None and task.instruction not in asked:
         raise UserError(
@@ -50,18 +68,20 @@ def check_messages(value: object, where: str) -> list[Message]:
     """``value`` as a conversation.
 
     Raises:
-        UserError: naming ``where``: it is no list of ``{role, content}``, a role is unknown, a content is empty, or it does not end
-            with a user turn and the assistant's answer.
+        UserError: naming ``where``: it is no list of ``{role, content}``, a role is unknown, a content is empty, a message has a
+            field that would change what is learnt, or it does not end with a user turn and the assistant's answer.
     """
     example = 'like [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
     if not isinstance(value, list):
         raise UserError(f"{where}: `messages` is {type(value).__name__}; it must be a list {example}")
     messages: list[Message] = []
-    for index, message in enumerate(cast(list[Any], value)):
-        spot = f"{where}: messages[{index}]"
+    given = cast(list[Any], value)
+    for index, message in enumerate(given):
         if not isinstance(message, dict):
-            raise UserError(f"{spot} is {type(message).__name__}; it must be an object {example}")
-        fields = cast(dict[str, Any], message)
+            raise UserError(f"{where}: messages[{index}] is {type(message).__name__}; it must be an object {example}")
+    check_message_fields(given, where)
+    for index, fields in enumerate(given):
+        spot = f"{where}: messages[{index}]"
         if fields.get("role") not in _ROLES:
             raise UserError(f"{spot}: role is {fields.get('role')!r}; it must be one of {', '.join(_ROLES)}")
         if problem := unusable_text(fields.get("content")):
@@ -73,17 +93,16 @@ def check_messages(value: object, where: str) -> list[Message]:
 
 
 def read_rows(file: Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row of a file with a name for it, such as ``task.train: rows.jsonl line 3``.
+    """Each row of a file or of a folder's files with a name for it, such as ``task.train: rows.jsonl line 3``.
 
     Raises:
-        UserError: the file cannot be read or is of another format, or a line is no row.
+        UserError: a file cannot be read or is of another format, or a line is no row.
     """
-    if file.suffix == ".csv":
-        raise UserError(f"{key}: {file} ends in '.csv', whose cells hold no conversations; use .jsonl or .parquet")
-    for where, row in parsed_rows(file, key):
-        if isinstance(row, BadRow):
-            raise UserError(f"{where}: {row.problem}; put one JSON object on each line")
-        yield where, row
+    for each in data_files(file, key):
+        for where, row in parsed_rows(each, key):
+            if isinstance(row, BadRow):
+                raise UserError(f"{where}: {row.problem}; mend the row or take it out")
+            yield where, row
 
 
 def unusable_text(value: object) -> str | None:

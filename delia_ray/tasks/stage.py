@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.fingerprint import hash_file
+from delia_ray.readers import content_hash, data_files
 from delia_ray.records import REJECT_SCHEMA, TASK_KIND, TASK_SCHEMA, Reject, TaskItem
 from delia_ray.tasks.config import Decontaminate, FormatTask, MessagesTask, TaskConfig, TranslationTask
 from delia_ray.tasks.formatted import format_items
@@ -74,7 +75,8 @@ def adopt_files(task: TaskConfig) -> dict[str, Input]:
         case FormatTask():
             return {}
         case MessagesTask(train=train, test=test):
-            return {"train": Adopted(train, hash_file(train)), "test": Adopted(test, hash_file(test))}
+            places = {"train": train, "test": test}
+            return {role: Adopted(place, content_hash(place, data_files(place, f"task.{role}"))) for role, place in places.items()}
         case TranslationTask():
             given = {"pairs": task.pairs, "dev_pairs": task.dev_pairs, "test_pairs": task.test_pairs}
             files = {f"{name} {file.name}": file for name, pairs in given.items() if pairs for file in pair_files(pairs, f"task.{name}")}

@@ -20,7 +20,7 @@ from delia_ray.cli import VERBS
 from delia_ray.config import build_config
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.settings import Settings
-from delia_ray.tasks.config import METRIC_NAMES
+from delia_ray.tasks.metric_names import METRIC_NAMES
 
 ROOT = Path(__file__).parents[2]
 CLUSTER_FILES = sorted((ROOT / "cluster").rglob("*.yaml"))

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -14,6 +15,9 @@ ROWS = pa.table({"query": ["Why?", "How, then?"], "topic": ["a", None]})
 
 def save(file: Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".gz":
+        file.write_bytes(gzip.compress(save(file.with_suffix("")).read_bytes()))
+        return file
     match file.suffix:
         case ".parquet":
             pq.write_table(ROWS, file)
@@ -27,7 +31,7 @@ def save(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "arrow"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", "arrow", "jsonl.gz", "csv.gz"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str):
     found = [row for _, row in parsed_rows(save(tmp_path / f"q.{suffix}"), "k")]
     assert found == ROWS.to_pylist()
@@ -77,3 +81,30 @@ def test_a_saved_data_set_is_the_files_that_it_lists(tmp_path: Path):
 def test_a_place_without_rows_is_refused(tmp_path: Path, place: str, named: str):
     with pytest.raises(UserError, match=named):
         data_files(tmp_path / place, "k")
+
+
+@pytest.mark.parametrize("name", ["q.json", "q.jsonl", "q.json.gz"])
+def test_a_json_array_has_a_row_an_element_named_by_its_place(tmp_path: Path, name: str):
+    raw = json.dumps([*ROWS.to_pylist(), 3], indent=1).encode()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    (first, one), (_, two), (last, bad) = parsed_rows(tmp_path / name, "k")
+    assert [one, two] == ROWS.to_pylist() and first == f"k: {tmp_path / name} row 1"
+    assert last.endswith("row 3") and bad == BadRow("found int", "3")
+
+
+def test_lines_of_arrays_are_no_array(tmp_path: Path):
+    (tmp_path / "q.jsonl").write_text("[1]\n[2]\n")
+    assert [row for _, row in parsed_rows(tmp_path / "q.jsonl", "k")] == [BadRow("found list", "[1]"), BadRow("found list", "[2]")]
+
+
+@pytest.mark.parametrize(("name", "raw"), [("q.jsonl.gz", b"x"), ("q.jsonl.gz", gzip.compress(b"{}" * 99)[:20]), ("q.parquet.gz", b"x")])
+def test_a_file_that_is_not_compressed_as_it_says_is_refused(tmp_path: Path, name: str, raw: bytes):
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(UserError, match=name) as caught:
+        list(parsed_rows(tmp_path / name, "k"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_of_utf_8_is_no_part_of_the_first_row(tmp_path: Path):
+    (tmp_path / "q.jsonl").write_text(json.dumps({"query": "Wie geht's, Jürgen?"}), encoding="utf-8-sig")
+    assert [row for _, row in parsed_rows(tmp_path / "q.jsonl", "k")] == [{"query": "Wie geht's, Jürgen?"}]

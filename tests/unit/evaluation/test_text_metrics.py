@@ -5,7 +5,7 @@ import pytest
 from delia_ray.errors import UserError
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS
 from delia_ray.evaluation.text_metrics import METRICS, json_schema, regex
-from delia_ray.tasks.config import JUDGED, METRIC_NAMES
+from delia_ray.tasks.metric_names import JUDGED, METRIC_NAMES
 
 TARGET = '{"thought": "Right.", "hallucination": "no"}'
 

@@ -6,7 +6,8 @@ import pytest
 
 from delia_ray.config import ConfigError, build_config
 from delia_ray.settings import Settings
-from delia_ray.tasks.config import METRIC_NAMES, MessagesTask, TranslationTask
+from delia_ray.tasks.config import MessagesTask, TranslationTask
+from delia_ray.tasks.metric_names import METRIC_NAMES
 
 MESSAGES = "kind: messages, train: a.jsonl, test: b.jsonl"
 TRANSLATION = "kind: translation, source_language: Icelandic, target_language: English, pairs: {kind: file, path: p.tsv}"
@@ -70,3 +71,17 @@ def test_what_is_asked_names_the_languages_or_the_token():
     assert plain.asked == "Translate this text from Icelandic into English."
     assert "<is>" in token.asked and "English" not in token.asked
     assert built(f"{TRANSLATION}, instruction: In English please.").asked == "In English please."
+
+
+@pytest.mark.parametrize("kept", ['"<t>"', "'<t>'", "`<t>`"])
+@pytest.mark.parametrize("fields", ["kind: format", MESSAGES, TRANSLATION])
+def test_quotation_marks_that_a_shell_has_left_around_a_token_are_refused(fields: str, kept: str) -> None:
+    with pytest.raises(ConfigError, match="has quotation marks around it, which would be part of the token; write <t>"):
+        built(fields, f"task.token={kept}")
+    assert built(fields, "task.token=<t>").token == "<t>"
+
+
+def test_tokens_of_bleu_without_bleu_are_refused() -> None:
+    with pytest.raises(ConfigError, match="bleu_tokens: found 'zh', but only metric bleu reads it"):
+        built(f"{MESSAGES}, metric: chrf, bleu_tokens: zh")
+    assert built(f"{TRANSLATION}, bleu_tokens: zh").bleu_tokens == "zh"
