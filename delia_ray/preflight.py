@@ -14,7 +14,8 @@ from delia_ray.runtime import check_port
 from delia_ray.settings import Settings
 from delia_ray.synthesis.asking import check_queries
 from delia_ray.synthesis.prompts import control_tokens
-from delia_ray.tasks.messages import check_no_control_tokens
+from delia_ray.tasks.config import MessagesTask
+from delia_ray.tasks.messages import check_all_learnt, check_no_control_tokens
 from delia_ray.tasks.stage import task_items
 from delia_ray.training.tokens import tokenise
 
@@ -32,6 +33,8 @@ def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> Non
     control = control_tokens(tokenizer)
     items = task_items(settings.task)
     check_new_tokens(tokenizer, [settings.task.token] if settings.task.token else [], settings.task.token_init)
+    if isinstance(settings.task, MessagesTask) and settings.finetune.learn == "conversation":
+        check_all_learnt(settings.task)
     check_no_control_tokens((item for split in items.values() for item in split), control)
     _check_rendered(tokenizer, items)
     check_metrics(settings.task, items[settings.score.split])

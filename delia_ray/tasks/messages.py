@@ -64,6 +64,21 @@ def _item(task: MessagesTask, split: str, index: int, where: str, row: dict[str,
     }
 
 
+def check_all_learnt(task: MessagesTask) -> None:
+    """Refuse rows that leave an earlier answer out, for a run that learns whole conversations.
+
+    Raises:
+        UserError: naming the row.
+    """
+    for where, row in read_rows(task.train, "task.train"):
+        for index, message in enumerate(messages_of(row, where)):
+            if message.get("weight") == 0:
+                raise UserError(
+                    f"{where}: messages[{index}]: weight is 0, and finetune.learn=conversation learns every turn; "
+                    "set finetune.learn=answer, or take the row out"
+                )
+
+
 def check_messages(value: object, where: str) -> list[Message]:
     """``value`` as a conversation.
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from delia_ray.errors import UserError
 from delia_ray.tasks.config import MessagesTask
-from delia_ray.tasks.messages import messages_items
+from delia_ray.tasks.messages import check_all_learnt, messages_items
 from delia_ray.tasks.stage import adopt_files
 
 GOOD = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
@@ -136,6 +136,9 @@ def test_fields_that_change_nothing_are_read_over(tmp_path: Path, line: str):
 def test_weight_0_on_an_earlier_answer_says_what_holds_anyway(tmp_path: Path):
     line = chat(ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1})
     assert messages_items(task(tmp_path, line))["train"][0]["messages"] == GOOD["messages"] * 2
+    with pytest.raises(UserError, match=r"line 1: messages\[1\]: weight is 0, and finetune\.learn=conversation learns every turn"):
+        check_all_learnt(task(tmp_path, line))
+    check_all_learnt(task(tmp_path, json.dumps(GOOD)))
 
 
 SYSTEM = {"role": "system", "content": "Be brief."}
