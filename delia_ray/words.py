@@ -90,9 +90,12 @@ def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 def runs(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     """Every run of n words; of a script without spaces, of 2n letters. Two texts that have n words in a row in common share one."""
-    if not any(map(is_unspaced, words)):
-        yield from ngrams(words, n)
-        return
+    # One look at the whole text: asking each word of a plain text would take as long as all the rest.
+    plain = "".join(words).isascii() or not any(map(is_unspaced, words))
+    return ngrams(words, n) if plain else _weighted_runs(words, n)
+
+
+def _weighted_runs(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
     weights = [*map(_weight, words)]
     end = total = 0
     for start, weight in enumerate(weights):
