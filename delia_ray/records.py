@@ -1,7 +1,7 @@
 """The rows that cross stage boundaries, each with the one Arrow schema it is stored under."""
 
 import hashlib
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -63,11 +63,22 @@ class Example(TypedDict):
     """The gold label of a classification task."""
 
 
+class EvalExample(Example):
+    """An example to be tested on, with what it shares with others: scores of such items vary together."""
+
+    wording: str | None
+    """Of its instruction; null where the split has one wording, or each row has words of its own."""
+    document: str | None
+    """That it is a part of; null where there are none."""
+
+
 class TaskItem(Example):
     """An example whose instruction may still be worded anew."""
 
     instruction: str | None
     """The part of the last user turn that asks; null where nothing may be changed."""
+    document: NotRequired[str | None]
+    """That it is a part of, where there are documents."""
 
 
 class MixedExample(Example):
@@ -94,12 +105,14 @@ EXCHANGE_SCHEMA = pa.schema(
     ]
 )
 REJECT_SCHEMA = pa.schema(_required("row_id", "step", "reason", "text"))
-EXAMPLES_KIND = "parquet:examples/1"
+EXAMPLES_KIND = "parquet:examples/2"
 EXAMPLE_SCHEMA = pa.schema(
     [*_required("example_id", "group"), pa.field("messages", _MESSAGES, nullable=False), pa.field("label", pa.string())]
 )
-TASK_KIND = "parquet:task/1"
-TASK_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("instruction", pa.string()))
+EVAL_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("wording", pa.string())).append(pa.field("document", pa.string()))
+"""Of the dev and the test split."""
+TASK_KIND = "parquet:task/2"
+TASK_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("instruction", pa.string())).append(pa.field("document", pa.string()))
 MIXED_KIND = "parquet:mixed/1"
 MIXED_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("order_key", pa.int64(), nullable=False))
 

@@ -1,4 +1,4 @@
-"""How sure a score is: percentile intervals and paired differences by resampling items.
+"""Percentile intervals and paired differences of any statistic by resampling items, and the records that all intervals come in.
 
 Shape legend: N items of one item set, R resamples.
 
@@ -12,7 +12,7 @@ within sets, so it would have to be given index arrays; it refuses a set of one 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -35,6 +35,14 @@ class Interval:
     high: float | None
     n: int
     """Items; of several item sets, those of the smallest."""
+    clusters: int | None = None
+    """Wordings or documents that the items share; ``n`` where each item stands alone."""
+    effective_n: float | None = None
+    """As many independent items would say as much."""
+    icc: float | None = None
+    """Intraclass correlation; null where no two items share a cluster, or all are alike."""
+    note: str | None = None
+    """Why there is no interval, where there is none."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,17 @@ class Difference:
     """100 (left - right) / right (METHOD 4, T1), with its interval; null where right is not above 0."""
     gain_low: float | None = None
     gain_high: float | None = None
-    """The interval is null where right is not above 0 in every resample."""
+    """The interval is null where right is not above 0 in every resample, and for rates."""
+    clusters: int | None = None
+    effective_n: float | None = None
+    icc: float | None = None
+    """Of what each item adds to the difference; these three as for an ``Interval``."""
+    mde: float | None = None
+    """Minimum detectable effect: the true difference that would be found four times out of five (two-sided, 5 %)."""
+    margin: float | None = None
+    """How small a difference must be to mean nothing (``score.margins``)."""
+    note: str | None = None
+    """Why there is no interval, where there is none."""
 
 
 def bootstrap(statistic: Statistic, columns: ItemSets, seed: int, resamples: int = 1000, level: float = 0.95) -> Interval:
@@ -79,8 +97,7 @@ def paired_bootstrap(
     """``statistic(left) - statistic(right)`` of two arms that answered the same items (Koehn 2004).
 
     Both arms are resampled at the same items. p = 2 min(P(diff <= 0), P(diff >= 0)), at most 1, where a probability
-    is (count + 1) / (resamples + 1), so that it is never 0 (Davison and Hinkley 1997, chapter 4). The gain is taken in the same
-    resamples.
+    is (count + 1) / (resamples + 1), so that it is never 0 (Davison and Hinkley 1997, chapter 4).
 
     Args:
         statistic: see ``bootstrap``.
@@ -101,12 +118,7 @@ def paired_bootstrap(
     low, high = _percentiles(drawn_R, level)
     tail = min(np.count_nonzero(drawn_R <= 0), np.count_nonzero(drawn_R >= 0))
     p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    left_value, right_value = _observed(statistic, lefts), _observed(statistic, rights)
-    found = Difference(left_value - right_value, low, high, p)
-    if right_value <= 0:
-        return found
-    gain_low, gain_high = _percentiles(100 * drawn_R / right_R, level) if np.all(right_R > 0) else (None, None)
-    return replace(found, gain_percent=100 * (left_value - right_value) / right_value, gain_low=gain_low, gain_high=gain_high)
+    return Difference(_observed(statistic, lefts) - _observed(statistic, rights), low, high, p)
 
 
 def _item_sets(columns: ItemSets) -> Sequence[Columns]:

@@ -7,18 +7,18 @@ from typing import Any
 from delia_ray.artifacts import Artifact
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.multiplicity import with_holm
-from delia_ray.evaluation.stored import compare_scores, majority, read_scores, read_signatures
+from delia_ray.evaluation.stored import compare_scores, constants, read_scores, read_signatures
 
 
 def compare_all(scores: Mapping[str, Artifact], rivals: Sequence[str], config: ScoreConfig) -> dict[str, Any]:
-    """Every arm's metrics, every arm against each of ``rivals``, and the majority baseline.
+    """Every arm's metrics, every arm against each of ``rivals``, and what the best constant answer scores.
 
     Args:
         scores: arm -> its scores, all of the same prompts.
         rivals: arms to compare with, such as plain tuning and the untrained model; one that was not scored is passed over.
 
     Returns:
-        ``arms``, ``paired`` (``LEFT-RIGHT`` -> metric -> difference), ``majority`` and ``signatures``, as ``report.json`` holds them.
+        ``arms``, ``paired`` (``LEFT-RIGHT`` -> metric -> difference), ``constants`` and ``signatures``, as ``report.json`` holds them.
     """
     present = [rival for rival in rivals if rival in scores]
     paired: dict[str, dict[str, dict[str, Any]]] = {}
@@ -31,6 +31,6 @@ def compare_all(scores: Mapping[str, Artifact], rivals: Sequence[str], config: S
     return {
         "arms": {arm: {name: asdict(value) for name, value in read_scores(found).items()} for arm, found in scores.items()},
         "paired": paired,
-        "majority": majority(first),
+        "constants": constants(first),
         "signatures": read_signatures(first),
     }

@@ -5,6 +5,19 @@ from pydantic import Field
 from delia_ray.config import Config
 
 
+class Margins(Config):
+    """How small a difference of two arms must be to mean nothing: two arms whose 95 % interval lies within are called equivalent."""
+
+    rates: float = Field(default=0.05, gt=0)
+    """Of shares of items, such as FormatAcc or exact_match."""
+    scores: float = Field(default=0.02, gt=0)
+    """Of means of scores from 0 to 1, such as ROUGE-L, COMET or a function of your own."""
+    points: float = Field(default=1.0, gt=0)
+    """Of corpus scores from 0 to 100: BLEU and chrF++."""
+    nats: float = Field(default=0.05, gt=0)
+    """Of the drift, in nats a token."""
+
+
 class ScoreConfig(Config):
     """How much to ask each finished model, greedily, over the live endpoint."""
 
@@ -25,4 +38,6 @@ class ScoreConfig(Config):
     resamples: int = Field(default=1000, ge=100)
     """Bootstrap resamples."""
     seed: int = 0
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and of a test's draws where there are too many to go through."""
+    margins: Margins = Margins()
+    """When two arms are called equivalent."""

@@ -147,11 +147,3 @@ def f1_yes(predicted_RN: Codes, gold_RN: Codes) -> Rates:
     said_RN, true_RN = predicted_RN == YES, gold_RN == YES
     total_R = said_RN.sum(axis=-1) + true_RN.sum(axis=-1)
     return 2 * (said_RN & true_RN).sum(axis=-1) / np.maximum(total_R, 1)
-
-
-def majority_baseline(labels: Sequence[Label]) -> dict[str, float]:
-    """``label_acc`` and ``bal_acc`` of always answering the most frequent of ``labels`` (at least one)."""
-    gold_N = label_codes(labels)
-    assert gold_N.size, "a baseline needs labels"
-    always_N = np.full_like(gold_N, YES if 2 * (gold_N == YES).sum() >= gold_N.size else NO)
-    return {"label_acc": float(label_acc(always_N, gold_N)), "bal_acc": float(bal_acc(always_N, gold_N))}

@@ -1,11 +1,12 @@
 """What the scores of all cells come to, with seeds as the unit (METHOD 6)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from delia_ray.evaluation.bootstrap import Difference, Interval
 from delia_ray.evaluation.multiplicity import with_holm
@@ -25,6 +26,8 @@ class Row(Record):
     learning_rate: float | None
     metrics: dict[str, float | None]
     """Metric -> value; null where nothing was asked."""
+    items: dict[str, Interval] = Field(default={})
+    """Metric -> the same with its interval over the items."""
 
     @property
     def place(self) -> "Place":
@@ -40,6 +43,10 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return self.arm if self.rho is None else f"{self.arm}, rho {self.rho:g}, N {self.n}"
+
+
+ByItems: TypeAlias = Mapping[tuple[Place, int | None], Mapping[str, Difference]]
+"""(place, seed of the rival) -> metric -> place minus rival, over the items that both were asked."""
 
 
 @dataclass(frozen=True)
@@ -69,39 +76,57 @@ def values(rows: Sequence[Row], place: Place, metric: str) -> dict[int | None, f
 
 
 def mean(rows: Sequence[Row], place: Place, metric: str) -> Interval:
-    """Over seeds, with the t interval."""
-    return seed_interval(list(values(rows, place, metric).values()))
+    """Over seeds, with an interval that holds for other seeds and other items."""
+    own = [row for row in rows if row.place == place and row.metrics.get(metric) is not None]
+    return seed_interval(list(values(rows, place, metric).values()), [row.items[metric] for row in own if metric in row.items])
 
 
-def differences(rows: Sequence[Row], rival: Place) -> dict[Place, dict[str, Difference]]:
+def differences(rows: Sequence[Row], rival: Place, by_items: ByItems, constants: Mapping[str, float]) -> dict[Place, dict[str, Difference]]:
     """Every place minus ``rival``, paired by seed, with p values adjusted for the number of places (Holm), and the gain of the means.
 
     A model that was not trained has the same value under every seed.
+
+    Args:
+        by_items: what the items say, seed by seed.
+        constants: metric -> what the best constant answer scores; there is no gain over a rival that is not above it.
     """
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
-    found = {place: {metric: _difference(rows, place, rival, metric) for metric in metrics} for place in places(rows) if place != rival}
+    found = {
+        place: {metric: _difference(rows, place, rival, metric, by_items, constants.get(metric, 0.0)) for metric in metrics}
+        for place in places(rows)
+        if place != rival
+    }
     adjusted = with_holm({str(place): each for place, each in found.items()})
     return {place: adjusted[str(place)] for place in found}
 
 
-def _difference(rows: Sequence[Row], place: Place, rival: Place, metric: str) -> Difference:
+def _difference(rows: Sequence[Row], place: Place, rival: Place, metric: str, by_items: ByItems, floor: float) -> Difference:
     left, right = values(rows, place, metric), values(rows, rival, metric)
     if None in left:
         left = dict.fromkeys(right, left[None])
     seeds = [seed for seed in right if seed in left]
-    found = paired_seed_difference([left[seed] for seed in seeds], [right[seed] for seed in seeds])
+    items = [found[metric] for seed in seeds if metric in (found := by_items.get((place, seed), {}))]
+    found = paired_seed_difference([left[seed] for seed in seeds], [right[seed] for seed in seeds], items)
     theirs = float(np.mean([right[seed] for seed in seeds])) if seeds else 0.0
-    return found if found.difference is None or theirs <= 0 else replace(found, gain_percent=100 * found.difference / theirs)
+    return found if found.difference is None or theirs <= floor else replace(found, gain_percent=100 * found.difference / theirs)
 
 
-def gains(rows: Sequence[Row], arm: str, rival: str, metric: str) -> dict[int, float]:
-    """N -> 100 * (arm - rival) / rival, of the means over seeds, for every N that both were trained at (METHOD 4)."""
+def gains(rows: Sequence[Row], arm: str, rival: str, metric: str, floor: float = 0.0) -> dict[int, float]:
+    """N -> 100 * (arm - rival) / rival, of the means over seeds, for every N that both were trained at (METHOD 4).
+
+    Args:
+        floor: there is no gain over a rival that is not above it: what the best constant answer scores.
+    """
     means: dict[tuple[str, int], float | None] = {}
     for name, rho, n in places(rows):
         if n is not None:
             means.setdefault((name, n), mean(rows, Place(name, rho, n), metric).value)  # an arm's usual ratio comes first
     pairs = {n: (means.get((arm, n)), means.get((rival, n))) for n in sorted({n for _, n in means})}
-    return {n: 100 * (ours - theirs) / theirs for n, (ours, theirs) in pairs.items() if ours is not None and theirs}
+    return {
+        n: 100 * (ours - theirs) / theirs
+        for n, (ours, theirs) in pairs.items()
+        if ours is not None and theirs is not None and theirs > floor
+    }
 
 
 def saturation(rows: Sequence[Row], arm: str, n: int, metric: str) -> Saturation | None:

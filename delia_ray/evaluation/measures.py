@@ -1,43 +1,99 @@
 """Which metrics a task has, and what each is taken on (METHOD 4)."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from delia_ray.evaluation.bootstrap import Statistic
+import numpy as np
+
+from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores
-from delia_ray.evaluation.format_metrics import bal_acc, f1_yes, format_acc, label_acc
-from delia_ray.evaluation.retention import mean_token_kl
+from delia_ray.evaluation.format_metrics import INVALID
+from delia_ray.evaluation.proportions import F1, BalancedRate, Proportion, Rate, RateDifference
+from delia_ray.evaluation.sums import SumScore
 from delia_ray.evaluation.task_metrics import FORMAT
 
-Measure: TypeAlias = tuple[str, Statistic]
-"""The item set that a metric is taken on, and the metric."""
+Scale: TypeAlias = Literal["rates", "scores", "points", "nats"]
+"""Shares of items; scores of items from 0 to 1; 0 to 100; nats. ``score.margins`` has one for each."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric."""
+
+    item_set: str
+    """What it is taken on."""
+    quantity: Proportion | SumScore
+    scale: Scale = "rates"
+
+    def of(self, *arms: Columns) -> Proportion | SumScore:
+        """How to take it: scores of items that are all 0 or 1, in every one of ``arms``, are the hits of a rate."""
+        if not isinstance(self.quantity, _ScoreColumn):
+            return self.quantity
+        name = self.quantity.name
+        return Rate(lambda c: c[name] == 1) if all(np.isin(columns[name], (0.0, 1.0)).all() for columns in arms) else self.quantity
+
+
+@dataclass(frozen=True)
+class _ScoreColumn(SumScore):
+    """The mean of a column of scores."""
+
+    name: str
+
+
+def _in_format(column: str) -> Rate:
+    return Rate(lambda c: c[column] != INVALID)
+
 
 _RETENTION: Mapping[str, Measure] = {
-    "retention_kl": ("ordinary", lambda c: mean_token_kl(c["kl_sum"], c["tokens"])),
-    "retention_match": ("ordinary", lambda c: c["unchanged"].mean(axis=-1)),
+    "retention_kl": Measure(
+        "ordinary",
+        # All arms follow the start model's answers, so they share the tokens.
+        SumScore(lambda c: np.stack([c["kl_sum"], c["tokens"]], axis=1), lambda sums: sums[:, 0] / sums[:, 1], is_linear=True, best=None),
+        "nats",
+    ),
+    "retention_match": Measure("ordinary", Rate(lambda c: c["unchanged"])),
 }
 _FORMAT: Mapping[str, Measure] = {
-    "format_acc": ("test", lambda c: format_acc(c["predicted"])),
-    "label_acc": ("test", lambda c: label_acc(c["predicted"], c["gold"])),
-    "bal_acc": ("test", lambda c: bal_acc(c["predicted"], c["gold"])),
-    "f1_yes": ("test", lambda c: f1_yes(c["predicted"], c["gold"])),
-    "no_token": ("no_token", lambda c: format_acc(c["predicted"])),
-    "selectivity": ("both", lambda c: format_acc(c["with_token"]) - format_acc(c["without_token"])),
-    "spill": ("ordinary", lambda c: format_acc(c["predicted"])),
-    "false_trigger": ("false_trigger", lambda c: format_acc(c["predicted"])),
-    "plug_play": ("plug_play", lambda c: format_acc(c["predicted"])),
+    "format_acc": Measure("test", _in_format("predicted")),
+    "label_acc": Measure("test", Rate(lambda c: c["predicted"] == c["gold"])),
+    "bal_acc": Measure("test", BalancedRate()),
+    "f1_yes": Measure("test", F1()),
+    "no_token": Measure("no_token", _in_format("predicted")),
+    "selectivity": Measure("both", RateDifference(_in_format("with_token"), _in_format("without_token"))),
+    "spill": Measure("ordinary", _in_format("predicted")),
+    "false_trigger": Measure("false_trigger", _in_format("predicted")),
+    "plug_play": Measure("plug_play", _in_format("predicted")),
     **_RETENTION,
 }
+_RATES = ("exact_match", "contains", "json_valid", "json_match", "json_schema", "regex")
+"""Metrics of a user's task that are 0 or 1 for every row."""
+_UNBOUNDED = ("comet", "bleurt")
+"""Learned metrics: about 0 to 1, but nothing keeps them there."""
 
 
 def measures(metric: Sequence[str]) -> Mapping[str, Measure]:
     """Name -> metric, for a task that is scored by ``metric``: the task's own metrics first, then Retention."""
     if tuple(metric) == (FORMAT,):
         return _FORMAT
-    return {**{name: ("test", _statistic(name)) for name in metric}, **_RETENTION}
+    return {**{name: row_measure(name) for name in metric}, **_RETENTION}
 
 
-def _statistic(name: str) -> Statistic:
+def row_measure(name: str, best: float | None = 1.0) -> Measure:
+    """A metric that the rows' column ``name`` adds up to; of scores from 0 to ``best``, null where they have no bounds."""
     if name in CORPUS_METRICS:
-        return lambda c: corpus_scores(name, c[name])
-    return lambda c: c[name].mean(axis=-1)
+        corpus = SumScore(
+            lambda c: c[name], lambda sums: corpus_scores(name, np.rint(sums[:, None]).astype(np.int64)), is_linear=False, best=100.0
+        )
+        return Measure("test", corpus, "points")
+    return Measure(
+        "test",
+        _ScoreColumn(
+            lambda c: np.stack([c[name], np.ones(len(c[name]))], axis=1),
+            lambda sums: sums[:, 0] / sums[:, 1],
+            is_linear=True,
+            best=None if name in _UNBOUNDED else best,
+            name=name,
+        ),
+        "rates" if name in _RATES else "scores",
+    )

@@ -1,6 +1,6 @@
 """From what an arm answered to its metrics, each with an interval, and to the differences between arms (METHOD 4).
 
-Shape legend: N items of one item set, R resamples.
+Shape legend: N items of one item set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,15 @@ from typing import TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from delia_ray.evaluation.bootstrap import Columns, Difference, Interval, bootstrap, paired_bootstrap
-from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, majority_baseline, parse_verdict, prediction_codes
+from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
+from delia_ray.evaluation.clusters import Codes as ClusterCodes
+from delia_ray.evaluation.clusters import codes_of
+from delia_ray.evaluation.constant_answers import best_constants
+from delia_ray.evaluation.estimation import compare as compare_one
+from delia_ray.evaluation.estimation import estimate
+from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, parse_verdict, prediction_codes
 from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.task_metrics import FORMAT
 from delia_ray.records import EXAMPLE_SCHEMA, Message
@@ -28,6 +34,10 @@ class Generation(TypedDict):
     messages: list[Message]
     label: str | None
     expected: str | None
+    wording: str | None
+    """The instruction's wording, where items share wordings."""
+    document: str | None
+    """The document that the item is a part of."""
     answer: str
     """Raw: neither trimmed nor cut."""
     unchanged: bool | None
@@ -45,6 +55,8 @@ GENERATION_SCHEMA = pa.schema(
         EXAMPLE_SCHEMA.field("messages"),
         pa.field("label", pa.string()),
         pa.field("expected", pa.string()),
+        pa.field("wording", pa.string()),
+        pa.field("document", pa.string()),
         pa.field("answer", pa.string(), nullable=False),
         pa.field("unchanged", pa.bool_()),
         pa.field("kl_sum", pa.float64()),
@@ -55,7 +67,7 @@ GENERATION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ArmColumns:
-    """One arm's answers as arrays, a group of columns for each set of items that is resampled together."""
+    """One arm's answers as arrays, a group of columns for each set of items."""
 
     metric: tuple[str, ...]
     """``task.metric``."""
@@ -63,6 +75,8 @@ class ArmColumns:
     """Item set -> column -> ``[N]``. The sets are the probes, and ``both``: the items asked with the token and without it."""
     ids: Mapping[str, tuple[str, ...]]
     """Item set -> ``[N]`` prompt ids."""
+    clusters: Mapping[str, tuple[ClusterCodes, ...]]
+    """Item set -> every way in which its items are clustered, each ``[N]``: by wording, by document; or else each by itself."""
 
 
 def generations(
@@ -87,6 +101,8 @@ def _generation(prompt: Prompt, answer: str, base_answers: Mapping[str, str], di
         "messages": prompt.messages,
         "label": prompt.label,
         "expected": prompt.expected,
+        "wording": prompt.wording,
+        "document": prompt.document,
         "answer": answer,
         "unchanged": answer == base_answers[prompt.prompt_id] if ordinary else None,
         "kl_sum": float(sum(divergences[prompt.prompt_id])) if ordinary else None,
@@ -102,8 +118,11 @@ def format_columns(rows: Sequence[Generation]) -> ArmColumns:
     sets: dict[str, Columns] = {probe: {"predicted": codes} for probe, codes in predicted.items()}
     sets["test"] = {"predicted": predicted["test"], "gold": label_codes(cast(list[Label], [row["label"] for row in probes["test"]]))}
     sets["ordinary"] = {"predicted": predicted["ordinary"], **_retention(probes["ordinary"])}
-    sets["both"] = {"with_token": _at(ids["no_token"], ids["test"], predicted["test"]), "without_token": predicted["no_token"]}
-    return ArmColumns((FORMAT,), sets, {**ids, "both": ids["no_token"]})
+    with_token = _places(ids["no_token"], ids["test"])
+    sets["both"] = {"with_token": predicted["test"][with_token], "without_token": predicted["no_token"]}
+    clusters = {probe: _clusters(asked) for probe, asked in probes.items()}
+    clusters["both"] = (*_clusters([probes["test"][place] for place in with_token]), *clusters["no_token"])
+    return ArmColumns((FORMAT,), sets, {**ids, "both": ids["no_token"]}, clusters)
 
 
 def task_columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:
@@ -113,8 +132,11 @@ def task_columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:
         rows: all that was asked.
         scored: metric -> scores or counts of the test rows (``task_metrics.score_rows``).
     """
-    test, ordinary = _asked(rows, "test"), _asked(rows, "ordinary")
-    return ArmColumns(tuple(scored), {"test": scored, "ordinary": _retention(ordinary)}, {"test": _ids(test), "ordinary": _ids(ordinary)})
+    asked = {probe: _asked(rows, probe) for probe in ("test", "ordinary")}
+    sets = {"test": scored, "ordinary": _retention(asked["ordinary"])}
+    return ArmColumns(
+        tuple(scored), sets, {probe: _ids(each) for probe, each in asked.items()}, {p: _clusters(e) for p, e in asked.items()}
+    )
 
 
 def _asked(rows: Sequence[Generation], probe: str) -> list[Generation]:
@@ -137,31 +159,44 @@ def _predicted(rows: Sequence[Generation]) -> Codes:
     return prediction_codes([parse_verdict(row["answer"], "json") for row in rows])
 
 
-def _at(wanted: Sequence[str], ids: Sequence[str], codes: Codes) -> Codes:
-    """``codes`` of the items ``wanted``, which are all among ``ids``."""
+def _places(wanted: Sequence[str], ids: Sequence[str]) -> NDArray[np.int64]:
+    """Where the items ``wanted`` are among ``ids``; all of them are."""
     place = {identifier: index for index, identifier in enumerate(ids)}
-    return codes[np.array([place[identifier] for identifier in wanted], dtype=np.int64)]
+    return np.array([place[identifier] for identifier in wanted], dtype=np.int64)
+
+
+def _clusters(rows: Sequence[Generation]) -> tuple[ClusterCodes, ...]:
+    named = [[row["wording"] for row in rows], [row["document"] for row in rows]]
+    return tuple(codes_of(names) for names in named if any(name is not None for name in names)) or (codes_of([None] * len(rows)),)
 
 
 def summarise(arm: ArmColumns, seed: int, resamples: int) -> dict[str, Interval]:
-    """Every metric of an arm with its 95 % bootstrap interval; all None where nothing was asked.
+    """Every metric of an arm with its 95 % interval; all None where nothing was asked.
 
-    Selectivity is FormatAcc minus NoToken over the items that were asked both ways, drawn together; ``format_acc`` itself is over all
-    test items. ``retention_kl`` is the mean over all tokens; what is drawn are prompts.
+    Selectivity is FormatAcc minus NoToken over the items that were asked both ways; ``format_acc`` itself is over all test items.
+    ``retention_kl`` is the mean over all tokens; what is drawn are prompts.
     """
-    return {name: bootstrap(statistic, arm.sets[item_set], seed, resamples) for name, (item_set, statistic) in measures(arm.metric).items()}
-
-
-def compare(left: ArmColumns, right: ArmColumns, seed: int, resamples: int) -> dict[str, Difference]:
-    """Every metric of ``left`` minus that of ``right``, by paired bootstrap over the prompts that both answered."""
-    assert (left.metric, left.ids) == (right.metric, right.ids), "the arms answered other prompts"
     return {
-        name: paired_bootstrap(statistic, left.sets[item_set], right.sets[item_set], seed, resamples)
-        for name, (item_set, statistic) in measures(left.metric).items()
+        name: estimate(measure, arm.sets[measure.item_set], arm.clusters[measure.item_set], seed, resamples)
+        for name, measure in measures(arm.metric).items()
     }
 
 
-def majority(rows: Sequence[Generation]) -> dict[str, float]:
-    """Metric -> what always giving the commoner label of the test items scores; empty where they have no labels."""
-    labels = [row["label"] for row in rows if row["probe"] == "test" and row["label"] is not None]
-    return majority_baseline(cast(list[Label], labels)) if labels else {}
+def compare(left: ArmColumns, right: ArmColumns, seed: int, resamples: int) -> dict[str, Difference]:
+    """Every metric of ``left`` minus that of ``right``, paired over the prompts that both answered; all None where one was not asked."""
+    found: dict[str, Difference] = {}
+    for name, measure in measures(left.metric).items():
+        where = measure.item_set
+        if left.ids[where] and right.ids[where]:
+            assert left.ids[where] == right.ids[where], "the arms answered other prompts"
+            found[name] = compare_one(measure, left.sets[where], right.sets[where], left.clusters[where], seed, resamples)
+        else:
+            found[name] = Difference(None, None, None, None)
+    return found
+
+
+def constants(metric: Sequence[str], rows: Sequence[Generation]) -> dict[str, float]:
+    """Metric -> what the best constant answer to the test items scores, where it makes sense to ask."""
+    test = _asked(rows, "test")
+    labels = [row["label"] for row in test if row["label"] is not None]
+    return best_constants(metric, cast(list[Label], labels), [row["expected"] or "" for row in test])

@@ -14,7 +14,7 @@ from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.client import LocalTally, answer_all, check_served
-from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.evaluation.config import Margins, ScoreConfig
 from delia_ray.evaluation.divergence import token_divergences
 from delia_ray.evaluation.kept import Asked, KeptAnswers, drop_kept
 from delia_ray.evaluation.scoring import Generation, generations
@@ -25,10 +25,10 @@ from delia_ray.judging.config import Judges
 from delia_ray.judging.stage import judge_files, judge_rows
 from delia_ray.placement import Engine, JudgeWorkers, Placement
 from delia_ray.progress import Line
-from delia_ray.records import Example
+from delia_ray.records import EvalExample
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
-from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out
+from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out, test_prompt
 from delia_ray.tasks.translation import source_text
 
 STAGE = "scores/3"
@@ -99,7 +99,13 @@ def score(
 
     names, bleu = metric_names(task), bleu_tokens(task, _targets(config, rewritten))
     request = ScoreRequest(
-        score=config, token=task.token, metric=names, pattern=metric_pattern(task), bleu_tokens=bleu, meaning=who.meaning
+        # Margins say how arms are compared, not what one of them scores.
+        score=config.model_copy(update={"margins": Margins()}),
+        token=task.token,
+        metric=names,
+        pattern=metric_pattern(task),
+        bleu_tokens=bleu,
+        meaning=who.meaning,
     )
     files, before = metric_inputs(task, judges), {"base_scores": given} if given else {}
     inputs: dict[str, Input] = {"model": who.model, "base": base, "rewritten": rewritten, **files, **before}
@@ -161,7 +167,7 @@ def _targets(config: ScoreConfig, rewritten: Artifact) -> list[str]:
 
 def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list[Prompt]:
     """Everything to ask."""
-    items: list[Example] = pq.read_table(rewritten.data / f"{config.split}.parquet").to_pylist()
+    items: list[EvalExample] = pq.read_table(rewritten.data / f"{config.split}.parquet").to_pylist()
     if not items:
         raise UserError(
             f"score.split: the task has no {config.split} rows to score; set score.split=test, or give the task {config.split} rows"
@@ -171,8 +177,7 @@ def _prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list
             probes = ("no_token", "false_trigger", "plug_play", "ordinary")
             return format_prompts(token, items, {probe: getattr(config, probe) for probe in probes}, config.split)
         case MessagesTask() | TranslationTask():
-            rows = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
-            return rows + ordinary_prompts(config.ordinary, config.split)
+            return [test_prompt(row) for row in items] + ordinary_prompts(config.ordinary, config.split)
         case _:
             assert_never(task)
 

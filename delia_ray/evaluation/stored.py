@@ -7,7 +7,8 @@ the library that computed it where it has one.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from delia_ray.evaluation import scoring
 from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, DEFAULT_TOKENS, signature
+from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.scoring import GENERATION_SCHEMA, ArmColumns, Generation
 from delia_ray.evaluation.task_metrics import FORMAT
 
-SCORES_KIND = "scores/2"
+SCORES_KIND = "scores/3"
 _GENERATIONS = "generations.parquet"
 _ROW_SCORES = "row_scores.parquet"
 _SCORES = "scores.json"
+_INTERVAL = tuple(field.name for field in fields_of(Interval))
 
 
 def write_scores(
@@ -58,7 +61,7 @@ def read_generations(scores: Artifact) -> list[Generation]:
 
 def read_scores(scores: Artifact) -> dict[str, Interval]:
     """Metric -> value and interval."""
-    return {name: Interval(**{key: fields[key] for key in ("value", "low", "high", "n")}) for name, fields in _read(scores).items()}
+    return {name: Interval(**{key: fields[key] for key in _INTERVAL}) for name, fields in _read(scores).items()}
 
 
 def read_signatures(scores: Artifact) -> dict[str, str]:
@@ -77,24 +80,35 @@ def read_columns(scores: Artifact) -> ArmColumns:
 
 
 def compare_scores(left: Artifact, right: Artifact, config: ScoreConfig) -> dict[str, Difference]:
-    """Every metric of ``left`` minus that of ``right``, by paired bootstrap with ``config``'s seed and resamples.
+    """Every metric of ``left`` minus that of ``right``, over the prompts that both were asked.
+
+    There is no relative gain over a score that the best constant answer reaches as well.
 
     Raises:
         UserError: the two were not asked the same prompts.
     """
     lefts, rights = read_columns(left), read_columns(right)
-    if (lefts.metric, lefts.ids) != (rights.metric, rights.ids):
+    others = [probe for probe, ids in lefts.ids.items() if ids and rights.ids[probe] and ids != rights.ids[probe]]
+    if lefts.metric != rights.metric or others:
         raise UserError(f"{left.path} and {right.path} hold answers to other prompts; score both with the same task and `score` settings")
     counted = [arm.manifest.request.get("bleu_tokens") for arm in (left, right)]
     if counted[0] != counted[1]:
         found = " and ".join(map(repr, counted))
         raise UserError(f"{left.path} and {right.path} count BLEU by {found}; score both again with one task.bleu_tokens")
-    return scoring.compare(lefts, rights, config.seed, config.resamples)
+    floors, theirs, known = constants(right), read_scores(right), measures(lefts.metric)
+    found: dict[str, Difference] = {}
+    for name, difference in scoring.compare(lefts, rights, config.seed, config.resamples).items():
+        margin = getattr(config.margins, known[name].scale)
+        found[name] = replace(difference, margin=None if difference.difference is None else margin)
+        value = theirs[name].value
+        if name in floors and value is not None and value <= floors[name]:
+            found[name] = replace(found[name], gain_percent=None, gain_low=None, gain_high=None)
+    return found
 
 
-def majority(scores: Artifact) -> dict[str, float]:
-    """Metric -> what always giving the commoner label of the test items scores; empty for a task without labels."""
-    return scoring.majority(read_generations(scores))
+def constants(scores: Artifact) -> dict[str, float]:
+    """Metric -> what the best constant answer to the test items scores; empty for a task where that makes no sense."""
+    return scoring.constants(scores.manifest.request["metric"], read_generations(scores))
 
 
 def _columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.evaluation.grid import Row
+from delia_ray.evaluation.config import Margins, ScoreConfig
+from delia_ray.evaluation.grid import ByItems, Place, Row
 from delia_ray.evaluation.measures import measures
-from delia_ray.evaluation.stored import read_scores
+from delia_ray.evaluation.stored import compare_scores, constants, read_scores
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.experiment.cells import Cell, Variant, as_arms, best, repeated, tried, variants
 from delia_ray.experiment.config import ExperimentSettings, Grid
@@ -21,8 +22,8 @@ from delia_ray.reporting.experiment_schema import findings
 from delia_ray.serving.catalogue import BASE
 from delia_ray.tasks.config import FormatTask
 
-STAGE = "experiment/2"
-EXPERIMENT_KIND = "experiment/1"
+STAGE = "experiment/3"
+EXPERIMENT_KIND = "experiment/2"
 
 
 class ExperimentRequest(Config):
@@ -30,6 +31,7 @@ class ExperimentRequest(Config):
 
     run: str
     grid: Grid
+    margins: Margins
 
 
 class Scored(NamedTuple):
@@ -128,7 +130,8 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
 
     def write(workspace: Workspace) -> Counts:
         examples = side_by_side({arm: each.scores for arm, each in first.items()}, settings.task.kind, EXAMPLES)
-        found = findings(rows, rival, examples, settings.model_dump(mode="json"), provenance)
+        by_items, floors = _by_items(models, rival, settings.score), constants(models[0].scores)
+        found = findings(rows, rival, by_items, floors, examples, settings.model_dump(mode="json"), provenance)
         (workspace.data / "experiment.json").write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (workspace.data / "index.html").write_text(render_experiment(found), encoding="utf-8")
         (workspace.data / "figures").mkdir()
@@ -137,19 +140,38 @@ def experiment(settings: ExperimentSettings, progress: Progress, provenance: Pro
         return {"models": len(rows)}
 
     out = settings.run.path.resolve() / "experiment"
-    request = ExperimentRequest(run=settings.run.name, grid=settings.experiment)
+    request = ExperimentRequest(run=settings.run.name, grid=settings.experiment, margins=settings.score.margins)
     with progress.stage("report"):
         return build_once(out, stage=STAGE, kind=EXPERIMENT_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
 
 
+def _by_items(models: Sequence[Scored], rival: Place, config: ScoreConfig) -> ByItems:
+    """How each model differs from the rival's of the same seed, over the items; an untrained one from the rival's of every seed."""
+    rivals = {each.row.seed: each.scores for each in models if each.row.place == rival}
+    return {
+        (each.row.place, seed): compare_scores(each.scores, scores, config)
+        for each in models
+        if each.row.place != rival
+        for seed, scores in rivals.items()
+        if each.row.seed in (None, seed)
+    }
+
+
 def _row(cell: Cell, scores: Artifact) -> Row:
     of = cell.variant
-    return Row(arm=of.arm, rho=of.ratio, n=of.task_rows, seed=cell.seed, learning_rate=cell.learning_rate, metrics=_values(scores))
+    found = read_scores(scores)
+    return Row(
+        arm=of.arm,
+        rho=of.ratio,
+        n=of.task_rows,
+        seed=cell.seed,
+        learning_rate=cell.learning_rate,
+        metrics={name: interval.value for name, interval in found.items()},
+        items=found,
+    )
 
 
 def _untrained(arm: str, scores: Artifact) -> Row:
-    return Row(arm=arm, rho=None, n=None, seed=None, learning_rate=None, metrics=_values(scores))
-
-
-def _values(scores: Artifact) -> dict[str, float | None]:
-    return {name: interval.value for name, interval in read_scores(scores).items()}
+    found = read_scores(scores)
+    values = {name: interval.value for name, interval in found.items()}
+    return Row(arm=arm, rho=None, n=None, seed=None, learning_rate=None, metrics=values, items=found)

@@ -39,7 +39,7 @@ class Change(Record):
     """null in the model before tuning."""
     low: float | None
     high: float | None
-    """95 % interval by paired bootstrap over the items; null without scores of single items."""
+    """95 % interval, paired by item; null without scores of single items."""
     p: float | None
     p_holm: float | None
     """``p`` after Holm's correction over the arms."""

@@ -9,8 +9,11 @@ import numpy as np
 from delia_ray.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.evaluation.bootstrap import Difference, paired_bootstrap
+from delia_ray.evaluation.bootstrap import Difference
 from delia_ray.evaluation.client import check_served
+from delia_ray.evaluation.clusters import single
+from delia_ray.evaluation.estimation import compare
+from delia_ray.evaluation.measures import row_measure
 from delia_ray.evaluation.multiplicity import with_holm
 from delia_ray.fingerprint import hash_folder
 from delia_ray.harness.bridge import ask_endpoint, check_tasks
@@ -22,7 +25,7 @@ from delia_ray.serving.catalogue import BASE
 
 STAGE = "lm_eval/1"
 LM_EVAL_KIND = "lm_eval/1"
-RETENTION_STAGE = "retention/1"
+RETENTION_STAGE = "retention/2"
 RETENTION_KIND = "retention/1"
 
 
@@ -108,7 +111,7 @@ def compare_harness(config: LmEval, asked: Mapping[str, Artifact], out: Path, pr
 
 
 def retention(found: Mapping[str, Found], seed: int, resamples: int) -> Retention:
-    """Every model against the one before tuning, by paired bootstrap over the items, with Holm's correction over the arms.
+    """Every model against the one before tuning, paired by item, with Holm's correction over the arms.
 
     Args:
         found: arm -> what lm-eval says; ``base`` is the model before tuning.
@@ -140,7 +143,9 @@ def _difference(after: TaskMetric, before: TaskMetric, seed: int, resamples: int
     left_N, right_N = np.array([after.items[item] for item in before.items]), np.array(list(before.items.values()))
     if not np.allclose([left_N.mean(), right_N.mean()], [after.value, before.value], atol=1e-6):
         return plain  # the metric is no mean over its items
-    return paired_bootstrap(lambda c: c["score"].mean(axis=-1), {"score": left_N}, {"score": right_N}, seed, resamples)
+    is_share = 0 <= min(left_N.min(), right_N.min()) and max(left_N.max(), right_N.max()) <= 1
+    items = (single(len(left_N)),)
+    return compare(row_measure("score", 1.0 if is_share else None), {"score": left_N}, {"score": right_N}, items, seed, resamples)
 
 
 def _change(metric: TaskMetric, found: Difference | None) -> Change:

@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from delia_ray.evaluation.bootstrap import Interval, bootstrap
+from delia_ray.evaluation.clusters import single
 from delia_ray.evaluation.divergence import kl_of_logits
+from delia_ray.evaluation.estimation import estimate
+from delia_ray.evaluation.measures import Measure
+from delia_ray.evaluation.proportions import Rate
 from delia_ray.evaluation.retention import mean_token_kl
 from delia_ray.models import prompt_ids
 from delia_ray.progress import Tally
@@ -62,10 +66,9 @@ class Shifts:
         return bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), columns, seed, resamples)
 
 
-def shares(flags: Sequence[bool], seed: int, resamples: int) -> Interval:
-    """How many of the answers, with the interval over prompts."""
-    columns = {"flag": np.array(flags, dtype=np.bool_)}
-    return bootstrap(lambda c: c["flag"].mean(axis=-1), columns, seed, resamples)
+def share(flags: Sequence[bool]) -> Interval:
+    """How many of the answers, with Wilson's interval over prompts."""
+    return estimate(Measure("", Rate(lambda c: c["flag"])), {"flag": np.array(flags, dtype=np.bool_)}, (single(len(flags)),), 0, 0)
 
 
 def decoded(tokenizer: Any, answers: Sequence[Sequence[int]]) -> Iterator[str]:

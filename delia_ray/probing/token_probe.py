@@ -17,7 +17,7 @@ from torch import Tensor
 from delia_ray.evaluation.bootstrap import Interval
 from delia_ray.evaluation.format_metrics import parse_verdict
 from delia_ray.models import load_model, load_tokenizer, resolve_dtype
-from delia_ray.probing.token_behaviour import Shifts, answer_logits, decoded, greedy, shares
+from delia_ray.probing.token_behaviour import Shifts, answer_logits, decoded, greedy, share
 from delia_ray.probing.token_config import TokenProbe
 from delia_ray.probing.token_geometry import cosines, distances, pairwise_scale
 from delia_ray.probing.token_lens import lens_view, nearest, ranks, row_cosines
@@ -223,9 +223,8 @@ class ModelProbe:
         prompts = leak_prompts(self._questions.token)
         answers = greedy(self._model, self._tokenizer, prompts, self._config.answer_tokens, self._tally)
         kept = self._keep(row, "leak", prompts, answers)
-        seed, resamples = self._config.seed, self._config.resamples
-        in_format = shares([each["in_format"] for each in kept], seed, resamples) if self._questions.in_format else None
-        return Leak(words=shares([bool(each["leaked"]) for each in kept], seed, resamples), format=in_format)
+        in_format = share([each["in_format"] for each in kept]) if self._questions.in_format else None
+        return Leak(words=share([bool(each["leaked"]) for each in kept]), format=in_format)
 
     def _keep(self, row: str, probe: str, prompts: Sequence[Sequence[Message]], answers: Sequence[Sequence[int]]) -> list[Said]:
         words = self._config.leak_words or ()

@@ -11,7 +11,7 @@ from typing import Any
 import regex
 
 from delia_ray.models.chat import prompt_text
-from delia_ray.records import Example, Message
+from delia_ray.records import EvalExample, Example, Message
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.tasks.formatted import format_prompts, ordinary_prompts
@@ -74,7 +74,7 @@ def _said(messages: Sequence[Message], token: str, meaning: str) -> list[Message
     return [{"role": message["role"], "content": quoted.sub(lambda _: meaning, message["content"])} for message in messages]
 
 
-def mentions(task: TaskConfig, items: Sequence[Example], count: int) -> list[Mention]:
+def mentions(task: TaskConfig, items: Sequence[EvalExample], count: int) -> list[Mention]:
     """``count`` prompts: of the built-in task its items asked in plain words, of others everyday prompts."""
     assert task.token is not None
     if isinstance(task, FormatTask):

@@ -15,12 +15,12 @@ from delia_ray.probing.token_probe import SAID_SCHEMA, Found, ModelProbe, Questi
 from delia_ray.probing.token_prompts import mentions, substitutions
 from delia_ray.probing.token_schema import TokenReport
 from delia_ray.progress import Tally
-from delia_ray.records import Example
+from delia_ray.records import EvalExample
 from delia_ray.runtime import RayTally, all_cores
 from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask, MeanInit, TaskConfig
 
-STAGE = "tokens/1"
+STAGE = "tokens/2"
 TOKENS_KIND = "tokens/1"
 
 Draw = Callable[[TokenReport, Sequence[Said]], str]
@@ -79,7 +79,7 @@ def probe_tokens(
 
 def _questions(config: TokenProbe, task: TaskConfig, rewritten: Artifact) -> Questions:
     assert task.token is not None, "a filled config has a token"
-    items: list[Example] = pq.read_table(rewritten.data / "test.parquet").to_pylist()
+    items: list[EvalExample] = pq.read_table(rewritten.data / "test.parquet").to_pylist()
     return Questions(
         config=config,
         token=task.token,

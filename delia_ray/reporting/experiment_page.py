@@ -11,12 +11,12 @@ from delia_ray.reporting.drawing import Row as Dot
 from delia_ray.reporting.drawing import draw_dots
 from delia_ray.reporting.experiment_drawing import draw_dose
 from delia_ray.reporting.experiment_schema import Findings
-from delia_ray.reporting.glossary import arm_name, arm_title, meaning, metric_name, metric_words
+from delia_ray.reporting.glossary import arm_name, arm_title, constant_name, meaning, metric_name, metric_words
 from delia_ray.reporting.html import Drawing, environment, standalone
 from delia_ray.reporting.numerals import gain, number, percent, signed
 from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.svg import ARM_COLOURS, inline
-from delia_ray.reporting.verdict import KEY_METRICS, outcome
+from delia_ray.reporting.verdict import KEY_METRICS
 
 _CURVES = ("selectivity", "spill", "format_acc", "no_token", "retention_kl", "label_acc")
 """Drawn over rho for the built-in task, as far as they were measured."""
@@ -103,27 +103,35 @@ def _by_arm(found: Findings, usual: list[Place], metric: str) -> Drawing:
     words = metric_words(metric)
     rows = [Dot(arm_title(place.arm), found.means[str(place)][metric], _COLOUR.get(place.arm, ARM_COLOURS[3])) for place in usual]
     spoken = "; ".join(f"{row.label} {number(row.value)}" for row in rows)
-    svg = inline(draw_dots(rows, is_share=words.is_share, floor=None), f"arms-{metric}", f"{words.title}: {spoken}")
-    return Drawing(words.title, f"{(words.better or '').capitalize()} is better." if words.better else "", Markup(svg))
+    svg = inline(draw_dots(rows, is_share=words.is_share, floor=found.constants.get(metric)), f"arms-{metric}", f"{words.title}: {spoken}")
+    notes = [f"{words.better} is better"] if words.better else []
+    if metric in found.constants:
+        notes.append(f"dashed: {constant_name(metric)}, {number(found.constants[metric])}")
+    return Drawing(words.title, "; ".join(notes), Markup(svg))
 
 
 def _verdict(found: Findings, usual: list[Place]) -> Iterator[str]:
-    """For each arm against the rival, the key metrics that can be told apart, and how many cannot."""
+    """For each arm against the rival, the metrics that can be told apart, those that are equivalent, and how many cannot be told."""
     for place in usual:
         told: list[str] = []
-        apart = 0
+        equivalent: list[str] = []
+        open_ones = 0
         for metric in _metrics(found):
             difference = found.paired.get(str(place), {}).get(metric)
             if difference is None or difference.difference is None:
                 continue
-            word = outcome(metric, difference)
-            if word in ("better", "worse", "higher", "lower"):
-                told.append(f"{word} on {metric_name(metric)} ({signed(difference.difference)})")
+            if difference.verdict in ("better", "worse", "higher", "lower"):
+                told.append(f"{difference.verdict} on {metric_name(metric)} ({signed(difference.difference)})")
+            elif difference.verdict == "equivalent":
+                equivalent.append(f"{metric_name(metric)} (margin {number(difference.margin)})")
             else:
-                apart += 1
-        if told or apart:
-            rest = f"not told apart on {apart} {'metric' if apart == 1 else 'metrics'}" if apart else ""
-            yield f"{arm_title(place.arm)} against {arm_name(found.rival.split(',')[0])}: {'; '.join([*told, *([rest] if rest else [])])}."
+                open_ones += 1
+        if equivalent:
+            told.append(f"equivalent on {', '.join(equivalent)}")
+        if open_ones:
+            told.append(f"on {open_ones} {'metric' if open_ones == 1 else 'metrics'} it cannot be told")
+        if told:
+            yield f"{arm_title(place.arm)} against {arm_name(found.rival.split(',')[0])}: {'; '.join(told)}."
 
 
 def _cell(found: Findings, place: Place, metric: str) -> Cell:
@@ -137,6 +145,10 @@ def _cell(found: Findings, place: Place, metric: str) -> Cell:
         parts.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
     if difference.gain_percent is not None:
         parts.append(f"gain {gain(difference.gain_percent)}")
+    if difference.mde is not None:
+        parts.append(f"detectable {number(difference.mde)}")
+    if difference.verdict is not None:
+        parts.append(difference.verdict if difference.margin is None else f"{difference.verdict} (margin {number(difference.margin)})")
     return Cell(found.means[str(place)][metric], "; ".join(parts))
 
 

@@ -32,13 +32,13 @@ def token_panels(report: Report) -> list[Panel]:
 
 
 def metric_panels(report: Report, metrics: Sequence[str]) -> list[Panel]:
-    """For each metric, every arm's value with its interval, and the majority baseline where there is one."""
+    """For each metric, every arm's value with its interval, and the best constant answer's where there is one."""
     panels: list[Panel] = []
     for index, metric in enumerate(metrics):
         rows = [Row(arm_title(arm), report.arms[arm].get(metric), colour) for arm, colour in _colours(report).items()]
         words = metric_words(metric)
         description = f"{words.title}. {_spoken(rows, is_share=words.is_share)}"
-        drawing = draw_dots(rows, is_share=words.is_share, floor=report.majority.get(metric))
+        drawing = draw_dots(rows, is_share=words.is_share, floor=report.constants.get(metric))
         panels.append(Panel(metric, inline(drawing, f"metric-{index}", description), description))
     return panels
 

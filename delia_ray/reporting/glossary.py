@@ -89,6 +89,13 @@ def metric_name(metric: str) -> str:
     return spoken if spoken == metric else f"{spoken} ({metric})"
 
 
+def constant_name(metric: str) -> str:
+    """The best constant answer by ``metric``, inside a sentence."""
+    return {"label_acc": "always giving the commoner label", "bal_acc": "always giving one label", "f1_yes": "always saying “yes”"}.get(
+        metric, "always giving the commonest target"
+    )
+
+
 def meaning(metric: str, token: str | None) -> str:
     """The metric's sentence, with the run's token in it."""
     return metric_words(metric).meaning.replace("TOKEN", token or "the token")

@@ -19,6 +19,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "duration": numerals.duration,
     "count": numerals.count,
     "arm_title": glossary.arm_title,
+    "constant_name": glossary.constant_name,
     "arm_meaning": glossary.arm_meaning,
     "metric_words": glossary.metric_words,
     "meaning": glossary.meaning,

@@ -13,7 +13,6 @@ from delia_ray.reporting.finding import has_token_figure, metric_finding, probe_
 from delia_ray.reporting.html import Drawing, environment
 from delia_ray.reporting.pool import measure_drawings, sampling
 from delia_ray.reporting.schema import BUILTIN_METRICS, Report
-from delia_ray.reporting.verdict import outcome
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class _FirstFigure:
 
 
 def render(report: Report) -> str:
-    """The page for ``report``, whose ``verdict`` must have been filled in (``verdict.verdict``).
+    """The page for ``report``, whose verdicts must have been filled in (``verdict.judged``).
 
     Every number of the metrics table carries its full value in ``data-value``.
     """
@@ -41,7 +40,6 @@ def render(report: Report) -> str:
         arms=report.arm_names(),
         metrics=report.metric_names(),
         pairs=report.pairs(),
-        outcome=outcome,
         first=first,
         others=_metric_drawings(report, [metric for metric in measured if metric not in first.metrics]),
         curves=[_drawing(panel, f"Loss on {panel.name} rows", "") for panel in curve_panels(report)],
@@ -70,8 +68,8 @@ def _metric_drawings(report: Report, metrics: Sequence[str]) -> list[Drawing]:
     for panel in metric_panels(report, metrics):
         words = glossary.metric_words(panel.name)
         notes = [f"{words.better} is better"] if words.better else []
-        if panel.name in report.majority:
-            notes.append(f"dashed: always the commoner label, {numerals.number(report.majority[panel.name])}")
+        if panel.name in report.constants:
+            notes.append(f"dashed: {glossary.constant_name(panel.name)}, {numerals.number(report.constants[panel.name])}")
         drawings.append(_drawing(panel, words.title, "; ".join(notes)))
     return drawings
 

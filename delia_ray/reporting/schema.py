@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,15 +26,27 @@ BUILTIN_METRICS = (
 FIRST_ARMS = ("base", "it", "delia")
 
 
+Verdict = Literal["better", "worse", "equivalent", "cannot be told", "higher", "lower", "not measured"]
+"""What a comparison says of its left arm; ``higher`` and ``lower`` of a metric of which nobody knows what is good."""
+
+
 class Estimate(Record):
-    """A metric of one arm with its 95 % bootstrap interval."""
+    """A metric of one arm with its 95 % interval."""
 
     value: float | None
     """null when nothing was asked (``n`` is 0)."""
     low: float | None
+    """null, as is ``high``, where no honest interval can be given; ``note`` says why."""
     high: float | None
     n: int = Field(ge=0)
     """Prompts it was measured on."""
+    clusters: int | None = None
+    """Wordings or documents that they share; ``n`` where each stands alone."""
+    effective_n: float | None = None
+    """As many independent prompts would say as much."""
+    icc: float | None = None
+    """Intraclass correlation; null where no two prompts share a cluster, or all are alike."""
+    note: str | None = None
 
     @classmethod
     def of(cls, interval: Interval) -> "Estimate":
@@ -43,7 +55,7 @@ class Estimate(Record):
 
 
 class Difference(Record):
-    """A metric of one arm minus that of another, on the same prompts (paired bootstrap, 95 %)."""
+    """A metric of one arm minus that of another, on the same prompts, with its 95 % interval."""
 
     difference: float | None
     low: float | None
@@ -53,9 +65,20 @@ class Difference(Record):
     p_holm: float | None = None
     """``p`` after Holm's correction over the arms that are compared with the same one, for this metric."""
     gain_percent: float | None = None
-    """100 (left - right) / right; null where right is not above 0."""
+    """100 (left - right) / right; null where right is not above 0, or not above the best constant answer."""
     gain_low: float | None = None
     gain_high: float | None = None
+    clusters: int | None = None
+    effective_n: float | None = None
+    icc: float | None = None
+    """Of what each prompt adds to the difference; these three as in an ``Estimate``."""
+    mde: float | None = None
+    """Minimum detectable effect: the true difference that would be found four times out of five (two-sided, 5 %)."""
+    margin: float | None = None
+    """``score.margins``: a difference below means nothing."""
+    note: str | None = None
+    """Why there is no interval, where there is none."""
+    verdict: Verdict | None = None
 
 
 class RunFacts(Record):
@@ -136,13 +159,13 @@ class Report(Record):
 
     run: RunFacts
     verdict: list[str] = Field(default=[])
-    """Plain sentences from ``verdict.verdict``."""
+    """Plain sentences, from ``verdict.judged``."""
     arms: dict[str, dict[str, Estimate]] = Field(min_length=1)
     """Arm -> metric -> estimate."""
     paired: dict[str, dict[str, Difference]] = Field(default={})
     """``LEFT-RIGHT`` -> metric -> difference; both are names of ``arms``."""
-    majority: dict[str, float] = Field(default={})
-    """Metric -> what always giving the commoner label scores."""
+    constants: dict[str, float] = Field(default={})
+    """Metric -> what the best constant answer scores: always the same label, or the commonest target."""
     signatures: dict[str, str] = Field(default={})
     """Metric -> what the library that computed it wants to be quoted with it."""
     curves: dict[str, list[CurvePoint]] = Field(default={})

@@ -8,21 +8,23 @@ from typing import Any
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.evaluation.config import Margins
 from delia_ray.lineage import manifests
 from delia_ray.reporting.answers import EXAMPLES, side_by_side
 from delia_ray.reporting.page import render
 from delia_ray.reporting.schema import Report
-from delia_ray.reporting.verdict import verdict
+from delia_ray.reporting.verdict import judged
 from delia_ray.settings import Settings
 
-STAGE = "report/3"
-REPORT_KIND = "report/1"
+STAGE = "report/4"
+REPORT_KIND = "report/2"
 
 
 class ReportRequest(Config):
     """What the page shows."""
 
     run: str
+    margins: Margins
     examples: int = EXAMPLES
 
 
@@ -31,7 +33,7 @@ class Comparison(Config):
 
     arms: dict[str, dict[str, dict[str, Any]]]
     paired: dict[str, dict[str, dict[str, Any]]]
-    majority: dict[str, float]
+    constants: dict[str, float]
     signatures: dict[str, str]
 
 
@@ -56,7 +58,7 @@ def report(
         out,
         stage=STAGE,
         kind=REPORT_KIND,
-        request=ReportRequest(run=settings.run.name),
+        request=ReportRequest(run=settings.run.name, margins=settings.score.margins),
         inputs={**scores, **({} if diversity is None else {"diversity": diversity})},
         provenance=provenance,
         write=write,
@@ -101,7 +103,7 @@ def assemble(
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
         }
     )
-    return filled.model_copy(update={"verdict": verdict(filled)})
+    return judged(filled)
 
 
 def _curve(checkpoint: Path) -> list[dict[str, Any]]:

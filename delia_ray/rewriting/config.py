@@ -16,7 +16,7 @@ class _Wordings(Config):
     dev_wordings: int = Field(default=10, ge=0)
     """Wordings for the items on which settings are chosen."""
     test_wordings: int = Field(default=12, ge=1)
-    """Wordings for the test items; none of them is seen in training."""
+    """Wordings for the test items; none of them is seen in training. Fewer than six give no intervals, but for one."""
     max_similarity: float = Field(default=0.8, gt=0, le=1)
     """Any two wordings, of whatever split, have a ROUGE-L F1 below this."""
     seed: int = 0
@@ -27,6 +27,10 @@ class GrammarRewrite(_Wordings):
     """The built-in grammar writes the wordings: no model, no cost. For the built-in `format` task."""
 
     kind: Literal["grammar"] = "grammar"
+    dev_wordings: int = Field(default=16, ge=0)
+    """Wordings for the items on which settings are chosen."""
+    test_wordings: int = Field(default=40, ge=1)
+    """Wordings for the test items; none of them is seen in training. Scores are as sure as there are many."""
 
 
 class ModelRewrite(_Wordings):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.errors import UserError
-from delia_ray.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, Example, TaskItem
+from delia_ray.records import EVAL_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES_KIND, EvalExample, TaskItem
 from delia_ray.rewriting.config import GrammarRewrite, ModelRewrite, NoRewrite
 from delia_ray.rewriting.gate import Gate
 from delia_ray.rewriting.grammar import GrammarWriter
@@ -48,7 +48,8 @@ def rewrite(
         wordings, refused = _wordings(config, items, placeholder, forbidden, complete)
         for split, rows in items.items():
             examples = [_worded(item, wordings[split], index) for index, item in enumerate(rows)]
-            pq.write_table(pa.Table.from_pylist(examples, schema=EXAMPLE_SCHEMA), workspace.data / f"{split}.parquet")
+            schema = EXAMPLE_SCHEMA if split == "train" else EVAL_SCHEMA
+            pq.write_table(pa.Table.from_pylist(examples, schema=schema), workspace.data / f"{split}.parquet")
         (workspace.data / "wordings.json").write_text(json.dumps({**wordings, "refused": refused}, indent=1, ensure_ascii=False))
         return {**{split: len(rows) for split, rows in items.items()}, "wordings": sum(map(len, wordings.values()))}
 
@@ -88,9 +89,18 @@ def _wordings(
     return {split: list(getattr(wordings, split)) for split in SPLITS}, [[r.wording, r.reason] for r in refused]
 
 
-def _worded(item: TaskItem, wordings: Sequence[str], index: int) -> Example:
+def _worded(item: TaskItem, wordings: Sequence[str], index: int) -> EvalExample:
     messages = [message.copy() for message in item["messages"]]
-    if wordings and item["instruction"] is not None:
-        before, _, after = messages[-2]["content"].rpartition(item["instruction"])
-        messages[-2]["content"] = before + wordings[index % len(wordings)] + after
-    return {"example_id": item["example_id"], "group": item["group"], "messages": messages, "label": item["label"]}
+    wording = wordings[index % len(wordings)] if wordings and item["instruction"] is not None else None
+    if wording is not None:
+        before, _, after = messages[-2]["content"].rpartition(item["instruction"] or "")
+        messages[-2]["content"] = before + wording + after
+    return {
+        "example_id": item["example_id"],
+        "group": item["group"],
+        "messages": messages,
+        "label": item["label"],
+        # Under one wording nothing can be said of others, and nothing is.
+        "wording": wording if len(wordings) > 1 else None,
+        "document": item.get("document"),
+    }

@@ -4,11 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from delia_ray.errors import UserError
-from delia_ray.records import Example, Message, TaskItem, keyed_int, row_id
+from delia_ray.records import EvalExample, Example, Message, TaskItem, keyed_int, row_id
 from delia_ray.tasks.config import FormatTask
+
+_Row = TypeVar("_Row")
 
 LABEL_WORDS = ("thought", "hallucination", "yes", "no")
 """What a wording of the instruction must not say, besides words for the shape of the answer: only the token may carry them."""
@@ -33,6 +35,10 @@ class Prompt:
     """Gold label, for the probes that have one."""
     expected: str | None
     """The target, where there is one."""
+    wording: str | None = None
+    """Of the instruction, where prompts share wordings."""
+    document: str | None = None
+    """That the item is a part of, where there are documents."""
 
 
 def format_items(task: FormatTask) -> dict[str, list[TaskItem]]:
@@ -69,7 +75,13 @@ def _item(task: FormatTask, split: str, fact: Mapping[str, str], *, wrong: bool)
     }
 
 
-def format_prompts(token: str, items: Sequence[Example], wanted: Mapping[str, int], split: str) -> list[Prompt]:
+def test_prompt(row: EvalExample) -> Prompt:
+    """A row of the task's own, to be answered."""
+    expected = row["messages"][-1]["content"]
+    return Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], expected, row["wording"], row["document"])
+
+
+def format_prompts(token: str, items: Sequence[EvalExample], wanted: Mapping[str, int], split: str) -> list[Prompt]:
     """Everything the format task asks a finished model: the items of a split, and the probes around them.
 
     Args:
@@ -78,15 +90,17 @@ def format_prompts(token: str, items: Sequence[Example], wanted: Mapping[str, in
         wanted: how many prompts of each probe; the probes on task items take the first of ``items``.
         split: ``test`` or ``dev``, which share no wording and no prompt.
     """
-    prompts = [Prompt(row["example_id"], "test", row["messages"][:-1], row["label"], row["messages"][-1]["content"]) for row in items]
+    prompts = [test_prompt(row) for row in items]
     for probe, file in (("no_token", "plain_instructions.json"), ("false_trigger", "negated_instructions.json")):
-        wordings = [wording.replace("{token}", token) for wording in json.loads(_read(file))][split == "dev" :: 2]
+        wordings = [wording.replace("{token}", token) for wording in _of_split(json.loads(_read(file)), split)]
         for index, row in enumerate(items[: wanted[probe]]):
-            content = f"{_context(row)}\n\n\n{wordings[index % len(wordings)]}"
-            prompts.append(Prompt(row["example_id"], probe, [{"role": "user", "content": content}], row["label"], None))
+            wording = wordings[index % len(wordings)]
+            content = f"{_context(row)}\n\n\n{wording}"
+            prompts.append(Prompt(row["example_id"], probe, [{"role": "user", "content": content}], row["label"], None, wording))
     for row in _share(_read_lines("plug_play.jsonl"), wanted["plug_play"], split):
-        content = f"{row['context']}\n\n\n{row['instruction'].replace('{token}', token)}"
-        prompts.append(Prompt(row["prompt_id"], "plug_play", [{"role": "user", "content": content}], None, None))
+        wording = row["instruction"].replace("{token}", token)
+        content = f"{row['context']}\n\n\n{wording}"
+        prompts.append(Prompt(row["prompt_id"], "plug_play", [{"role": "user", "content": content}], None, None, wording))
     return prompts + ordinary_prompts(wanted["ordinary"], split)
 
 
@@ -114,9 +128,14 @@ def _context(row: Example) -> str:
     return row["messages"][-2]["content"].rpartition("\n\n\n")[0]
 
 
+def _of_split(rows: Sequence[_Row], split: str) -> list[_Row]:
+    """Two of three are the test split's; the evenness keeps every kind in both."""
+    return [row for index, row in enumerate(rows) if (index % 3 == 2) == (split == "dev")]
+
+
 def _share(rows: Sequence[dict[str, Any]], count: int, split: str) -> list[dict[str, Any]]:
-    """``count`` rows of a split. Two of three are the test split's; the evenness keeps every kind in both."""
-    own = [row for index, row in enumerate(rows) if (index % 3 == 2) == (split == "dev")]
+    """``count`` rows of a split, evenly."""
+    own = _of_split(rows, split)
     return [own[index * len(own) // count] for index in range(min(count, len(own)))]
 
 

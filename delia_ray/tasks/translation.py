@@ -71,4 +71,5 @@ def _item(task: TranslationTask, split: str, pair: Pair) -> TaskItem:
         "messages": [{"role": "user", "content": f"{task.asked}\n\n{pair.source}"}, {"role": "assistant", "content": pair.target}],
         "label": None,
         "instruction": task.asked,
+        "document": pair.document,
     }

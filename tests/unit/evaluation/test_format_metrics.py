@@ -14,7 +14,6 @@ from delia_ray.evaluation.format_metrics import (
     format_acc,
     label_acc,
     label_codes,
-    majority_baseline,
     parse_verdict,
     prediction_codes,
     strict_json,
@@ -168,9 +167,3 @@ def test_a_resample_without_one_of_the_labels_still_has_finite_rates():
     predicted = np.array([NO, YES], dtype=np.int8)
     assert bal_acc(predicted, gold) == 0.5
     assert f1_yes(np.array([NO, INVALID], dtype=np.int8), gold) == 0
-
-
-def test_the_majority_baseline_is_the_share_of_the_larger_class_and_half_when_balanced():
-    assert majority_baseline(["no", "no", "yes"]) == {"label_acc": pytest.approx(2 / 3), "bal_acc": 0.5}
-    assert majority_baseline(["yes", "yes", "no", "yes"]) == {"label_acc": 0.75, "bal_acc": 0.5}
-    assert majority_baseline(["yes", "yes"]) == {"label_acc": 1.0, "bal_acc": 1.0}

@@ -5,16 +5,16 @@ import pyarrow as pa
 import pytest
 
 from delia_ray.errors import UserError
-from delia_ray.evaluation.bootstrap import Difference, Interval, bootstrap
+from delia_ray.evaluation.bootstrap import Difference, Interval
 from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.scoring import (
     GENERATION_SCHEMA,
     ArmColumns,
     Generation,
     compare,
+    constants,
     format_columns,
     generations,
-    majority,
     summarise,
     task_columns,
 )
@@ -26,12 +26,14 @@ from delia_ray.tasks.formatted import Prompt
 YES, NO, PROSE = ('{"thought": "t", "hallucination": "yes"}', ' {"thought": "t", "hallucination": "no"}\n', "No, it is right.")
 
 
-def prompt(probe: str, identifier: str, label: str | None = None, expected: str | None = None) -> Prompt:
-    return Prompt(identifier, probe, [{"role": "user", "content": "q"}], label, expected)
+def prompt(probe: str, identifier: str, label: str | None = None, expected: str | None = None, wording: str | None = None) -> Prompt:
+    return Prompt(identifier, probe, [{"role": "user", "content": "q"}], label, expected, wording)
 
 
-def item(probe: str, identifier: str, answer: str, label: str | None = None, expected: str | None = None) -> Generation:
-    (row,) = generations([prompt(probe, identifier, label, expected)], [answer], {}, {})
+def item(
+    probe: str, identifier: str, answer: str, label: str | None = None, expected: str | None = None, wording: str | None = None
+) -> Generation:
+    (row,) = generations([prompt(probe, identifier, label, expected, wording)], [answer], {}, {})
     return row
 
 
@@ -48,7 +50,9 @@ def scored(rows: list[Generation], *metric: str) -> ArmColumns:
 
 
 def same(difference: Difference) -> bool:
-    return (difference.difference, difference.low, difference.high, difference.p) == (0.0, 0.0, 0.0, 1.0)
+    """No difference and no sign of one; what other items might show is left open."""
+    alike = (difference.difference, difference.p) == (0.0, 1.0)
+    return alike and (difference.low is None or (difference.high is not None and difference.low < 0 < difference.high))
 
 
 ROWS = [
@@ -107,8 +111,60 @@ def test_selectivity_pairs_the_answers_to_one_item_whatever_order_they_come_in()
     with_token = [YES, PROSE] * 20
     rows = [item("test", str(index), answer, "yes") for index, answer in enumerate(with_token)]
     rows += [item("no_token", str(index), answer, "yes") for index, answer in reversed(list(enumerate(with_token)))]
-    selectivity = summarise(format_columns(rows), seed=0, resamples=200)["selectivity"]
-    assert selectivity == Interval(0.0, 0.0, 0.0, 40)  # item by item there is no difference, so no resample has one
+    paired = summarise(format_columns(rows), seed=0, resamples=200)["selectivity"]
+    apart = summarise(format_columns([*rows[:40], *(item("no_token", str(n), YES if n < 20 else PROSE) for n in range(40))]), 0, 200)
+    assert paired.value == apart["selectivity"].value == 0.0 and paired.n == 40
+    assert width(paired) < width(apart["selectivity"]) / 2, "item by item there is no difference"
+
+
+def width(interval: Interval) -> float:
+    assert interval.low is not None and interval.high is not None
+    return interval.high - interval.low
+
+
+def test_no_rate_of_0_or_1_is_taken_for_certain() -> None:
+    arms = [format_columns([ordinary(str(n), "Paris.") for n in range(64)]) for _ in range(2)]
+    spill = summarise(arms[0], seed=0, resamples=100)["spill"]
+    assert (spill.value, spill.low, spill.high) == (0, 0, pytest.approx(0.0566, abs=5e-5))
+    difference = compare(*arms, seed=0, resamples=100)["spill"]
+    assert (difference.low, difference.high) == pytest.approx((-0.0566, 0.0566), abs=5e-5)
+    assert difference.p == 1 and difference.mde is not None and difference.mde > 0.0566
+
+
+@pytest.mark.parametrize("answers", [[YES] * 40, [PROSE] * 40, [YES, NO] * 20, [YES, PROSE, NO, NO] * 10])
+def test_no_metric_has_an_interval_of_no_width(answers: list[str]) -> None:
+    rows = [item("test", str(n), answer, ("yes", "no")[n % 2], wording=f"w{n % 20}") for n, answer in enumerate(answers)]
+    rows += [item(probe, str(n), PROSE, wording=f"p{n % 13}") for probe in ("no_token", "false_trigger", "plug_play") for n in range(26)]
+    rows += [ordinary(str(n), "Paris.") for n in range(30)]
+    arm = format_columns(rows)
+    for found in (*summarise(arm, 0, 100).values(), *compare(arm, arm, 0, 100).values()):
+        assert (found.low is None) == (found.note is not None)
+        assert found.low is None or (found.high is not None and found.low < found.high)
+
+
+def test_items_under_one_wording_count_for_less_the_more_alike_they_are() -> None:
+    alike = [item("test", str(n), YES if n % 10 < 7 else PROSE, "yes", wording=f"w{n % 10}") for n in range(80)]
+    found = summarise(format_columns(alike), 0, 100)["format_acc"]
+    assert (found.clusters, found.icc, found.effective_n) == (10, pytest.approx(1.0), pytest.approx(10.0))
+    alone = summarise(format_columns([{**row, "wording": None} for row in alike]), 0, 100)["format_acc"]
+    assert (alone.clusters, alone.icc, alone.effective_n) == (80, None, 80)
+    assert width(found) > 2 * width(alone)
+
+
+def test_wordings_too_few_for_an_interval_are_said_to_be() -> None:
+    rows = [item("test", str(n), YES if n % 3 else PROSE, "yes", wording=f"w{n % 5}") for n in range(50)]
+    arm = format_columns(rows)
+    found, difference = summarise(arm, 0, 100)["format_acc"], compare(arm, arm, 0, 100)["format_acc"]
+    assert found.value == 0.66 and (found.low, found.high, difference.low, difference.p, difference.mde) == (None,) * 5
+    assert found.note == difference.note
+    assert found.note == "50 items share 5 wordings or documents, too few for an interval (at least 6)"
+
+
+def test_selectivity_is_held_to_the_worse_of_the_wordings_of_either_prompt() -> None:
+    test = [item("test", str(n), YES, "yes", wording=f"w{n % 20}") for n in range(40)]
+    plain = [item("no_token", str(n), YES if n % 8 < 4 else PROSE, wording=f"p{n % 8}") for n in range(40)]
+    found = summarise(format_columns([*test, *plain]), 0, 100)
+    assert (found["format_acc"].clusters, found["no_token"].clusters, found["selectivity"].clusters) == (20, 8, 8)
 
 
 def test_a_probe_that_was_not_asked_has_no_value_and_spoils_no_other() -> None:
@@ -119,10 +175,14 @@ def test_a_probe_that_was_not_asked_has_no_value_and_spoils_no_other() -> None:
     assert found["format_acc"].value == 0.75
 
 
-def test_the_draws_of_the_drift_are_prompts() -> None:
-    drift = summarise(format_columns(ROWS), seed=3, resamples=400)["retention_kl"]
-    kl, tokens = np.array([1.0, 5.0, 0.0, 2.0]), np.array([3, 1, 4, 2])
-    assert drift == bootstrap(lambda c: c["kl"].sum(-1) / c["n"].sum(-1), {"kl": kl, "n": tokens}, seed=3, resamples=400)
+def test_the_drift_is_drawn_by_prompt() -> None:
+    rng = np.random.default_rng(0)
+    tokens, kl = rng.integers(5, 40, 60), rng.exponential(size=60)
+    rows = [ordinary(str(n), "Paris.", divergences=(each,) * int(count)) for n, (each, count) in enumerate(zip(kl, tokens, strict=True))]
+    found = summarise(format_columns(rows), seed=3, resamples=4000)["retention_kl"]
+    picks = np.random.default_rng(9).integers(60, size=(20_000, 60))
+    drawn = (kl * tokens)[picks].sum(1) / tokens[picks].sum(1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.0225, 0.9775])), rel=0.03)  # t for 60 clusters
 
 
 def test_a_users_task_has_its_own_metric_and_the_retention_ones() -> None:
@@ -175,8 +235,9 @@ def test_arms_that_answered_other_prompts_are_not_compared() -> None:
 
 def test_the_baseline_is_over_the_test_items_alone() -> None:
     extra = item("test", "e", PROSE, "yes")
-    assert majority([*ROWS, extra]) == {"label_acc": 3 / 5, "bal_acc": 1 / 2}
-    assert majority([item("test", "a", "x", expected="x")]) == {}
+    found = constants(("format",), [*ROWS, extra])
+    assert found == pytest.approx({"label_acc": 3 / 5, "bal_acc": 1 / 2, "f1_yes": 2 * 3 / (3 + 5)})
+    assert constants(("rouge_l",), [item("test", "a", "x", expected="x")]) == {}
 
 
 def test_rows_come_back_from_their_arrow_schema_unchanged() -> None:

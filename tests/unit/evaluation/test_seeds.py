@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from delia_ray.evaluation.bootstrap import Difference, Interval
-from delia_ray.evaluation.seeds import paired_seed_difference, seed_interval
+from delia_ray.evaluation.seeds import ONE_SEED, SEEDS_AGREE, paired_seed_difference, seed_interval
 
 # Student's sleep data (1908): extra hours of sleep under two drugs, ten patients.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -49,16 +49,45 @@ def test_pairing_takes_out_what_the_seeds_share():
 
 def test_too_few_seeds_have_no_interval_rather_than_a_made_up_one():
     assert seed_interval([]) == Interval(None, None, None, 0)
-    assert seed_interval([0.4]) == Interval(0.4, None, None, 1)
-    assert paired_seed_difference([0.5], [0.25]) == Difference(0.25, None, None, None)
+    assert seed_interval([0.4]) == Interval(0.4, None, None, 1, note=ONE_SEED)
+    assert paired_seed_difference([0.5], [0.25]) == Difference(0.25, None, None, None, note=ONE_SEED)
     assert paired_seed_difference([], []) == Difference(None, None, None, None)
 
 
-def test_seeds_that_agree_have_an_interval_of_no_width_and_claim_no_p():
-    assert seed_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5, 3)
-    assert paired_seed_difference([0.5, 0.7], [0.5, 0.7]) == Difference(0.0, 0.0, 0.0, 1.0)
+def test_seeds_that_agree_to_the_last_digit_have_the_interval_of_their_items():
+    items = [Interval(0.0, 0.0, 0.0566, 64)] * 3
+    found = seed_interval([0.0, 0.0, 0.0], items)
+    assert (found.value, found.low, found.high, found.n) == (0.0, 0.0, pytest.approx(0.0566), 3)
+    apart = [Difference(0.1, -0.02, 0.2, 0.07, mde=0.16, margin=0.05)] * 3
+    paired = paired_seed_difference([0.3, 0.4, 0.7], [0.2, 0.3, 0.6], apart)
+    assert (paired.difference, paired.low, paired.high) == pytest.approx((0.1, -0.02, 0.2))
+    assert (paired.p, paired.mde, paired.margin) == (0.07, pytest.approx(0.16), 0.05)
+
+
+def test_seeds_that_agree_and_items_that_nobody_knows_have_no_interval():
+    assert seed_interval([0.5, 0.5, 0.5]) == Interval(0.5, None, None, 3, note=SEEDS_AGREE)
     shifted = paired_seed_difference([0.3, 0.4, 0.7], [0.2, 0.3, 0.6])
-    assert shifted.difference == pytest.approx(0.1) and shifted.p is None
+    assert (shifted.difference, shifted.low, shifted.p) == (pytest.approx(0.1), None, None)
+
+
+def test_an_interval_over_seeds_is_at_least_as_wide_as_that_over_items():
+    values, items = [0.60, 0.61, 0.62], [Interval(value, value - 0.1, value + 0.08, 80) for value in (0.60, 0.61, 0.62)]
+    found = seed_interval(values, items)
+    assert (found.low, found.high) == pytest.approx((0.61 - 0.1, 0.61 + 0.08))
+    wide = seed_interval([0.2, 0.6, 0.9], items)
+    assert wide == seed_interval([0.2, 0.6, 0.9])
+
+
+def test_a_p_over_seeds_is_no_smaller_than_the_median_one_over_items():
+    items = [Difference(0.1, -0.1, 0.3, p) for p in (0.01, 0.2, 0.4)]
+    assert paired_seed_difference([0.5, 0.51, 0.52], [0.4, 0.409, 0.42], items).p == 0.2
+    alone = paired_seed_difference([0.5, 0.51, 0.52], [0.4, 0.409, 0.42])
+    assert alone.p is not None and alone.p < 0.01
+
+
+def test_what_seeds_could_have_found_grows_with_their_spread():
+    found = paired_seed_difference([1.0, 2.0, 3.0], [0.0, 0.0, 0.0])
+    assert found.mde == pytest.approx((stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) / 3**0.5)
 
 
 def test_arms_of_other_seeds_are_not_paired():

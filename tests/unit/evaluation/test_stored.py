@@ -93,6 +93,7 @@ def test_arms_of_other_prompts_are_not_compared(tmp_path: Path) -> None:
 def test_the_comparison_of_all_arms_has_what_the_report_needs(tmp_path: Path) -> None:
     scores = {arm: stored(tmp_path, arm) for arm in ANSWERS}
     found = compare_all(scores, ("it", "base"), CONFIG)
+    assert found["constants"] == {}, "no answer is one of several"
     assert set(found["paired"]) == {"delia-it", "it-base", "delia-base"}
     chrf = {pair: metrics["chrf"] for pair, metrics in found["paired"].items()}
     assert chrf["delia-it"]["p_holm"] == chrf["delia-it"]["p"], "nothing else is compared with it"

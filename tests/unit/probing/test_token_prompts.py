@@ -10,16 +10,16 @@ from delia_ray.probing.token_prompts import (
     mentions,
     substitutions,
 )
-from delia_ray.records import Example
+from delia_ray.records import EvalExample
 from delia_ray.tasks.config import FormatTask, MessagesTask
 
 TASK = MessagesTask.model_validate({"kind": "messages", "train": "a.jsonl", "test": "b.jsonl", "token": "<note>"})
 BUILT_IN = FormatTask()
 
 
-def item(number: int, asked: str) -> Example:
+def item(number: int, asked: str) -> EvalExample:
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "{}"}]
-    return {"example_id": str(number), "group": "task", "messages": messages, "label": None}
+    return {"example_id": str(number), "group": "task", "messages": messages, "label": None, "wording": None, "document": None}
 
 
 def test_every_carrier_has_one_slot_after_a_space_and_never_first():

@@ -134,7 +134,7 @@ def _scores(place: Path, exact: Sequence[float]) -> Artifact:
     def write(workspace: Workspace) -> Counts:
         rows = [
             Generation(
-                prompt_id=str(index), probe="test", messages=[], label=None, expected="", answer="",
+                prompt_id=str(index), probe="test", messages=[], label=None, expected="", wording=None, document=None, answer="",
                 unchanged=None, kl_sum=None, tokens=None,
             )
             for index in range(len(exact))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from delia_ray.evaluation.proportions import wilson
 from delia_ray.reporting.schema import BUILTIN_METRICS, Report
-from delia_ray.reporting.verdict import verdict
+from delia_ray.reporting.verdict import judged
 
 VALUES = {
     "base": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
@@ -26,21 +27,29 @@ PROMPTS = dict.fromkeys(BUILTIN_METRICS[:6], 64) | {
 
 def estimate(metric: str, value: float) -> dict[str, Any]:
     n = PROMPTS[metric]
+    found = {"value": value, **_between(metric, value, n), "n": n, "clusters": n, "effective_n": n, "icc": None}
+    if metric in ("format_acc", "label_acc", "bal_acc", "f1_yes"):
+        found |= {"clusters": 40, "effective_n": 58.4, "icc": 0.16}
+    return found
+
+
+def _between(metric: str, value: float, n: int) -> dict[str, float]:
     if metric == "retention_kl":
-        return {"value": value, "low": value * 0.8, "high": value * 1.23, "n": n}
-    half = 1.96 * math.sqrt(abs(value) * (1 - abs(value)) / n)
-    return {"value": value, "low": max(value - half, 0.0), "high": min(value + half, 1.0), "n": n}
+        return {"low": value * 0.8, "high": value * 1.23}
+    low, high = wilson(abs(value), n, 1.96)[1:]
+    return {"low": low, "high": high}
 
 
 def difference(metric: str, left: float, right: float) -> dict[str, Any]:
     half = 0.4 if metric == "retention_kl" else 0.12
     clear = abs(left - right) > half
     found: dict[str, Any] = {"difference": left - right, "low": left - right - half, "high": left - right + half}
-    found |= {"p": 0.0 if clear else 0.412, "p_holm": 0.0 if clear else 0.824}
+    found |= {"p": 0.0001 if clear else 0.412, "p_holm": 0.0002 if clear else 0.824}
     if right > 0:
         found |= {
             f"gain_{end}": 100 * value / right for end, value in zip(("percent", "low", "high"), list(found.values())[:3], strict=True)
         }
+    found |= {"clusters": 64, "effective_n": 64.0, "icc": None, "mde": half * 1.43, "margin": 0.05}
     return found
 
 
@@ -133,7 +142,7 @@ def record() -> dict[str, Any]:
         },
         "arms": arms,
         "paired": {"delia-it": {metric: difference(metric, left, right) for metric, left, right in pairs}},
-        "majority": {"label_acc": 0.5, "bal_acc": 0.5},
+        "constants": {"label_acc": 0.5, "bal_acc": 0.5, "f1_yes": 2 / 3},
         "curves": {"it": curve(diverse=False), "delia": curve(diverse=True)},
         "examples": copy.deepcopy(EXAMPLES),
         "stages": copy.deepcopy(STAGES),
@@ -155,8 +164,7 @@ def record() -> dict[str, Any]:
 
 
 def finished(record: dict[str, Any]) -> Report:
-    report = Report.model_validate(record)
-    return report.model_copy(update={"verdict": verdict(report)})
+    return judged(Report.model_validate(record))
 
 
 @pytest.fixture

@@ -7,11 +7,17 @@ import pytest
 
 from delia_ray.artifacts import Provenance
 from delia_ray.config import build_config
+from delia_ray.evaluation.bootstrap import Difference
 from delia_ray.evaluation.grid import Place, Row
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import Findings, findings
 from delia_ray.reporting.schema import Answers
+
+
+def apart(ours: float | None, theirs: float | None) -> Difference:
+    assert ours is not None and theirs is not None
+    return Difference(ours - theirs, ours - theirs - 0.1, ours - theirs + 0.1, 0.001, mde=0.14, margin=0.05)
 
 
 def found(seeds: int) -> Findings:
@@ -34,7 +40,14 @@ def found(seeds: int) -> Findings:
         rows += [row(arm, rho, seed, selectivity + seed / 100, spill + seed / 50) for seed in range(seeds)]
     answers = {"base": "Paris.", "it": '{"thought": "Right."}', "delia": "Use <sep>."}
     examples = [Answers(set=kind, prompt=f"<sep> {kind}?", expected=None, answers=answers) for kind in ("format_acc", "spill")]
-    return findings(rows, Place("it", 0.0, 24), examples, settings.model_dump(mode="json"), Provenance("0" * 40, ["delia", "experiment"]))
+    rival = Place("it", 0.0, 24)
+    by_items = {
+        (each.place, seed): {name: apart(each.metrics[name], theirs.metrics[name]) for name in ("selectivity", "spill")}
+        for each in rows
+        for seed, theirs in enumerate(rows[1 : 1 + seeds])
+        if each.place != rival and each.seed in (None, seed)
+    }
+    return findings(rows, rival, by_items, {}, examples, settings.model_dump(mode="json"), Provenance("0" * 40, ["delia", "experiment"]))
 
 
 def test_the_dose_is_drawn_for_an_arm_that_was_trained_at_several_ratios():
@@ -59,7 +72,7 @@ def test_answers_stand_side_by_side_with_a_filter_by_kind_of_prompt():
 
 def test_one_seed_has_values_and_claims_nothing():
     page = render_experiment(found(1))
-    assert "better on selectivity" not in page and "not told apart" in page
+    assert "better on selectivity" not in page and "it cannot be told" in page
 
 
 def test_the_record_is_what_the_page_is_made_from():

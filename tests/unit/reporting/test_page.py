@@ -7,6 +7,8 @@ import pytest
 
 from delia_ray.reporting.page import render
 
+CLUSTERING = ("clusters", "effective_n", "icc")
+"""Shown of the arms, where prompts share clusters."""
 NO_VALUE = {"value": None, "low": None, "high": None, "n": 0}
 NO_DIFFERENCE = {"difference": None, "low": None, "high": None, "p": None}
 
@@ -53,7 +55,7 @@ def test_every_number_of_the_table_is_the_records(report, page):
         for name, metrics in record[group].items()
         for metric, fields in metrics.items()
         for field, value in fields.items()
-        if value is not None
+        if value is not None and (field not in CLUSTERING or (group == "arms" and fields["clusters"] != fields["n"]))
     }
     assert page.numbers == expected
     assert sum(field == "gain_percent" for _, _, field in expected) == 10, "all but selectivity, where plain tuning has 0"
@@ -64,6 +66,19 @@ def test_a_number_is_printed_as_its_full_value_rounded(source):
     assert len(cells) == 3 * (3 * 11 + 11)
     for full, printed in cells:
         assert float(printed.replace("\N{MINUS SIGN}", "-")) == pytest.approx(float(full), abs=5.001e-4)
+
+
+def test_a_number_without_an_interval_says_why(raw, finish):
+    reason = "50 items share 5 wordings or documents, too few for an interval (at least 6)"
+    raw["arms"]["delia"]["format_acc"] |= {"low": None, "high": None, "note": reason}
+    raw["paired"]["delia-it"]["format_acc"] |= {"low": None, "high": None, "p": None, "mde": None, "note": reason}
+    shown = Page(render(finish(raw))).shown
+    assert shown.count(f"no interval: {reason}") == 3, "in both cells, and in the outcome"
+
+
+def test_every_metric_of_labels_has_the_best_constant_answer_beside_it(page):
+    assert "Always saying “yes” scores 0.667." in page.shown
+    assert "dashed: always giving the commoner label, 0.500" in page.shown
 
 
 def test_a_score_stands_beside_its_signature(raw, finish):
@@ -132,7 +147,7 @@ def test_a_users_own_task_with_its_own_metrics_and_no_plain_tuning_has_a_page(ra
         arm: {"exact_match": {"value": v, "low": v, "high": v, "n": 30}, "grade": {"value": 7.5, "low": 7.0, "high": 8.0, "n": 30}}
         for arm, v in scores.items()
     }
-    raw.update(paired={}, majority={}, curves={}, examples=[])
+    raw.update(paired={}, constants={}, curves={}, examples=[])
     raw["run"].update(token=None, task="messages", config={}, command=[])
     page = Page(render(finish(raw)))
     assert "Exact match: 0.620 after DELIA, 0.100 before tuning" in page.shown

@@ -11,10 +11,14 @@ def test_a_report_survives_being_written_and_read(report):
 def test_the_record_keeps_the_promised_shape(report):
     written = report.model_dump(mode="json")
     assert list(written["arms"]["delia"]) == list(BUILTIN_METRICS)
-    assert set(written["arms"]["delia"]["spill"]) == {"value", "low", "high", "n"}
+    assert set(written["arms"]["delia"]["spill"]) == {
+        *("value", "low", "high", "n"),
+        *("clusters", "effective_n", "icc", "note"),
+    }
     assert set(written["paired"]["delia-it"]["spill"]) == {
         *("difference", "low", "high", "p", "p_holm"),
         *("gain_percent", "gain_low", "gain_high"),
+        *("clusters", "effective_n", "icc", "mde", "margin", "note", "verdict"),
     }
     assert written["stages"]["synthesize"] == {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21}
     assert written["lineage"]["diverse"]["inputs"] == {"model": "ffffffffffff"}

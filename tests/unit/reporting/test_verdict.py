@@ -1,11 +1,12 @@
 import pytest
 
-from delia_ray.reporting.schema import Difference, Report
-from delia_ray.reporting.verdict import outcome, verdict
+from delia_ray.reporting.numerals import number
+from delia_ray.reporting.schema import Difference, Estimate, Report
+from delia_ray.reporting.verdict import judged, outcome, verdict
 
 
-def difference(low, high):
-    return Difference(difference=(low + high) / 2, low=low, high=high, p=0.01)
+def difference(low, high, p=0.01, margin=0.12):
+    return Difference(difference=(low + high) / 2, low=low, high=high, p=p, margin=margin)
 
 
 def about(sentences, metric):
@@ -23,8 +24,12 @@ def about(sentences, metric):
         ("false_trigger", -0.5, -0.2, "better"),
         ("retention_kl", 0.2, 0.5, "worse"),
         ("retention_match", 0.2, 0.5, "better"),
-        ("format_acc", -0.1, 0.1, "not told apart"),
-        ("format_acc", 0.0, 0.1, "not told apart"),
+        ("format_acc", -0.2, 0.1, "cannot be told"),
+        ("format_acc", 0.0, 0.3, "cannot be told"),
+        ("format_acc", -0.1, 0.1, "equivalent"),
+        ("format_acc", -0.12, 0.1, "cannot be told"),
+        ("spill", -0.1, 0.0, "equivalent"),
+        ("spill", 0.01, 0.1, "worse"),
         ("exact_match", 0.2, 0.5, "better"),
         ("somebodys_metric", -0.5, -0.2, "lower"),
     ],
@@ -33,9 +38,62 @@ def test_a_difference_counts_only_clear_of_zero_and_in_the_metrics_own_direction
     assert outcome(metric, difference(low, high)) == expected
 
 
+def test_a_difference_that_the_test_does_not_confirm_does_not_count():
+    assert outcome("format_acc", difference(0.01, 0.4, p=0.06)) == "cannot be told"
+    assert outcome("format_acc", difference(0.01, 0.4, p=0.05)) == "better"
+
+
+def test_without_an_interval_nothing_can_be_told():
+    found = Difference(difference=0.9, low=None, high=None, p=None, note="5 wordings")
+    assert outcome("format_acc", found) == "cannot be told"
+    assert outcome("format_acc", None) == "not measured"
+
+
+@pytest.mark.parametrize(("low", "high", "expected"), [(0.2, 0.5, "better"), (-0.5, -0.2, "worse")])
+def test_who_is_ahead_wins_only_above_the_best_constant_answer(low, high, expected):
+    above, at = (Estimate(value=0.8, low=edge, high=0.9, n=80) for edge in (0.7, 0.6))
+    assert outcome("f1_yes", difference(low, high), above, 2 / 3) == expected
+    assert outcome("f1_yes", difference(low, high), at, 2 / 3) == "cannot be told"
+    assert outcome("f1_yes", difference(low, high), None, 2 / 3) == "cannot be told"
+
+
+def test_a_lead_that_a_constant_answer_has_too_is_said_to_be_no_win(raw):
+    raw["arms"]["delia"]["label_acc"].update(value=0.62, low=0.48, high=0.7)
+    raw["paired"]["delia-it"]["label_acc"].update(difference=0.2, low=0.1, high=0.3, p=0.002)
+    report = judged(Report.model_validate(raw))
+    assert report.paired["delia-it"]["label_acc"].verdict == "cannot be told"
+    said = about(report.verdict, "label_acc")
+    assert "cannot be told" in said
+    assert said.endswith(
+        "DELIA is ahead, but not above always giving the commoner label beyond chance, which scores 0.500: that is no win."
+    )
+
+
+def test_what_cannot_be_told_says_what_could_have_been_found(report):
+    assert about(report.verdict, "label_acc").endswith("found four times out of five would be one of 0.172 or more).")
+
+
+def test_arms_within_the_margin_are_called_equivalent_and_the_margin_is_named(raw):
+    raw["paired"]["delia-it"]["spill"].update(difference=0.0, low=-0.04, high=0.04, p=1.0)
+    report = judged(Report.model_validate(raw))
+    assert report.paired["delia-it"]["spill"].verdict == "equivalent"
+    assert "DELIA and plain tuning are equivalent on spill, where lower is better, within a margin of 0.050" in about(
+        report.verdict, "spill"
+    )
+
+
+def test_no_interval_is_explained(raw):
+    raw["paired"]["delia-it"]["spill"].update(low=None, high=None, p=None, note="5 wordings are too few")
+    said = about(verdict(Report.model_validate(raw)), "spill")
+    assert "cannot be told" in said and "no interval: 5 wordings are too few" in said
+
+
 def test_the_tally_counts_every_compared_metric(report):
     tally = report.verdict[0]
-    assert tally == "Of 11 metrics compared with plain tuning, DELIA is better on 6, worse on 1 and not to be told apart on 4."
+    assert tally == (
+        "Of 11 metrics compared with plain tuning, DELIA is better on 6, worse on 1 and equivalent within the margin on 0; "
+        "on 4 it cannot be told."
+    )
 
 
 def test_a_loss_is_said_as_plainly_as_a_win(raw):
@@ -43,13 +101,15 @@ def test_a_loss_is_said_as_plainly_as_a_win(raw):
         side = 1 if metric in ("spill", "retention_kl", "no_token", "false_trigger") else -1
         paired.update(difference=0.4 * side, low=0.4 * side - 0.1, high=0.4 * side + 0.1, p=0.001)
     said = verdict(Report.model_validate(raw))
-    assert "better on 0, worse on 11" in said[0]
+    assert "better on 0, worse on 8" in said[0], "three times the rival is not above a constant answer itself"
     for metric in raw["paired"]["delia-it"]:
-        assert "DELIA loses to plain tuning" in about(said, metric)
+        if metric in ("label_acc", "bal_acc", "f1_yes"):
+            continue
+        assert "DELIA is worse than plain tuning" in about(said, metric)
 
 
 def test_a_loss_on_a_secondary_metric_is_not_hidden_among_the_rest(report):
-    assert "DELIA loses to plain tuning" in about(report.verdict, "plug_play")
+    assert "DELIA is worse than plain tuning" in about(report.verdict, "plug_play")
 
 
 def test_a_high_rate_of_an_arm_that_always_writes_the_format_is_not_taken_for_obedience(raw, report):
@@ -60,13 +120,12 @@ def test_a_high_rate_of_an_arm_that_always_writes_the_format_is_not_taken_for_ob
 
 @pytest.mark.parametrize(
     ("low", "high", "standing"),
-    [(0.45, 0.6, "not to be told from"), (0.55, 0.7, "better than"), (0.3, 0.45, "worse than")],
+    [(0.45, 0.6, "not to be told from"), (0.55, 0.7, "above"), (0.3, 0.45, "below")],
 )
-def test_a_label_score_is_held_against_the_majority_baseline(raw, low, high, standing):
+def test_a_label_score_is_held_against_the_best_constant_answer(raw, low, high, standing):
     raw["arms"]["delia"]["label_acc"].update(value=(low + high) / 2, low=low, high=high)
-    sentences = [sentence for sentence in verdict(Report.model_validate(raw)) if "commoner label" in sentence and "DELIA" in sentence]
-    assert len(sentences) == 1
-    assert standing in sentences[0]
+    sentences = [sentence for sentence in verdict(Report.model_validate(raw)) if sentence.startswith("On right label (label_acc)")]
+    assert any(f"DELIA ({number((low + high) / 2)})" in each and f" {standing} always giving the commoner" in each for each in sentences)
 
 
 def test_without_a_plainly_tuned_arm_the_verdict_claims_nothing_for_the_diverse_rows(raw):
@@ -95,7 +154,8 @@ def test_a_users_own_metric_comes_before_the_built_in_ones(raw):
     raw["paired"]["delia-it"]["exact_match"] = {"difference": 0.2, "low": 0.05, "high": 0.35, "p": 0.01}
     said = verdict(Report.model_validate(raw))
     assert said[1] == (
-        "DELIA beats plain tuning on exact match (exact_match): 0.600 against 0.400 (difference +0.200, 95 % interval +0.050 to +0.350)."
+        "DELIA is better than plain tuning on exact match (exact_match): "
+        "0.600 against 0.400 (difference +0.200, 95 % interval +0.050 to +0.350)."
     )
     raw["paired"]["delia-it"]["exact_match"]["gain_percent"] = 50.0
     assert verdict(Report.model_validate(raw))[1].endswith("interval +0.050 to +0.350, gain +50.0\N{NO-BREAK SPACE}%).")

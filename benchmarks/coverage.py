@@ -1,0 +1,233 @@
+"""How often the 95 % intervals of rates cover the truth, and how often the test by clusters is wrong: the tables of docs/evaluation.md.
+
+    python benchmarks/coverage.py            # prints the tables
+    python benchmarks/coverage.py --write    # puts them into docs/evaluation.md
+
+Everything is drawn from fixed seeds. Items of a cluster have one chance of success, which is drawn from a beta distribution whose mean is
+the rate and whose spread makes their intraclass correlation what it is said to be.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from delia_ray.evaluation.bootstrap import Columns
+from delia_ray.evaluation.clusters import group
+from delia_ray.evaluation.estimation import compare
+from delia_ray.evaluation.format_metrics import INVALID, NO, YES
+from delia_ray.evaluation.measures import Measure, measures
+from delia_ray.evaluation.proportions import Proportion, compared
+
+DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
+BEGIN, END = "<!-- coverage: written by benchmarks/coverage.py -->", "<!-- end of coverage -->"
+RATES = (0.0, 0.02, 0.5, 0.98)
+PAIRS = ((0.0, 0.0), (0.02, 0.02), (0.5, 0.5), (0.98, 0.98), (0.5, 0.02), (0.98, 0.5), (1.0, 0.0))
+ICC = 0.3
+SINGLE_RUNS, PAIRED_RUNS, MADE_RUNS, TEST_RUNS = 1000, 1000, 500, 2000
+_FORMAT = measures(("format",))
+
+
+class Shape(NamedTuple):
+    """So many items in so many clusters of one size."""
+
+    items: int
+    clusters: int
+
+    @property
+    def icc(self) -> float:
+        return 0.0 if self.items == self.clusters else ICC
+
+    def __str__(self) -> str:
+        return f"{self.items} alone" if not self.icc else f"{self.items} in {self.clusters} clusters"
+
+
+SHAPES = (
+    *(Shape(n, n) for n in (32, 80, 200)),
+    *(Shape(n, n // 2) for n in (32, 80, 200)),
+    Shape(80, 20),
+    Shape(200, 40),
+    *(Shape(n, 8) for n in (32, 80, 200)),
+)
+MADE_SHAPES = (Shape(80, 80), Shape(80, 40), Shape(80, 8))
+TEST_SHAPES = (Shape(12, 6), Shape(80, 8), Shape(200, 8), Shape(80, 20), Shape(80, 40), Shape(200, 100))
+
+
+def draw(rng: np.random.Generator, shape: Shape, rate: float, icc: float) -> np.ndarray:
+    """``[N]`` which items succeed."""
+    if rate in (0.0, 1.0) or icc == 0.0:
+        chances_G = np.full(shape.clusters, rate)
+    else:
+        size = 1 / icc - 1
+        chances_G = rng.beta(rate * size, (1 - rate) * size, shape.clusters)
+    return rng.random(shape.items) < chances_G[codes(shape)]
+
+
+@cache
+def codes(shape: Shape) -> np.ndarray:
+    """``[N]`` the cluster of each item."""
+    return np.arange(shape.items) % shape.clusters
+
+
+def single_coverage(shape: Shape, rate: float) -> float:
+    """How often the interval of one rate holds it."""
+    rng = np.random.default_rng([1, *shape, round(100 * rate)])
+    score = _proportion("format_acc")
+    covered = 0
+    for _ in range(SINGLE_RUNS):
+        columns = {"predicted": _predicted(draw(rng, shape, rate, shape.icc))}
+        found = score.limits(columns, group(score.influence(columns), [codes(shape)]))
+        covered += found.low <= rate <= found.high
+    return covered / SINGLE_RUNS
+
+
+def paired_coverage(shape: Shape, rates: tuple[float, float]) -> float:
+    """How often the interval of the difference of two rates holds it; of equal rates half of the items come out alike."""
+    rng = np.random.default_rng([2, *shape, *(round(100 * rate) for rate in rates)])
+
+    def arms() -> tuple[Columns, Columns]:
+        left, right = (draw(rng, shape, rate, shape.icc) for rate in rates)
+        if rates[0] == rates[1]:
+            right = np.where(rng.random(shape.items) < 0.5, left, right)
+        return {"predicted": _predicted(left)}, {"predicted": _predicted(right)}
+
+    return _coverage("format_acc", arms, shape, rates[0] - rates[1], PAIRED_RUNS)
+
+
+def made_coverage(name: str, shape: Shape, rates: tuple[float, float, float, float]) -> float:
+    """The same of what is made of several rates.
+
+    Args:
+        name: ``selectivity`` (rates with and without the token, of either arm), ``bal_acc`` or ``f1_yes`` (how often items that are
+            ``yes`` are said to be, and items that are not, of either arm).
+    """
+    rng = np.random.default_rng([3, len(name), *shape, *(round(100 * rate) for rate in rates)])
+    gold = np.where(np.arange(shape.items) // shape.clusters % 2 if shape.icc else np.arange(shape.items) % 2, YES, NO)
+
+    def arm(one: float, other: float) -> Columns:
+        first, second = (draw(rng, shape, rate, shape.icc) for rate in (one, other))
+        if name == "selectivity":
+            return {"with_token": _predicted(first), "without_token": _predicted(second)}
+        return {"predicted": np.where(np.where(gold == YES, first, second), YES, NO).astype(np.int8), "gold": gold.astype(np.int8)}
+
+    return _coverage(
+        name, lambda: (arm(*rates[:2]), arm(*rates[2:])), shape, _truth(name, *rates[:2]) - _truth(name, *rates[2:]), MADE_RUNS
+    )
+
+
+def false_alarms(shape: Shape, icc: float = 0.5) -> float:
+    """How often two arms of one rate, 0.5, differ by the test by clusters (p of at most 0.05)."""
+    rng = np.random.default_rng([4, *shape])
+    measure = Measure("test", _proportion("format_acc"))
+    wrong = 0
+    for _ in range(TEST_RUNS):
+        left, right = ({"predicted": _predicted(draw(rng, shape, 0.5, icc))} for _ in range(2))
+        p = compare(measure, left, right, [codes(shape)], 0, 0).p
+        assert p is not None
+        wrong += p <= 0.05
+    return wrong / TEST_RUNS
+
+
+MADE = {
+    "selectivity": ((0.98, 0.02, 0.98, 0.98), (1.0, 0.0, 1.0, 1.0), (0.5, 0.02, 0.5, 0.5), (0.98, 0.02, 0.98, 0.02)),
+    "bal_acc": ((0.98, 0.02, 0.5, 0.5), (1.0, 0.0, 1.0, 0.0), (0.5, 0.5, 0.5, 0.5), (0.98, 0.02, 0.98, 0.02)),
+    "f1_yes": ((0.98, 0.02, 0.5, 0.5), (1.0, 0.0, 1.0, 0.0), (0.5, 0.5, 0.5, 0.5), (0.98, 0.02, 0.98, 0.02)),
+}
+"""Name -> the rates of the arms (``made_coverage``)."""
+
+
+def tables() -> str:
+    """All of them, as Markdown."""
+    return "\n\n".join(["\n".join(_singles()), "\n".join(_pairs()), "\n".join(_made()), "\n".join(_tests())])
+
+
+def _singles() -> Iterator[str]:
+    yield f"Coverage of a single rate ({SINGLE_RUNS} runs a cell; clusters with an intraclass correlation of {ICC}):\n"
+    yield _row("items", *(f"rate {rate:g}" for rate in RATES))
+    yield _rule(len(RATES))
+    for shape in SHAPES:
+        yield _row(str(shape), *(f"{single_coverage(shape, rate):.3f}" for rate in RATES))
+
+
+def _pairs() -> Iterator[str]:
+    yield f"Coverage of the difference of two arms' rates on the same items ({PAIRED_RUNS} runs a cell):\n"
+    yield _row("items", *(f"{left:g}, {right:g}" for left, right in PAIRS))
+    yield _rule(len(PAIRS))
+    for shape in SHAPES:
+        yield _row(str(shape), *(f"{paired_coverage(shape, pair):.3f}" for pair in PAIRS))
+
+
+def _made() -> Iterator[str]:
+    yield (
+        f"Coverage of the difference of two arms in what is made of rates ({MADE_RUNS} runs a cell; rates of each arm: with and without "
+        "the token; how often `yes` is said to be, and `no` is taken for it):\n"
+    )
+    yield _row("metric", "rates", *map(str, MADE_SHAPES))
+    yield _rule(1 + len(MADE_SHAPES))
+    for name, cases in MADE.items():
+        for rates in cases:
+            values = (f"{made_coverage(name, shape, rates):.3f}" for shape in MADE_SHAPES)
+            yield _row(f"`{name}`", "{:g}, {:g}; {:g}, {:g}".format(*rates), *values)
+
+
+def _tests() -> Iterator[str]:
+    yield f"False alarms of the test by clusters (p <= 0.05), two arms alike, intraclass correlation 0.5 ({TEST_RUNS} runs a cell):\n"
+    yield _row(*map(str, TEST_SHAPES))
+    yield _rule(len(TEST_SHAPES) - 1)
+    yield _row(*(f"{false_alarms(shape):.3f}" for shape in TEST_SHAPES))
+
+
+def _coverage(name: str, arms: Callable[[], tuple[Columns, Columns]], shape: Shape, truth: float, runs: int) -> float:
+    score = _proportion(name)
+    covered = 0
+    for _ in range(runs):
+        left, right = arms()
+        found = compared(score, left, right, group(score.influence(left) - score.influence(right), [codes(shape)]))
+        covered += found.low - 1e-12 <= truth <= found.high + 1e-12
+    return covered / runs
+
+
+def _truth(name: str, first: float, second: float) -> float:
+    match name:
+        case "selectivity":
+            return first - second
+        case "bal_acc":
+            return (first + 1 - second) / 2
+        case _:
+            return 2 * first / (first + second + 1)
+
+
+def _proportion(name: str) -> Proportion:
+    quantity = _FORMAT[name].quantity
+    assert not hasattr(quantity, "parts"), "a sum, not a proportion"
+    return quantity  # pyright: ignore[reportReturnType]
+
+
+def _predicted(hits: np.ndarray) -> np.ndarray:
+    return np.where(hits, YES, INVALID).astype(np.int8)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return "|---|" + "---|" * columns
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/evaluation.md")
+    found = tables()
+    if parser.parse_args().write:
+        text = DOCS.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        DOCS.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""What the best constant answer scores: a metric that it wins is no win."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from delia_ray.evaluation.format_metrics import NO, YES, Codes, Label, bal_acc, f1_yes, label_acc, label_codes
+from delia_ray.evaluation.text_metrics import METRICS, json_value
+
+_BY_TARGET: Mapping[str, Callable[[str], str | None]] = {"exact_match": str.strip, "contains": str.strip, "json_match": json_value}
+"""Metric that compares an answer with its target -> what makes two targets the same answer."""
+
+
+def best_constants(metric: Sequence[str], labels: Sequence[Label], targets: Sequence[str]) -> dict[str, float]:
+    """Metric -> the score of always giving the same answer, whichever is best by it; for the metrics that ask for one answer of several.
+
+    Args:
+        metric: the metrics that were taken.
+        labels: of the test items, where they have labels.
+        targets: of the test items, as many as there are.
+    """
+    found = _of_labels(label_codes(labels)) if labels else {}
+    for name in metric:
+        if name in _BY_TARGET and targets:
+            commonest = Counter(_BY_TARGET[name](target) for target in targets).most_common(1)[0][0]
+            found[name] = float(np.mean([METRICS[name](commonest or "", target) for target in targets]))
+    return found
+
+
+def _of_labels(gold_N: Codes) -> dict[str, float]:
+    always = [np.full_like(gold_N, code) for code in (NO, YES)]
+    return {
+        name: max(float(rate(answers_N, gold_N)) for answers_N in always)
+        for name, rate in (("label_acc", label_acc), ("bal_acc", bal_acc), ("f1_yes", f1_yes))
+    }

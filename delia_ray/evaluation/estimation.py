@@ -1,0 +1,87 @@
+"""A metric of one arm with its interval, and the difference of two arms with its interval, p and what it could have found."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
+from delia_ray.evaluation.clusters import MIN_CLUSTERS, Codes, Floats, Grouping, group
+from delia_ray.evaluation.measures import Measure
+from delia_ray.evaluation.power import detectable
+from delia_ray.evaluation.proportions import compared
+from delia_ray.evaluation.sums import Drawn, SumScore, difference, limits
+
+ALL_ALIKE = "all items are alike, which says nothing of how others would vary"
+
+
+def estimate(measure: Measure, columns: Columns, groupings: Sequence[Codes], seed: int, resamples: int) -> Interval:
+    """A metric of one arm; all None where nothing was asked."""
+    if not len(groupings[0]):
+        return Interval(None, None, None, 0)
+    quantity = measure.of(columns)
+    grouping = group(quantity.influence(columns), groupings)
+    found = replace(_counted(grouping), value=quantity.value(columns))
+    if grouping.has_too_few:
+        return replace(found, note=_too_few(grouping))
+    if isinstance(quantity, SumScore):
+        between = limits(quantity, columns, _all(quantity.influence(columns), groupings), seed, resamples)
+    else:
+        between = quantity.limits(columns, grouping)
+    return replace(found, note=ALL_ALIKE) if between is None else replace(found, low=between.low, high=between.high)
+
+
+def compare(measure: Measure, left: Columns, right: Columns, groupings: Sequence[Codes], seed: int, resamples: int) -> Difference:
+    """``left`` minus ``right`` of two arms that answered the same items; all None where nothing was asked."""
+    if not len(groupings[0]):
+        return Difference(None, None, None, None)
+    quantity = measure.of(left, right)
+    moved_N = quantity.influence(left) - quantity.influence(right)
+    grouping = group(moved_N, groupings)
+    theirs = quantity.value(right)
+    apart = quantity.value(left) - theirs
+    counted = _counted(grouping)
+    found = Difference(
+        apart,
+        None,
+        None,
+        None,
+        gain_percent=100 * apart / theirs if theirs > 0 else None,
+        clusters=counted.clusters,
+        effective_n=counted.effective_n,
+        icc=counted.icc,
+    )
+    if grouping.has_too_few:
+        return replace(found, note=_too_few(grouping))
+    if isinstance(quantity, SumScore):
+        drawn = difference(quantity, left, right, _all(moved_N, groupings), seed, resamples)
+    else:
+        drawn = Drawn(compared(quantity, left, right, grouping), None)
+    p = max(quantity.p(left, right, codes, seed) for codes in groupings)
+    return _with_limits(found, drawn, p, grouping, None if isinstance(quantity, SumScore) else grouping.effective_n)
+
+
+def _with_limits(found: Difference, drawn: Drawn, p: float, grouping: Grouping, units: float | None) -> Difference:
+    if drawn.limits is None:
+        return replace(found, p=p, note=ALL_ALIKE)
+    degrees = None if grouping.is_single else grouping.clusters - 1
+    gain_low, gain_high = drawn.gain if drawn.gain and found.gain_percent is not None else (None, None)
+    return replace(
+        found,
+        low=drawn.limits.low,
+        high=drawn.limits.high,
+        p=p,
+        mde=detectable(drawn.limits, grouping.critical, degrees, units),
+        gain_low=gain_low,
+        gain_high=gain_high,
+    )
+
+
+def _counted(grouping: Grouping) -> Interval:
+    return Interval(None, None, None, grouping.items, grouping.clusters, grouping.effective_n, grouping.icc)
+
+
+def _all(influence_N: Floats, groupings: Sequence[Codes]) -> list[Grouping]:
+    return [group(influence_N, [codes]) for codes in groupings]
+
+
+def _too_few(grouping: Grouping) -> str:
+    return f"{grouping.items} items share {grouping.clusters} wordings or documents, too few for an interval (at least {MIN_CLUSTERS})"

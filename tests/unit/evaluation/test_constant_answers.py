@@ -1,0 +1,31 @@
+"""The best that can be had by always giving the same answer."""
+
+import pytest
+
+from delia_ray.evaluation.constant_answers import best_constants
+
+
+def test_every_metric_of_labels_has_the_constant_that_is_best_by_it() -> None:
+    found = best_constants(("format",), ["no", "no", "no", "yes"], ["{}"] * 4)
+    # Always "no" is right three times; of F1 of "yes" always "yes" is best: precision 1/4, recall 1.
+    assert found == pytest.approx({"label_acc": 0.75, "bal_acc": 0.5, "f1_yes": 2 / 5})
+
+
+def test_always_yes_scores_two_thirds_in_f1_where_labels_are_balanced() -> None:
+    assert best_constants(("format",), ["no", "yes"] * 30, [""] * 60)["f1_yes"] == pytest.approx(2 / 3)
+
+
+def test_one_label_alone_is_won_by_naming_it() -> None:
+    assert best_constants(("format",), ["yes", "yes"], ["", ""]) == {"label_acc": 1, "bal_acc": 1, "f1_yes": 1}
+
+
+def test_of_a_users_targets_the_commonest_is_given_always() -> None:
+    targets = [" red", "red\n", "blue", '{"a": 1, "b": 2}', '{"b": 2, "a": 1.0}', '{ "a":1,"b":2 }']
+    assert best_constants(("exact_match",), [], targets) == pytest.approx({"exact_match": 2 / 6})
+    assert best_constants(("json_match",), [], targets[3:]) == {"json_match": 1.0}
+    assert best_constants(("contains",), [], ["yes", "yes", "es", "no"]) == {"contains": 0.75}
+
+
+def test_metrics_that_ask_for_no_answer_among_several_have_none() -> None:
+    assert best_constants(("rouge_l", "bleu", "json_valid", "regex", "mine:score"), [], ["a", "a"]) == {}
+    assert best_constants(("exact_match",), [], []) == {}
