@@ -50,7 +50,7 @@ class ResultsTable:
 
     def _name(self, metric: str) -> str:
         floor = self._report.constants.get(metric)
-        return glossary.metric_words(metric).title + ("" if floor is None else f"\n(constant {number(floor)})")
+        return glossary.metric_words(metric).title + ("" if floor is None else f"\nconstant {number(floor)}")
 
 
 def results_table(report: Artifact) -> ResultsTable:

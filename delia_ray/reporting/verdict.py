@@ -6,7 +6,7 @@ A difference counts only when the 95 % interval of the paired difference is clea
 from collections.abc import Mapping
 
 from delia_ray.reporting.glossary import arm_name, constant_name, metric_name, metric_words
-from delia_ray.reporting.numerals import gain, number, percent, signed
+from delia_ray.reporting.numerals import NBSP, gain, number, percent, signed
 from delia_ray.reporting.schema import BUILTIN_METRICS, Difference, Estimate, Pair, Report, Verdict
 
 KEY_METRICS = ("selectivity", "spill", "retention_kl", "format_acc", "label_acc")
@@ -129,12 +129,12 @@ def _numbers(metric: str, difference: Difference, found: Verdict) -> str:
     parts = [f"difference {signed(difference.difference)}"]
     if difference.low is None:
         return f"{parts[0]}; no interval: {difference.note}" if difference.note else parts[0]
-    parts.append(f"95 % interval {signed(difference.low)} to {signed(difference.high)}")
+    parts.append(f"95{NBSP}% interval {signed(difference.low)} to {signed(difference.high)}")
     if metric not in BUILTIN_METRICS and difference.gain_percent is not None:
         parts.append(f"gain {gain(difference.gain_percent)}")
     text = ", ".join(parts)
     if found == "cannot be told" and not is_clear(difference) and difference.mde is not None:
-        text += f"; found four times out of five would be one of {number(difference.mde)} or more"
+        text += f"; a true difference of {number(difference.mde)} would be found four times out of five"
     return text
 
 

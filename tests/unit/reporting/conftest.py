@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from delia_ray.evaluation.estimation import ALL_ALIKE
 from delia_ray.evaluation.proportions import wilson
 from delia_ray.reporting.schema import BUILTIN_METRICS, Report
 from delia_ray.reporting.verdict import judged
@@ -30,6 +31,8 @@ def estimate(metric: str, value: float) -> dict[str, Any]:
     found = {"value": value, **_between(metric, value, n), "n": n, "clusters": n, "effective_n": n, "icc": None}
     if metric in ("format_acc", "label_acc", "bal_acc", "f1_yes"):
         found |= {"clusters": 40, "effective_n": 58.4, "icc": 0.16}
+    if metric == "retention_kl" and not value:
+        found |= {"low": None, "high": None, "note": ALL_ALIKE}
     return found
 
 

@@ -17,7 +17,7 @@ from delia_ray.reporting.schema import Answers
 
 def apart(ours: float | None, theirs: float | None) -> Difference:
     assert ours is not None and theirs is not None
-    return Difference(ours - theirs, ours - theirs - 0.1, ours - theirs + 0.1, 0.001, mde=0.14, margin=0.05)
+    return Difference(ours - theirs, ours - theirs - 0.02, ours - theirs + 0.02, 0.001, mde=0.03, margin=0.05)
 
 
 def found(seeds: int) -> Findings:

@@ -55,7 +55,7 @@ def test_every_number_of_the_table_is_the_records(report, page):
         for name, metrics in record[group].items()
         for metric, fields in metrics.items()
         for field, value in fields.items()
-        if value is not None and (field not in CLUSTERING or (group == "arms" and fields["clusters"] != fields["n"]))
+        if value is not None and field != "note" and (field not in CLUSTERING or (group == "arms" and fields["clusters"] != fields["n"]))
     }
     assert page.numbers == expected
     assert sum(field == "gain_percent" for _, _, field in expected) == 10, "all but selectivity, where plain tuning has 0"
@@ -63,7 +63,7 @@ def test_every_number_of_the_table_is_the_records(report, page):
 
 def test_a_number_is_printed_as_its_full_value_rounded(source):
     cells = re.findall(r'data-field="(?:value|low|high|difference)" data-value="([^"]*)">([^<]*)<', source)
-    assert len(cells) == 3 * (3 * 11 + 11)
+    assert len(cells) == 3 * (3 * 11 + 11) - 2, "the untuned model has no drift to be sure of"
     for full, printed in cells:
         assert float(printed.replace("\N{MINUS SIGN}", "-")) == pytest.approx(float(full), abs=5.001e-4)
 

@@ -70,7 +70,7 @@ def test_a_lead_that_a_constant_answer_has_too_is_said_to_be_no_win(raw):
 
 
 def test_what_cannot_be_told_says_what_could_have_been_found(report):
-    assert about(report.verdict, "label_acc").endswith("found four times out of five would be one of 0.172 or more).")
+    assert about(report.verdict, "label_acc").endswith("a true difference of 0.172 would be found four times out of five).")
 
 
 def test_arms_within_the_margin_are_called_equivalent_and_the_margin_is_named(raw):
@@ -155,7 +155,7 @@ def test_a_users_own_metric_comes_before_the_built_in_ones(raw):
     said = verdict(Report.model_validate(raw))
     assert said[1] == (
         "DELIA is better than plain tuning on exact match (exact_match): "
-        "0.600 against 0.400 (difference +0.200, 95 % interval +0.050 to +0.350)."
+        "0.600 against 0.400 (difference +0.200, 95\N{NO-BREAK SPACE}% interval +0.050 to +0.350)."
     )
     raw["paired"]["delia-it"]["exact_match"]["gain_percent"] = 50.0
     assert verdict(Report.model_validate(raw))[1].endswith("interval +0.050 to +0.350, gain +50.0\N{NO-BREAK SPACE}%).")

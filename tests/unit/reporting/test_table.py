@@ -1,0 +1,47 @@
+"""The results on the terminal."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from delia_ray.reporting.schema import BUILTIN_METRICS
+from delia_ray.reporting.table import ResultsTable
+
+
+def printed(report, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(ResultsTable(report))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_number_is_broken_over_lines_and_none_is_lost(report, width):
+    shown = printed(report, width)
+    assert max(map(len, shown.splitlines())) <= width
+    for arm in report.arms.values():
+        for estimate in arm.values():
+            assert estimate.note or f"[{estimate.low:.3f}, {estimate.high:.3f}]" in shown
+    for difference in report.paired["delia-it"].values():
+        low, high = (f"{end:+.3f}".replace("-", "\N{MINUS SIGN}") for end in (difference.low, difference.high))
+        assert f"[{low}, {high}]" in shown
+
+
+def test_arms_that_do_not_fit_beside_each_other_get_tables_of_their_own(raw, finish):
+    raw["arms"] |= {f"arm_{n}": raw["arms"]["it"] for n in range(4)}
+    shown = printed(finish(raw), 80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.count("metric ") == 2 and all(f"arm_{n}" in shown for n in range(4))
+
+
+def test_the_best_constant_answer_and_the_verdict_stand_in_the_row(report):
+    shown = printed(report, 80)
+    assert shown.count("constant 0.500") == 2 and "constant 0.667" in shown
+    assert len(re.findall(r"\bbetter\b|\bworse\b|\bequivalent\b|cannot be told", shown)) == len(BUILTIN_METRICS)
+
+
+def test_a_number_without_an_interval_says_so(raw, finish):
+    raw["arms"]["it"]["spill"] |= {"low": None, "high": None, "note": "five wordings"}
+    raw["arms"]["delia"]["spill"] = {"value": None, "low": None, "high": None, "n": 0}
+    assert "no interval" in printed(finish(raw), 80)
