@@ -196,7 +196,6 @@ def _scored(measured: Measured, scores: Mapping[str, Artifact], config: ScoreCon
     steps = ladder({arm: facts for arm, facts in measured.arms.items() if arm in scores})
     compared = {(fewer, more): compare_scores(scores[more], scores[fewer], config) for fewer, more in steps}
     changes = {
-        name: [changed(*pair, found[name]) for pair, found in compared.items() if found[name].low is not None]
-        for name in _metrics(metric)
+        name: [changed(*pair, found[name]) for pair, found in compared.items() if found[name].low is not None] for name in _metrics(metric)
     }
     return {name: each for name, each in changes.items() if each}

@@ -102,3 +102,54 @@ def test_the_comparison_of_all_arms_has_what_the_report_needs(tmp_path: Path) ->
     assert chrf["delia-it"]["gain_percent"] == pytest.approx(100 * (ours - theirs) / theirs)
     assert chrf["delia-it"]["gain_low"] <= chrf["delia-it"]["gain_percent"] <= chrf["delia-it"]["gain_high"]
     assert found["signatures"] == {"chrf": signature("chrf"), "bleu": signature("bleu")}
+
+
+LABELS = ["yes", "no"] * 40
+
+
+def labelled(folder: Path, arm: str, said: list[str], wordings: int = 20) -> Artifact:
+    """Scores of the built-in task, whose answers say ``said``."""
+    prompts = [
+        Prompt(f"row {n}", "test", [{"role": "user", "content": "q"}], label, "{}", f"wording {n % wordings}")
+        for n, label in enumerate(LABELS)
+    ]
+    rows = generations(prompts, [f'{{"thought": "t", "hallucination": "{each}"}}' for each in said], {}, {})
+
+    def write(workspace: Workspace) -> Counts:
+        return write_scores(rows, {}, CONFIG, workspace.data)
+
+    request, origin = Request(metric=("format",), arm=arm), Provenance(None, ["pytest"])
+    return build_once(folder / arm, stage="t/1", kind=SCORES_KIND, request=request, inputs={}, provenance=origin, write=write)
+
+
+def test_clusters_and_what_they_leave_of_the_prompts_are_kept(tmp_path: Path) -> None:
+    scores = labelled(tmp_path, "delia", [*LABELS[:60], *["yes"] * 20])
+    kept = json.loads((scores.data / "scores.json").read_text())["label_acc"]
+    assert kept["clusters"] == 20 and kept["n"] == 80 and kept["icc"] is not None
+    assert kept["effective_n"] <= 80
+    assert {row["wording"] for row in read_generations(scores)} == {f"wording {n}" for n in range(20)}
+    assert summarise(read_columns(scores), CONFIG.seed, CONFIG.resamples) == read_scores(scores)
+
+
+def test_there_is_no_gain_over_what_always_yes_scores_too(tmp_path: Path) -> None:
+    arms = {"delia": LABELS, "it": ["yes"] * 80, "base": [*LABELS[:70], *["yes"] * 10]}
+    scores = {arm: labelled(tmp_path, arm, said) for arm, said in arms.items()}
+    found = compare_all(scores, ("it", "base"), CONFIG)
+    assert found["constants"] == pytest.approx({"label_acc": 0.5, "bal_acc": 0.5, "f1_yes": 2 / 3})
+    assert found["arms"]["it"]["f1_yes"]["value"] == pytest.approx(2 / 3)
+    assert found["paired"]["delia-it"]["f1_yes"]["gain_percent"] is None
+    assert found["paired"]["delia-base"]["f1_yes"]["gain_percent"] is not None
+
+
+def test_every_difference_has_the_margin_of_its_kind_of_metric(tmp_path: Path) -> None:
+    config = ScoreConfig.model_validate({"resamples": 200, "margins": {"points": 2.5, "rates": 0.04}})
+    corpus = compare_scores(stored(tmp_path, "delia"), stored(tmp_path, "it"), config)
+    assert (corpus["chrf"].margin, corpus["bleu"].margin, corpus["retention_match"].margin) == (2.5, 2.5, None)
+    rates = compare_scores(labelled(tmp_path, "a", LABELS), labelled(tmp_path, "b", ["no"] * 80), config)
+    assert (rates["label_acc"].margin, rates["spill"].margin) == (0.04, None), "spill was not asked"
+
+
+def test_too_few_wordings_leave_the_comparison_without_an_interval(tmp_path: Path) -> None:
+    found = compare_scores(labelled(tmp_path, "a", LABELS, 4), labelled(tmp_path, "b", ["no"] * 80, 4), CONFIG)["label_acc"]
+    assert (found.difference, found.low, found.p) == (0.5, None, None)
+    assert found.note is not None and found.note.startswith("80 items share 4 wordings")
