@@ -27,8 +27,8 @@ class Cell(NamedTuple):
     """A place's mean of a metric, and how it differs from the rival's."""
 
     estimate: Estimate
-    told: str
-    """Empty where nothing is told apart or compared."""
+    lines: list[str]
+    """None where nothing is compared."""
 
 
 def render_experiment(found: Findings) -> str:
@@ -137,19 +137,21 @@ def _verdict(found: Findings, usual: list[Place]) -> Iterator[str]:
 def _cell(found: Findings, place: Place, metric: str) -> Cell:
     difference = found.paired.get(str(place), {}).get(metric)
     if difference is None or difference.difference is None:
-        return Cell(found.means[str(place)][metric], "")
-    parts = [signed(difference.difference)]
+        return Cell(found.means[str(place)][metric], [])
+    lines = [f"{signed(difference.difference)}, {difference.verdict}"]
     if difference.low is not None:
-        parts.append(f"{signed(difference.low)} to {signed(difference.high)}")
+        lines.append(f"{signed(difference.low)} to {signed(difference.high)}")
+    elif difference.note is not None:
+        lines.append(f"no interval: {difference.note}")
     if difference.p is not None:
-        parts.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
-    if difference.gain_percent is not None:
-        parts.append(f"gain {gain(difference.gain_percent)}")
+        lines.append(f"p {number(difference.p)}, Holm {number(difference.p_holm)}")
     if difference.mde is not None:
-        parts.append(f"detectable {number(difference.mde)}")
-    if difference.verdict is not None:
-        parts.append(difference.verdict if difference.margin is None else f"{difference.verdict} (margin {number(difference.margin)})")
-    return Cell(found.means[str(place)][metric], "; ".join(parts))
+        lines.append(f"detectable {number(difference.mde)}")
+    if difference.margin is not None:
+        lines.append(f"margin {number(difference.margin)}")
+    if difference.gain_percent is not None:
+        lines.append(f"gain {gain(difference.gain_percent)}")
+    return Cell(found.means[str(place)][metric], lines)
 
 
 def _rates(found: Findings) -> dict[str, str]:
