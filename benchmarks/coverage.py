@@ -27,22 +27,25 @@ BEGIN, END = "<!-- coverage: written by benchmarks/coverage.py -->", "<!-- end o
 RATES = (0.0, 0.02, 0.5, 0.98)
 PAIRS = ((0.0, 0.0), (0.02, 0.02), (0.5, 0.5), (0.98, 0.98), (0.5, 0.02), (0.98, 0.5), (1.0, 0.0))
 ICC = 0.3
-SINGLE_RUNS, PAIRED_RUNS, MADE_RUNS, TEST_RUNS = 1000, 1000, 500, 2000
+SINGLE_RUNS, PAIRED_RUNS, MADE_RUNS, TEST_RUNS = 1000, 1000, 1000, 2000
 _FORMAT = measures(("format",))
 
 
 class Shape(NamedTuple):
-    """So many items in so many clusters of one size."""
+    """So many items in so many clusters."""
 
     items: int
     clusters: int
+    is_even: bool = True
+    """Whether clusters have one size; or else sizes in proportion to 1, 2, 3 and so on."""
 
     @property
     def icc(self) -> float:
         return 0.0 if self.items == self.clusters else ICC
 
     def __str__(self) -> str:
-        return f"{self.items} alone" if not self.icc else f"{self.items} in {self.clusters} clusters"
+        sizes = "" if self.is_even else " of unequal sizes"
+        return f"{self.items} alone" if not self.icc else f"{self.items} in {self.clusters} clusters{sizes}"
 
 
 SHAPES = (
@@ -50,6 +53,7 @@ SHAPES = (
     *(Shape(n, n // 2) for n in (32, 80, 200)),
     Shape(80, 20),
     Shape(200, 40),
+    Shape(80, 12, is_even=False),
     *(Shape(n, 8) for n in (32, 80, 200)),
 )
 MADE_SHAPES = (Shape(80, 80), Shape(80, 40), Shape(80, 8))
@@ -69,7 +73,10 @@ def draw(rng: np.random.Generator, shape: Shape, rate: float, icc: float) -> np.
 @cache
 def codes(shape: Shape) -> np.ndarray:
     """``[N]`` the cluster of each item."""
-    return np.arange(shape.items) % shape.clusters
+    if shape.is_even:
+        return np.arange(shape.items) % shape.clusters
+    ends_G = np.cumsum(np.arange(1, shape.clusters + 1))
+    return np.searchsorted(ends_G / ends_G[-1], (np.arange(shape.items) + 0.5) / shape.items)
 
 
 def single_coverage(shape: Shape, rate: float) -> float:
