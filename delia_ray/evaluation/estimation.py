@@ -19,7 +19,8 @@ def estimate(measure: Measure, columns: Columns, groupings: Sequence[Codes], see
         return Interval(None, None, None, 0)
     quantity = measure.of(columns)
     grouping = group(quantity.influence(columns), groupings)
-    found = replace(_counted(grouping), value=quantity.value(columns))
+    value = quantity.value(columns)
+    found = Interval(value, None, None, grouping.items, grouping.clusters, grouping.effective_n, grouping.icc)
     if grouping.has_too_few:
         return replace(found, note=_too_few(grouping))
     if isinstance(quantity, SumScore):
@@ -38,17 +39,8 @@ def compare(measure: Measure, left: Columns, right: Columns, groupings: Sequence
     grouping = group(moved_N, groupings)
     theirs = quantity.value(right)
     apart = quantity.value(left) - theirs
-    counted = _counted(grouping)
-    found = Difference(
-        apart,
-        None,
-        None,
-        None,
-        gain_percent=100 * apart / theirs if theirs > 0 else None,
-        clusters=counted.clusters,
-        effective_n=counted.effective_n,
-        icc=counted.icc,
-    )
+    gain = 100 * apart / theirs if theirs > 0 else None
+    found = Difference(apart, None, None, None, None, gain, clusters=grouping.clusters, effective_n=grouping.effective_n, icc=grouping.icc)
     if grouping.has_too_few:
         return replace(found, note=_too_few(grouping))
     if isinstance(quantity, SumScore):
@@ -69,14 +61,10 @@ def _with_limits(found: Difference, drawn: Drawn, p: float, grouping: Grouping, 
         low=drawn.limits.low,
         high=drawn.limits.high,
         p=p,
-        mde=detectable(drawn.limits, grouping.critical, degrees, units),
+        mde=None if grouping.clusters < MIN_CLUSTERS else detectable(drawn.limits, grouping.critical, degrees, units),
         gain_low=gain_low,
         gain_high=gain_high,
     )
-
-
-def _counted(grouping: Grouping) -> Interval:
-    return Interval(None, None, None, grouping.items, grouping.clusters, grouping.effective_n, grouping.icc)
 
 
 def _all(influence_N: Floats, groupings: Sequence[Codes]) -> list[Grouping]:

@@ -1,17 +1,17 @@
 """How large a true difference must be for a comparison to find it."""
 
+from delia_ray.evaluation.clusters import MIN_CLUSTERS
 from delia_ray.evaluation.proportions import Limits
 
 _POWER = 0.8
-_LEAST_UNITS = 6
-"""An exact test of signs needs as many that are all alike to reach 0.05."""
 
 
-def detectable(limits: Limits, critical: float, degrees: int | None, units: float | None) -> float:
+def detectable(limits: Limits, critical: float, degrees: int | None, units: float | None) -> float | None:
     """The minimum detectable effect: the true difference that comes out significant (two-sided, 5 %) four times out of five.
 
     (t(0.975) + t(0.8)) / t(0.975) times half of the interval's width. For outcomes that are counted, at least the share of items that
-    must change, all in one direction, for six or more of them to do so four times out of five.
+    must change, all in one direction, for six or more of them to do so four times out of five: an exact test of signs needs as many.
+    null where there are not as many units.
 
     Args:
         limits: the difference with its 95 % limits.
@@ -25,6 +25,6 @@ def detectable(limits: Limits, critical: float, degrees: int | None, units: floa
     smooth = (limits.high - limits.low) / 2 * (critical + ability) / critical
     if units is None:
         return smooth
-    if units < _LEAST_UNITS:
-        return 1.0
-    return max(smooth, float(special.betaincinv(_LEAST_UNITS, units - _LEAST_UNITS + 1, _POWER)))
+    if units < MIN_CLUSTERS:
+        return None
+    return max(smooth, float(special.betaincinv(MIN_CLUSTERS, units - MIN_CLUSTERS + 1, _POWER)))

@@ -97,21 +97,19 @@ def score(
         scored = _task_scores(task, judges, rows, placement.judges)
         return {"tokens": tokens, **write_scores(rows, scored, config, workspace.data, bleu)}
 
-    names, bleu = metric_names(task), bleu_tokens(task, _targets(config, rewritten))
-    request = ScoreRequest(
-        # Margins say how arms are compared, not what one of them scores.
-        score=config.model_copy(update={"margins": Margins()}),
-        token=task.token,
-        metric=names,
-        pattern=metric_pattern(task),
-        bleu_tokens=bleu,
-        meaning=who.meaning,
-    )
+    bleu = bleu_tokens(task, _targets(config, rewritten))
+    request = _request(config, task, bleu, who.meaning)
     files, before = metric_inputs(task, judges), {"base_scores": given} if given else {}
     inputs: dict[str, Input] = {"model": who.model, "base": base, "rewritten": rewritten, **files, **before}
     scores = build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
     drop_kept(out)
     return scores
+
+
+def _request(config: ScoreConfig, task: TaskConfig, bleu: str | None, meaning: str | None) -> ScoreRequest:
+    # Margins say how arms are compared, not what one of them scores.
+    asked, names, pattern = config.model_copy(update={"margins": Margins()}), metric_names(task), metric_pattern(task)
+    return ScoreRequest(score=asked, token=task.token, metric=names, pattern=pattern, bleu_tokens=bleu, meaning=meaning)
 
 
 def metric_inputs(task: TaskConfig, judges: Judges) -> dict[str, Input]:

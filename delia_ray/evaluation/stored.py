@@ -93,8 +93,8 @@ def compare_scores(left: Artifact, right: Artifact, config: ScoreConfig) -> dict
         raise UserError(f"{left.path} and {right.path} hold answers to other prompts; score both with the same task and `score` settings")
     counted = [arm.manifest.request.get("bleu_tokens") for arm in (left, right)]
     if counted[0] != counted[1]:
-        found = " and ".join(map(repr, counted))
-        raise UserError(f"{left.path} and {right.path} count BLEU by {found}; score both again with one task.bleu_tokens")
+        both = " and ".join(map(repr, counted))
+        raise UserError(f"{left.path} and {right.path} count BLEU by {both}; score both again with one task.bleu_tokens")
     floors, theirs, known = constants(right), read_scores(right), measures(lefts.metric)
     found: dict[str, Difference] = {}
     for name, difference in scoring.compare(lefts, rights, config.seed, config.resamples).items():

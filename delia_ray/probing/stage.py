@@ -31,7 +31,7 @@ from delia_ray.training.stage import CHECKPOINT_KIND
 
 STAGE = "gradients/2"
 GRADIENTS_KIND = "gradients/1"
-PAGE_STAGE = "probe/2"
+PAGE_STAGE = "probe/3"
 PROBE_KIND = "probe/1"
 _MEASURED = "gradients.json"
 

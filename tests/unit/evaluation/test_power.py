@@ -40,4 +40,7 @@ def test_two_rates_of_0_can_only_be_told_from_what_an_exact_test_can_find(items:
 
 def test_items_too_few_for_any_test_could_have_found_nothing() -> None:
     few = {"x": np.array([True, False, True, True])}
-    assert compare(RATE, few, few, [single(4)], 0, 0).mde == 1.0
+    assert compare(RATE, few, few, [single(4)], 0, 0).mde is None
+    real = {"x": np.array([0.2, 0.4, 0.1, 0.9])}
+    found = compare(row_measure("x"), real, {"x": np.zeros(4)}, [single(4)], 0, 500)
+    assert found.low is not None and found.mde is None

@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 
 from delia_ray.reporting.schema import BUILTIN_METRICS
-from delia_ray.reporting.table import ResultsTable
+from delia_ray.reporting.table import SideBySide, results
 
 
 def printed(report, width: int) -> str:
     out = io.StringIO()
-    Console(file=out, width=width).print(ResultsTable(report))
+    Console(file=out, width=width).print(results(report))
     return out.getvalue()
 
 
@@ -45,3 +45,12 @@ def test_a_number_without_an_interval_says_so(raw, finish):
     raw["arms"]["it"]["spill"] |= {"low": None, "high": None, "note": "five wordings"}
     raw["arms"]["delia"]["spill"] = {"value": None, "low": None, "high": None, "n": 0}
     assert "no interval" in printed(finish(raw), 80)
+
+
+def test_what_tuning_left_of_other_tasks_is_shown_unbroken_too():
+    out = io.StringIO()
+    cells = [f"{value}\n\\[\N{MINUS SIGN}0.123, +0.456]" for value in ("0.412", "0.398")]
+    shown = SideBySide("lm-eval", "task, metric", ["a_task_with_a_long_name acc", "b acc"], [(f"arm {n}", cells) for n in range(7)])
+    Console(file=out, width=80).print(shown)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and out.getvalue().count("[\N{MINUS SIGN}0.123, +0.456]") == 14
