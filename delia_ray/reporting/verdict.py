@@ -120,7 +120,7 @@ def _sentence(report: Report, pair: Pair, metric: str, found: Verdict) -> str:
         case "equivalent":
             claim = f"{left} and {right} are equivalent on {named}, within a margin of {number(difference.margin)}"
         case "cannot be told":
-            claim = f"whether {left} or {right} is ahead on {named} cannot be told"
+            claim = f"whether {left} or {right} is better on {named}{',' if words.better == 'lower' else ''} cannot be told"
     values = f"{number(report.value(pair.left, metric))} against {number(report.value(pair.right, metric))}"
     return f"{_capital(claim)}: {values} ({_numbers(metric, difference, found)}).{_caveat(report, pair, metric, found)}"
 
@@ -160,11 +160,15 @@ def _rest(outcomes: Mapping[str, Verdict]) -> list[str]:
     words: dict[Verdict, str] = {
         "better": "Also better",
         "equivalent": "Also equivalent",
-        "cannot be told": "Nor can it be told",
+        "cannot be told": "It cannot be told either on",
         "not measured": "Not measured",
     }
     groups = {said: [metric for metric, its in outcomes.items() if its == found] for found, said in words.items()}
-    parts = [f"{said}: {', '.join(map(metric_name, metrics))}." for said, metrics in groups.items() if metrics]
+    parts = [
+        f"{said}{'' if said.endswith(' on') else ':'} {', '.join(map(metric_name, metrics))}."
+        for said, metrics in groups.items()
+        if metrics
+    ]
     return [" ".join(parts)] if parts else []
 
 
