@@ -5,10 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from delia_ray.evaluation.format_metrics import NO, YES, Codes, Label, bal_acc, f1_yes, label_acc, label_codes
-from delia_ray.evaluation.text_metrics import METRICS, json_value
+from delia_ray.evaluation.format_metrics import NO, YES, Codes, Label, bal_acc, f1_yes, label_acc, label_codes, strict_json
+from delia_ray.evaluation.text_metrics import METRICS
+from delia_ray.fingerprint import canonical_json
 
-_BY_TARGET: Mapping[str, Callable[[str], str | None]] = {"exact_match": str.strip, "contains": str.strip, "json_match": json_value}
+_BY_TARGET: Mapping[str, Callable[[str], str]] = {
+    "exact_match": str.strip,
+    "contains": str.strip,
+    "json_match": lambda target: canonical_json(strict_json(target.strip())),
+}
 """Metric that compares an answer with its target -> what makes two targets the same answer."""
 
 
@@ -24,7 +29,7 @@ def best_constants(metric: Sequence[str], labels: Sequence[Label], targets: Sequ
     for name in metric:
         if name in _BY_TARGET and targets:
             commonest = Counter(_BY_TARGET[name](target) for target in targets).most_common(1)[0][0]
-            found[name] = float(np.mean([METRICS[name](commonest or "", target) for target in targets]))
+            found[name] = float(np.mean([METRICS[name](commonest, target) for target in targets]))
     return found
 
 

@@ -30,7 +30,7 @@ def contains(output: str, reference: str) -> float:
 
 def json_valid(output: str, reference: str) -> float:
     """1 if the whole trimmed output is JSON, whatever it says."""
-    return float(json_value(output) is not None)
+    return float(_canonical(output) is not None)
 
 
 def json_match(output: str, reference: str) -> float:
@@ -39,10 +39,10 @@ def json_match(output: str, reference: str) -> float:
     Raises:
         UserError: the reference is not JSON, so that no output could match it.
     """
-    wanted = json_value(reference)
+    wanted = _canonical(reference)
     if wanted is None:
         raise UserError(f"task.test: the target {reference[:80]!r} is not JSON; correct it, or choose another task.metric than json_match")
-    return float(json_value(output) == wanted)
+    return float(_canonical(output) == wanted)
 
 
 def in_format(output: str, reference: str) -> float:
@@ -96,8 +96,7 @@ METRICS: Mapping[str, Callable[[str, str], float]] = {
 """
 
 
-def json_value(text: str) -> str | None:
-    """``text`` as canonical JSON, the same for equal values; None where it is not JSON."""
+def _canonical(text: str) -> str | None:
     try:
         return canonical_json(strict_json(text.strip()))
     except (ValueError, RecursionError):  # the encoder has a depth limit of its own
