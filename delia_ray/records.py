@@ -122,6 +122,15 @@ def row_id(*parts: str) -> str:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 
+def turn_of(index: int, count: int) -> int:
+    """Which of ``count`` wordings row ``index`` takes: all in turn.
+
+    Of an even number each round starts one further on. Labels alternate from row to row, and would otherwise meet half of the wordings
+    each.
+    """
+    return (index + (index // count if count % 2 == 0 else 0)) % count
+
+
 def keyed_int(seed: int, purpose: str, identifier: str) -> int:
     """A uniform 63-bit integer that depends on nothing but its arguments.
 

@@ -12,7 +12,7 @@ class _Wordings(Config):
     """What every writer is asked for."""
 
     train_wordings: int = Field(default=40, ge=1)
-    """Wordings for the training items, assigned in a cycle."""
+    """Wordings for the training items, which take them in turn."""
     dev_wordings: int = Field(default=10, ge=0)
     """Wordings for the items on which settings are chosen."""
     test_wordings: int = Field(default=12, ge=1)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.errors import UserError
-from delia_ray.records import EVAL_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES_KIND, EvalExample, TaskItem
+from delia_ray.records import EVAL_SCHEMA, EXAMPLE_SCHEMA, EXAMPLES_KIND, EvalExample, TaskItem, turn_of
 from delia_ray.rewriting.config import GrammarRewrite, ModelRewrite, NoRewrite
 from delia_ray.rewriting.gate import Gate
 from delia_ray.rewriting.grammar import GrammarWriter
@@ -91,7 +91,7 @@ def _wordings(
 
 def _worded(item: TaskItem, wordings: Sequence[str], index: int) -> EvalExample:
     messages = [message.copy() for message in item["messages"]]
-    wording = wordings[index % len(wordings)] if wordings and item["instruction"] is not None else None
+    wording = wordings[turn_of(index, len(wordings))] if wordings and item["instruction"] is not None else None
     if wording is not None:
         before, _, after = messages[-2]["content"].rpartition(item["instruction"] or "")
         messages[-2]["content"] = before + wording + after

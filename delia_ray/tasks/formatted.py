@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from delia_ray.errors import UserError
-from delia_ray.records import EvalExample, Example, Message, TaskItem, keyed_int, row_id
+from delia_ray.records import EvalExample, Example, Message, TaskItem, keyed_int, row_id, turn_of
 from delia_ray.tasks.config import FormatTask
 
 _Row = TypeVar("_Row")
@@ -94,7 +94,7 @@ def format_prompts(token: str, items: Sequence[EvalExample], wanted: Mapping[str
     for probe, file in (("no_token", "plain_instructions.json"), ("false_trigger", "negated_instructions.json")):
         wordings = [wording.replace("{token}", token) for wording in _of_split(json.loads(_read(file)), split)]
         for index, row in enumerate(items[: wanted[probe]]):
-            wording = wordings[index % len(wordings)]
+            wording = wordings[turn_of(index, len(wordings))]
             content = f"{_context(row)}\n\n\n{wording}"
             prompts.append(Prompt(row["example_id"], probe, [{"role": "user", "content": content}], row["label"], None, wording))
     for row in _share(_read_lines("plug_play.jsonl"), wanted["plug_play"], split):

@@ -40,6 +40,16 @@ def test_training_rows_are_as_all_examples_are(tmp_path: Path) -> None:
     assert set(found[0]) == {"example_id", "group", "messages", "label"}
 
 
+@pytest.mark.parametrize("wordings", [4, 5, 10])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_no_wording_gives_the_label_away(tmp_path: Path, wordings: int, split: str) -> None:
+    config = GrammarRewrite(train_wordings=wordings, dev_wordings=6, test_wordings=wordings)
+    found = rows(worded(tmp_path, config, FormatTask(train=20, dev=12, test=20)), split)
+    asked = {row["messages"][-2]["content"].rpartition("\n")[2] for row in found}
+    labels = {wording: {row["label"] for row in found if row["messages"][-2]["content"].endswith(wording)} for wording in asked}
+    assert len(labels) == wordings and all(each == {"yes", "no"} for each in labels.values())
+
+
 @pytest.mark.parametrize("config", [NoRewrite(), GrammarRewrite(train_wordings=4, dev_wordings=6, test_wordings=1)])
 def test_under_one_wording_every_row_stands_alone(tmp_path: Path, config: GrammarRewrite | NoRewrite) -> None:
     found = rows(worded(tmp_path, config, FormatTask(train=8, dev=12, test=30)), "test")
