@@ -9,7 +9,7 @@ help:  ## this list
 
 install: .venv/.installed  ## .venv with the pinned packages; the targets below do this first
 
-.venv/.installed: pyproject.toml requirements/cpu.txt requirements/dev.txt requirements/install.sh
+.venv/.installed: pyproject.toml requirements/cpu.txt requirements/dev.txt requirements/install.sh requirements/install_torch.sh
 	@PYTHON="$(PYTHON)" bash requirements/install.sh
 
 demo: install  ## tune the built-in model with DELIA on this machine, score it, write a report
@@ -40,6 +40,7 @@ test-plugins: install .venv-judges/.installed  ## lm-eval over an endpoint; COME
 
 .venv-judges/.installed: requirements/judges.txt
 	$(BIN)/python -m venv .venv-judges
+	bash requirements/install_torch.sh .venv-judges/bin/python requirements/judges.txt
 	.venv-judges/bin/python -m pip install --no-deps --quiet --requirement requirements/judges.txt
 	@touch $@
 

@@ -41,19 +41,28 @@ check_compiler() {
         fail "Python.h is missing, and training compiles a small extension; on Debian and Ubuntu: apt-get install python3-dev"
 }
 
+# What pip says of one step is judged alone: the log has the steps before it, too.
+run_step() {
+    "$@" >"$SCRATCH" 2>&1 && { cat "$SCRATCH" >>"$LOG"; return; }
+    cat "$SCRATCH" >>"$LOG"
+    explain
+}
+
 run_pip() {
-    .venv/bin/python -m pip install --progress-bar off --no-deps "$@" >>"$LOG" 2>&1 || explain
+    run_step .venv/bin/python -m pip install --progress-bar off --no-deps "$@"
 }
 
 explain() {
-    if grep -qE "No space left on device|Errno 28" "$LOG"; then
+    if grep -q "^install: " "$SCRATCH"; then
+        fail "$(sed -n 's/^install: //p' "$SCRATCH" | tail -n 1); details in $LOG"
+    elif grep -qE "No space left on device|Errno 28|Disk quota exceeded|Errno 122" "$SCRATCH"; then
         fail "the disk filled up; free some space and run the same command again"
-    elif grep -qE "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Network is unreachable|ConnectionResetError" "$LOG"; then
+    elif grep -qE "NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Network is unreachable|ConnectionResetError" "$SCRATCH"; then
         fail "pip cannot reach its package index; check the network (and HTTPS_PROXY), then run the same command again; details in $LOG"
-    elif grep -q "No matching distribution found for torch==" "$LOG"; then
-        fail "$(grep -o -m 1 'torch==[^ ]*' "$LOG") was not found; point pip at the PyTorch project's CPU wheel index with PIP_EXTRA_INDEX_URL, see README.md#install"
+    elif grep -q "No matching distribution found for " "$SCRATCH"; then
+        fail "$(sed -n 's/.*No matching distribution found for //p' "$SCRATCH" | tail -n 1) is not on the package index that pip is set up for; details in $LOG"
     fi
-    tail -n 15 "$LOG" >&2
+    tail -n 15 "$SCRATCH" >&2
     fail "pip failed; more in $LOG"
 }
 
@@ -73,6 +82,7 @@ make_venv
 check_compiler
 : >"$LOG"
 echo "install: pinned packages into .venv, about 4 GB and a few minutes; details in $LOG"
+run_step bash requirements/install_torch.sh .venv/bin/python requirements/cpu.txt
 run_pip -r requirements/cpu.txt -r requirements/dev.txt
 run_pip --no-build-isolation --editable .
 touch .venv/.installed
