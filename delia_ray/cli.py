@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.config import build_config, describe
 from delia_ray.errors import UserError
 from delia_ray.experiment.config import ExperimentSettings
-from delia_ray.replay.recorded import Recorded, kept
+from delia_ray.replay.recorded import Recorded, all_models_finished, kept
 from delia_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
     sys.excepthook = partial(_show_failure, verb, log)
     with chatter_to(log) as stream:
         try:
-            with _locked(settings.run.path), kept(settings):
+            reads = verb == "serve" and all_models_finished(settings)
+            with _locked(settings.run.path), nullcontext() if reads else kept(settings):
                 return build(settings, Terminal(stream), stream)
         except KeyboardInterrupt:
             stream.write("\ninterrupted; the same command goes on where this one stopped\n")

@@ -26,20 +26,30 @@ _UNTRAINED = "base"
 def kept(settings: Settings) -> Generator[None]:
     """Keep ``settings``, defaults and all, in the run's folder while it is worked on and after.
 
-    They take the place of older ones, which come back where the run is refused before it finished anything under the new.
+    They take the place of older ones, which come back where nothing was finished under the new: a verb that only reads, or is
+    refused, leaves the record of what is there.
     """
     file = settings.run.path / (_EXPERIMENT if isinstance(settings, ExperimentSettings) else _RUN)
     before, finished = file.read_bytes() if file.exists() else None, _finished(settings.run.path)
     _replace(file, _text(settings).encode())
+    refused = False
     try:
         yield
     except UserError:
-        if _finished(settings.run.path) == finished:
-            if before is None:
-                file.unlink(missing_ok=True)
-            else:
-                _replace(file, before)
+        refused = True
         raise
+    finally:
+        if _finished(settings.run.path) == finished:
+            if before is not None:
+                _replace(file, before)
+            elif refused:
+                file.unlink(missing_ok=True)
+
+
+def all_models_finished(settings: Settings) -> bool:
+    """Whether nothing is left to build before the run's models can be served, which then leaves its record alone."""
+    arms = [settings.run.path / "arms" / name / "model" for name, arm in settings.arms.items() if arm is not None]
+    return all((place / MANIFEST).exists() for place in (settings.run.path / "start", *arms))
 
 
 @dataclass(frozen=True)
@@ -125,5 +135,7 @@ def _replace(file: Path, content: bytes) -> None:
         raise UserError(f"run.root: cannot write {file}: {error.strerror}; choose a folder you may write to (run.root=...)") from None
 
 
-def _finished(run: Path) -> set[Path]:
-    return {file for depth in range(1, _DEPTH + 1) for file in run.glob("*/" * depth + MANIFEST)}
+def _finished(run: Path) -> set[tuple[Path, int]]:
+    """Every manifest with the time it was written."""
+    found = (file for depth in range(1, _DEPTH + 1) for file in run.glob("*/" * depth + MANIFEST))
+    return {(file, file.stat().st_mtime_ns) for file in found}

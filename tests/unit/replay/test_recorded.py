@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_a_refused_run_leaves_the_record_of_what_is_finished(tmp_path: Path):
     with pytest.raises(UserError), kept(_tiny(tmp_path, "mix.ratio=3")):
         raise UserError("refused")
     assert _ratio(tmp_path) == 1
+
+
+def test_a_verb_that_finishes_nothing_leaves_the_record_of_what_is_finished(tmp_path: Path):
+    with kept(_tiny(tmp_path, "mix.ratio=1")):
+        _build(tmp_path / "tiny" / "task")
+    with kept(_tiny(tmp_path, "mix.ratio=3", "arms.it=null")):
+        pass
+    assert _ratio(tmp_path) == 1
+
+
+def test_an_artifact_that_took_the_place_of_another_is_recorded(tmp_path: Path):
+    with kept(_tiny(tmp_path, "mix.ratio=1")):
+        _build(tmp_path / "tiny" / "task")
+    with kept(_tiny(tmp_path, "mix.ratio=3")):
+        shutil.rmtree(tmp_path / "tiny" / "task")
+        _build(tmp_path / "tiny" / "task")
+    assert _ratio(tmp_path) == 3
 
 
 def test_a_run_that_goes_on_is_recorded_as_it_goes_on(tmp_path: Path):
