@@ -158,6 +158,15 @@ def build_once(
     return _finish(path, workspace, {**identity, **record}, provenance)
 
 
+def retire(path: Path) -> None:
+    """Take a finished artifact away, whole in one step. Whoever calls has made sure that nothing finished was made from it."""
+    gone = path.with_name(f".{path.name}.retired")
+    shutil.rmtree(gone, ignore_errors=True)
+    os.replace(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    logger.info("retired %s", path)
+
+
 def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provenance: Provenance) -> Artifact:
     """Write the manifest, then move the whole into place."""
     origin = {"created_at": datetime.now(UTC), "git_commit": provenance.git_commit, "command": provenance.command}

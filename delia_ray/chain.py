@@ -12,7 +12,7 @@ from delia_ray.cards import model_card
 from delia_ray.evaluation.client import answer_conversations
 from delia_ray.evaluation.task_metrics import keeps_target
 from delia_ray.mixing.clean import clean, embedding_for
-from delia_ray.mixing.stage import check_pool_size, mix, task_rows_of
+from delia_ray.mixing.stage import mix, task_rows_of
 from delia_ray.models import ModelFolder, adopt_model, chat_format, run_precision, tokenizer_of
 from delia_ray.placement import Engine, Placement
 from delia_ray.progress import Line, Progress
@@ -147,7 +147,7 @@ class Chain:
             return None
         config, model, named = self.settings.synthesize_for(pool, wanted), self.model, "" if pool == POOL else f" {pool}"
         with self.progress.stage(f"queries{named}") as line:
-            queries = ask(config, self._site(model, line), self._in_pool(pool, "queries"))
+            queries = ask(config, self._site(model, line), self._in_pool(pool, "queries"), run=self._path())
         with self.progress.stage(f"answers{named}") as line:
             return answer(config, queries, self._site(model, line), self._in_pool(pool, "diverse"))
 
@@ -224,23 +224,6 @@ class Chain:
     def is_exported(self, arm: str) -> bool:
         """Whether the model of ``arm`` is finished."""
         return self._path("arms", arm, "model", MANIFEST).exists()
-
-    def prepare(self) -> None:
-        """Build what the arms have in common.
-
-        Raises:
-            UserError: a pool is too small for an arm, which would otherwise be found out when its turn to be trained comes.
-        """
-        self._connect()
-        _ = self.start
-        for asked in self.arms.values():
-            self.task_rows(asked)
-            pool = self.pool(asked.pool)
-            check_pool_size(self._diverse_rows(asked), int(pool.manifest.counts["rows"]) if pool else 0, self.settings.mix_for(asked).ratio)
-
-    def models(self) -> dict[str, Artifact]:
-        """Every model of the run, the untrained one first."""
-        return {name: self.exported(name) for name in (BASE, *self.arms)}
 
     def _path(self, *role: str) -> Path:
         """Absolute, since workers have working folders of their own."""

@@ -157,8 +157,10 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
             case "rewrite":
                 _ = pipeline.rewritten
             case "mix":
+                pipeline.check_pools(pipeline.arms)
                 _ = [pipeline.mixed(arm) for arm in pipeline.arms]
             case "finetune":
+                pipeline.check_pools(pipeline.arms)
                 _ = [pipeline.checkpoint(arm) for arm in pipeline.arms]
             case "export":
                 _ = pipeline.models()

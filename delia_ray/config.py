@@ -1,6 +1,7 @@
 """Typed configuration: pydantic models, layered from YAML files and ``key=value`` overrides.
 
-Precedence, later wins: field defaults < ``--config`` files left to right < overrides.
+Precedence, later wins: field defaults < ``--config`` files left to right < overrides. A section of another ``kind`` takes the
+place of the whole section below it, since its keys are others.
 Overrides arrive as text and stay text: the schema, not YAML, decides what they mean, so
 ``run.rev=12e4567`` is the string a user typed and never the float infinity.
 """
@@ -98,7 +99,8 @@ def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> Tree:
     for key, value in layer.items():
         below = merged.get(key)
         if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = _merge(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
+            there, here = cast(Mapping[str, Any], below), cast(Mapping[str, Any], value)
+            value = _merge(there, here) if here.get("kind") in (None, there.get("kind")) or "kind" not in there else here
         merged[key] = value
     return merged
 

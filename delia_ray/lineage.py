@@ -17,6 +17,15 @@ def manifests(run: Path) -> dict[str, Manifest]:
     return dict(sorted(found.items(), key=lambda item: item[1].created_at))
 
 
+def made_from(run: Path, fingerprint: str) -> dict[str, Manifest]:
+    """Path -> manifest of every finished artifact that was made from that one, at whatever remove, in the order they were finished."""
+    found, known, made = manifests(run), {fingerprint}, set[str]()
+    while new := {path for path, manifest in found.items() if path not in made and known & set(manifest.inputs.values())}:
+        made |= new
+        known |= {found[path].fingerprint for path in new}
+    return {path: manifest for path, manifest in found.items() if path in made}
+
+
 def show(run: Path) -> Iterator[str]:
     """One line an artifact: path, stage, fingerprint, counts and what it was made from.
 

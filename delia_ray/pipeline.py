@@ -1,6 +1,6 @@
 """What is asked of finished models, and what is shown of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path
@@ -13,6 +13,8 @@ from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.stage import Examinee, score
 from delia_ray.evaluation.task_metrics import metric_names
 from delia_ray.harness.stage import ask_harness, check_harness, compare_harness
+from delia_ray.mixing.shortage import Pool, check_pool_size
+from delia_ray.mixing.stage import task_rows_of
 from delia_ray.models.families import check_architecture
 from delia_ray.preflight import check_usable
 from delia_ray.probing.rows import check_probe
@@ -46,6 +48,40 @@ class Pipeline(Chain):
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         check_usable(self.settings, self.model, serves=serves and not all(file.exists() for file in scored))
 
+    def prepare(self) -> None:
+        """Build what the arms have in common.
+
+        Raises:
+            UserError: a pool is too small for an arm.
+        """
+        self._connect()
+        _ = self.start
+        for asked in self.arms.values():
+            self.task_rows(asked)
+        self.check_pools(self.arms)
+
+    def check_pools(self, arms: Iterable[str]) -> None:
+        """Build what ``arms`` draw from, and refuse a pool that is too small before any of them is trained.
+
+        Raises:
+            UserError: saying what was left out of the pool, and what would fill it.
+        """
+        for name in arms:
+            asked = self.arms[name]
+            wanted, config = self._diverse_rows(asked), self.settings.mix_for(asked)
+            if wanted and not self._path("arms", name, "mixed", MANIFEST).exists():
+                key, numbered = self.settings.queries_of(asked.pool)
+                diverse = self.pool(asked.pool)
+                assert diverse is not None, "an arm that wants rows of a pool has one"
+                pool = Pool(self._in_pool(asked.pool, ""), int(diverse.manifest.counts["rows"]), key, numbered)
+                ratio_key = "mix.ratio" if asked.ratio is None else f"arms.{name}.ratio"
+                check_pool_size(pool, wanted, task_rows_of(config, self.task), config.ratio, ratio_key)
+
+    def models(self) -> dict[str, Artifact]:
+        """Every model of the run, the untrained one first."""
+        self.check_pools(self.arms)
+        return {name: self.exported(name) for name in (BASE, *self.arms)}
+
     @cached_property
     def diversity(self) -> Artifact | None:
         """How diverse the pool is, in numbers and on a page; null where there is none."""
@@ -78,6 +114,7 @@ class Pipeline(Chain):
     def _in_turns(self, *arms: str) -> Iterator[tuple[str, dict[str, Artifact]]]:
         """The base model and ``arms``, each with the models that are served together with it."""
         names, together = tuple(dict.fromkeys((BASE, *arms))), self.placement.serve.models
+        self.check_pools(name for name in names if name != BASE)
         for first in range(0, len(names), together):
             models = {name: self.exported(name) for name in names[first : first + together]}
             yield from ((name, models) for name in models)

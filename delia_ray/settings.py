@@ -190,6 +190,11 @@ class Settings(Config):
         """Tokens of the longest conversation served: a row as long as training allows, and an answer."""
         return self.finetune.max_row_tokens + max(self.score.max_tokens, self.score.ordinary_tokens)
 
+    def queries_of(self, pool: str) -> tuple[str, bool]:
+        """The setting that says where the queries of ``pool`` come from, and whether it says how many."""
+        config, key = (self.synthesize, "synthesize") if pool == POOL else (self.pools[pool], f"pools.{pool}")
+        return f"{key}.queries", "rows" in type(config.queries).model_fields
+
     def synthesize_for(self, pool: str, rows: int) -> SynthesizeConfig:
         """What makes ``pool``, with enough queries for ``rows`` diverse rows, where their number is left open."""
         config = self.synthesize if pool == POOL else self.pools[pool]

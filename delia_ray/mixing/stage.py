@@ -12,6 +12,7 @@ import ray.data
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.errors import UserError
 from delia_ray.mixing.config import MixConfig
+from delia_ray.mixing.shortage import Pool, check_pool_size
 from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.runtime import Connect
 
@@ -35,7 +36,8 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
     def write(workspace: Workspace) -> Counts:
         task_rows = task_rows_of(config, rewritten)
         wanted = int(config.ratio * task_rows)
-        check_pool_size(wanted, int(diverse.manifest.counts["rows"]) if diverse else 0, config.ratio)
+        pool = Pool(diverse.path.parent, int(diverse.manifest.counts["rows"])) if diverse else Pool(out, 0)
+        check_pool_size(pool, wanted, task_rows, config.ratio)
         connect()
         own = task_rows if config.rows == "mixture" else 0
         parts = [_task_rows(rewritten, own, config.seed)] if own else []
@@ -84,19 +86,6 @@ def _boundaries(rows: int) -> list[int | float]:
     """
     partitions = max(2, rows // _ROWS_PER_PARTITION)
     return [2**63 * place // partitions for place in range(1, partitions)]
-
-
-def check_pool_size(wanted: int, available: int, ratio: float) -> None:
-    """Refuse a pool that cannot fill the ratio, instead of capping it in silence.
-
-    Raises:
-        UserError: saying how many rows are missing.
-    """
-    if available < wanted:
-        raise UserError(
-            f"mix.ratio={ratio:g} needs {wanted} diverse rows, but the pool holds {available}: {wanted - available} are missing; "
-            "raise synthesize.queries.rows, give more queries, or lower mix.ratio"
-        )
 
 
 def _drawn(diverse: Artifact, wanted: int, seed: int) -> ray.data.Dataset:

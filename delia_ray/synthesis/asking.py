@@ -9,6 +9,7 @@ from delia_ray.records import QUERY_KIND
 from delia_ray.synthesis.blend import BlendSource, Part
 from delia_ray.synthesis.config import GenerationEngine, SynthesizeConfig
 from delia_ray.synthesis.query_config import BlendQueries, FileQueries, HubQueries, MagpieQueries, Queries, SelfInstructQueries
+from delia_ray.synthesis.resize import make_way
 from delia_ray.synthesis.site import Site
 from delia_ray.synthesis.sources import MagpieSource, QuerySource, RowsSource, SelfInstructSource
 from delia_ray.synthesis.user_files import hub_rows, local_rows
@@ -33,8 +34,11 @@ def check_queries(config: SynthesizeConfig, control_tokens: tuple[str, ...]) -> 
     find_source(config, config.queries).check(control_tokens)
 
 
-def ask(config: SynthesizeConfig, site: Site, out: Path) -> Artifact:
+def ask(config: SynthesizeConfig, site: Site, out: Path, run: Path | None = None) -> Artifact:
     """Diverse queries: written by the model itself, taken from the user's rows, or both.
+
+    Args:
+        run: where all that was made from queries at ``out`` lies; with it, fewer or more of the same may take their place.
 
     Raises:
         UserError: the user's rows are not usable, a source is too small, or the cluster cannot hold the engines.
@@ -42,6 +46,8 @@ def ask(config: SynthesizeConfig, site: Site, out: Path) -> Artifact:
     source = find_source(config, config.queries)
     request = QueriesRequest(engine=config.engine, queries=config.queries, seed=config.seed)
     inputs: dict[str, Input] = {"model": site.model, **source.inputs}
+    if run is not None:
+        make_way(out, run, STAGE, request, inputs)
 
     def write(workspace: Workspace) -> Counts:
         return source.gather(site, workspace)

@@ -160,13 +160,6 @@ def test_an_occupied_port_is_refused_before_any_model_is_tuned(here: Here, tiny_
     assert finished(here.folder) == []
 
 
-def test_a_pool_that_is_too_small_says_how_many_rows_are_missing(local_ray: None, here: Here, tiny_models: dict[str, Artifact]):
-    few = ["task.train=4", "synthesize.engine.kind=echo", "synthesize.queries.rows=3", "mix.ratio=2"]
-    missing = "mix.ratio=2 needs 8 diverse rows, but the pool holds 3: 5 are missing"
-    here.refuses("mix", "run.name=r", f"model={tiny_models['one'].data}", *few, named=[missing])
-    assert "arms/delia/mixed/manifest.json" not in finished(here.folder / "runs/r")
-
-
 def test_one_changed_field_under_the_same_name_is_refused_and_named(local_ray: None, here: Here, tiny_models: dict[str, Artifact]):
     given = ["run.name=r", f"model={tiny_models['one'].data}", "task.train=4", "task.dev=2", "task.test=4"]
     assert main(["rewrite", *given]) == 0
