@@ -3,7 +3,8 @@
 Precedence, later wins: field defaults < ``--config`` files left to right < overrides. A section of another ``kind`` takes the
 place of the whole section below it, since its keys are others.
 Overrides arrive as text and stay text: the schema, not YAML, decides what they mean, so
-``run.rev=12e4567`` is the string a user typed and never the float infinity.
+``run.rev=12e4567`` is the string a user typed and never the float infinity. Quotation marks around
+a whole value are YAML's, as in a file: ``task.token='"<t>"'`` is ``<t>``, and ``'"null"'`` a word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from delia_ray.config_errors import explain
 from delia_ray.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -53,12 +55,13 @@ def build_config(schema: type[ConfigT], files: Sequence[Path], overrides: Sequen
     tree: Tree = {}
     for file in files:
         tree = _merge(tree, _read(file))
+    said: Tree = {}
     for override in overrides:
-        tree = _merge(tree, _parse_override(override))
+        said = _merge(said, _parse_override(override))
     try:
-        return schema.model_validate(tree)
+        return schema.model_validate(_merge(tree, said))
     except ValidationError as error:
-        raise ConfigError("config: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise ConfigError("config: " + explain(schema, error)) from None
 
 
 def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
@@ -86,14 +89,6 @@ def _read(file: Path) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], layer)
 
 
-def _explain(error: Any) -> str:
-    path = ".".join(map(str, error["loc"])) or "<root>"
-    if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key (`delia --help` lists the keys)"
-    shown = "" if error["type"] == "missing" or not error["loc"] else f", found {error['input']!r}"
-    return f"{path}: {error['msg']}{shown}"
-
-
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> Tree:
     merged = dict(base)
     for key, value in layer.items():
@@ -109,7 +104,7 @@ def _parse_override(override: str) -> Tree:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"override {override!r} is not KEY=VALUE, for example mix.ratio=4")
-    value: Any = None if text == "null" else text
+    value: Any = None if text == "null" else _unquoted(text)
     if text[:1] in ("[", "{"):
         try:
             value = yaml.safe_load(text)
@@ -118,6 +113,17 @@ def _parse_override(override: str) -> Tree:
     for key in reversed(path.split(".")):
         value = {key: value}
     return value
+
+
+def _unquoted(text: str) -> str:
+    """``text`` without quotation marks around all of it."""
+    if text[:1] not in ("'", '"') or text[-1:] != text[:1]:
+        return text
+    try:
+        value: object = yaml.safe_load(text)
+    except yaml.YAMLError:  # more than one quotation
+        return text
+    return value if isinstance(value, str) else text
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -65,11 +65,11 @@ def rows(tmp_path: Path) -> Path:
     ("override", "named"),
     [
         ("mix.ratoi=3", ["mix.ratoi", "unknown key"]),
-        ("mix.ratio=-1", ["mix.ratio", "greater than or equal to 0", "'-1'"]),
+        ("mix.ratio=-1", ["mix.ratio", "must be at least 0", "'-1'"]),
         ("finetune.batch_rows=many", ["finetune.batch_rows", "'many'"]),
         ("run.name=a b", ["run.name"]),
         ("mix", ["'mix'", "KEY=VALUE"]),
-        ("task={kind: messages, train: a, test: b, metric: exact}", ["metric.0", "'exact'", "exact_match", "module:function"]),
+        ("task={kind: messages, train: a, test: b, metric: exact}", ["task.metric.0", "'exact'", "exact_match", "module:function"]),
     ],
 )
 def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, override: str, named: list[str]):

@@ -24,6 +24,11 @@ class Sample(Config):
         ("rate=1e-5", "rate", 1e-5),
         ("name=null", "name", None),
         ("tags=[a, b]", "tags", ("a", "b")),
+        ('rev="<t>"', "rev", "<t>"),
+        ("rev='it''s'", "rev", "it's"),
+        ('name="null"', "name", "null"),
+        ('rev="a" or "b"', "rev", '"a" or "b"'),
+        ('rev="', "rev", '"'),
     ],
 )
 def test_override_text_means_what_the_schema_says(override: str, field: str, value: object):
@@ -35,6 +40,18 @@ def test_a_later_layer_wins_and_keeps_its_neighbours(tmp_path: Path):
     (tmp_path / "b.yaml").write_text("mix: {ratio: 3}\n")
     settings = build_config(Settings, [tmp_path / "a.yaml", tmp_path / "b.yaml"], ["mix.seed=9"])
     assert (settings.mix.ratio, settings.mix.seed, settings.run.name) == (3.0, 9, "a")
+
+
+@pytest.mark.parametrize(
+    "words", [["task.kind=messages", "task.train=a", "task.test=b"], ["task.train=a", "task.test=b", "task.kind=messages"]]
+)
+def test_a_section_of_another_kind_takes_the_place_of_the_one_in_the_file(tmp_path: Path, words: list[str]):
+    (tmp_path / "a.yaml").write_text(
+        "run: {name: a}\ntask: {kind: format, dev: 3, test: 80}\nsynthesize: {queries: {kind: magpie, rows: 4}}\n"
+    )
+    queries = "synthesize.queries={kind: file, path: q.jsonl}"
+    settings = build_config(Settings, [tmp_path / "a.yaml"], [*words, queries])
+    assert (settings.task.kind, settings.synthesize.queries.kind) == ("messages", "file")
 
 
 def test_a_section_without_a_kind_means_the_kind_of_its_default():

@@ -43,11 +43,11 @@ def test_what_the_user_leaves_open_is_filled_from_the_weights():
 @pytest.mark.parametrize(
     ("sources", "named"),
     [
-        ("[]", "at least 1 item"),
-        ("[{weight: 0, kind: magpie}]", "weight: Input should be greater than 0, found 0"),
+        ("[]", "must hold at least 1"),
+        ("[{weight: 0, kind: magpie}]", "weight: must be above 0, found 0"),
         ("[{weight: .nan, kind: magpie}]", "weight"),
         ("[{kind: magpie}, {kind: magpie}]", "two are called 'magpie'; give one of them a `label`"),
-        ("[{kind: blend}]", "does not match any of the expected tags"),
+        ("[{kind: blend}]", "unknown kind 'blend'; use 'magpie'"),
         ("[{kind: file}]", "path"),
     ],
 )

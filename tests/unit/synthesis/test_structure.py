@@ -35,13 +35,13 @@ def test_a_form_is_asked_for_and_recognised(form: str, asked: dict[str, Any] | N
 @pytest.mark.parametrize(
     ("form", "named"),
     [
-        ("{kind: json_schema, schema: [1]}", "schema: Input should be a valid dictionary"),
+        ("{kind: json_schema, schema: [1]}", "schema: must be a section of keys"),
         ("{kind: json_schema, schema: {type: 3}}", "schema.*3 is not valid.*write a JSON Schema"),
-        ("{kind: json_schema}", "schema: Field required"),
+        ("{kind: json_schema}", "schema: is missing"),
         ("{kind: regex, pattern: '(a'}", "'\\(a' is not a regular expression"),
-        ("{kind: choice, options: []}", "options: .*at least 1 item"),
+        ("{kind: choice, options: []}", "options: must hold at least 1"),
         ("{kind: choice, options: ['a ']}", "'a ' has blanks at an end"),
-        ("{kind: grammar}", "does not match any of the expected tags"),
+        ("{kind: grammar}", "unknown kind 'grammar'; use 'json_schema'"),
     ],
 )
 def test_a_form_that_cannot_be_is_refused_in_one_line(form: str, named: str):

@@ -29,7 +29,7 @@ def test_one_metric_or_several_may_be_named():
 def test_a_metric_that_does_not_exist_is_answered_with_those_that_do(name: str):
     with pytest.raises(ConfigError) as caught:
         built(f"{MESSAGES}, metric: '{name}'")
-    assert all(known in str(caught.value) for known in (*METRIC_NAMES, "module:function", repr(name), "task.messages.metric"))
+    assert all(known in str(caught.value) for known in (*METRIC_NAMES, "module:function", repr(name), "task.metric"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""What is said of a mistake in a config: the key as it is written in YAML, plain words, what stands there, a way out."""
+
+import pytest
+
+from delia_ray.config import ConfigError, build_config
+from delia_ray.settings import Settings
+
+PYDANTIC = (
+    "Input",
+    "Field required",
+    "valid tuple",
+    "valid dictionary",
+    "instance of",
+    "Value error",
+    "should",
+    "discriminator",
+    "magpie.",
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("placement.finetune.workers=x", "placement.finetune.workers: must be a whole number, or be a list like [a, b], found 'x'"),
+        ("synthesize.queries.topics=cooking", "synthesize.queries.topics: must be a list like [a, b], found 'cooking'"),
+        ("finetune=x", "finetune: must be a section of keys, like {key: value}, found 'x'"),
+        ("rewrite=x", "rewrite: must be a section of keys, like {key: value}, found 'x'"),
+        ("arms=[1]", "arms: must be a section of keys, like {key: value}, found [1]"),
+        ("arms.a=3", "arms.a: must be a section of keys, like {key: value}, found '3'"),
+        ("rewrite.kind=gramar", "rewrite: unknown kind 'gramar'; use 'grammar', 'model', 'none'"),
+        ("rewrite.n=1", "rewrite: says no `kind`; use grammar, model, none, found {'n': '1'}"),
+        ("task.kind=messages", "task.train: is missing; give it a value; task.test: is missing; give it a value"),
+        ("synthesize.mode=forein", "synthesize.mode: must be 'direct', 'reference', 'theory' or 'foreign', found 'forein'"),
+        ("mix.ratio=null", "mix.ratio: must be a number, found None"),
+        ("mix.ratio=-1", "mix.ratio: must be at least 0, found '-1'"),
+        ("finetune.learning_rate=0", "finetune.learning_rate: must be above 0, found '0'"),
+        ("finetune.batch_rows=3.5", "finetune.batch_rows: must be a whole number, found '3.5'"),
+        ("finetune.parameters={rank: x}", "finetune.parameters.rank: must be a whole number, found 'x'"),
+        ("placement.lm_eval.python=[1]", "placement.lm_eval.python: must be the path of a file or folder, found [1]"),
+        ("probe.tokens.concepts=[yes]", "probe.tokens.concepts.0: must be text, in quotation marks if need be, found True"),
+        ("synthesize.queries.topics=[]", "synthesize.queries.topics: must hold at least 1, found []"),
+        ("arms={it: null, delia: null}", "arms: none is left to train; keep at least one"),
+        (
+            "synthesize.queries={kind: blend, sources: [{kind: file}]}",
+            "synthesize.queries.sources.0.source.path: is missing; give it a value",
+        ),
+    ],
+)
+def test_a_mistake_is_named_in_plain_words_by_the_key_that_was_written(override: str, said: str):
+    with pytest.raises(ConfigError) as caught:
+        build_config(Settings, [], ["run.name=a", override])
+    assert str(caught.value) == f"config: {said}"
+    assert not [words for words in PYDANTIC if words in str(caught.value)]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("finetune.learning_rat=3", "finetune.learning_rat: unknown key; did you mean finetune.learning_rate?"),
+        ("learning_rate=2", "learning_rate: unknown key; did you mean finetune.learning_rate?"),
+        ("arms.delia.ratoi=3", "arms.delia.ratoi: unknown key; did you mean arms.delia.ratio?"),
+        ("pools={a: {querys: 1}}", "pools.a.querys: unknown key; did you mean pools.a.queries?"),
+        ("probe.tokens.leak_word=[a]", "probe.tokens.leak_word: unknown key; did you mean probe.tokens.leak_words?"),
+        ("zzz=1", "zzz: unknown key (`delia --help` lists the keys)"),
+        ("task={kind: format, train: 3, pairs: 3}", "task.pairs: no key of this `kind` (`delia --help` lists the keys)"),
+    ],
+)
+def test_a_misspelt_key_names_the_one_that_was_meant(override: str, said: str):
+    with pytest.raises(ConfigError) as caught:
+        build_config(Settings, [], ["run.name=a", override])
+    assert str(caught.value) == f"config: {said}"
+
+
+def test_a_long_value_is_shown_by_its_beginning():
+    with pytest.raises(ConfigError) as caught:
+        build_config(Settings, [], ["run.name=a", f"mix.ratio={'9' * 500}x"])
+    assert len(str(caught.value)) < 200
