@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from filelock import FileLock, Timeout
 
-from delia_ray.artifacts import Artifact, Provenance
+from delia_ray.artifacts import Provenance
 from delia_ray.config import build_config, describe
 from delia_ray.errors import UserError
 from delia_ray.experiment.config import ExperimentSettings
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print("\n".join(show(settings.run.path)))
             return 0
-        return _work(work, settings, partial(_build, work))
+        return _work(work, settings, partial(_build, work, args.config, overrides))
     except UserError as error:
         print(f"delia: {error}", file=sys.stderr)
         return 2
@@ -139,13 +139,16 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
             return 130
 
 
-def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if isinstance(settings, ExperimentSettings):
-        from delia_ray.experiment.stage import experiment  # noqa: PLC0415  Ray and transformers take seconds to import
+def _build(verb: str, files: Sequence[Path], overrides: Sequence[str], settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
+    # Ray and transformers take seconds to import.
+    from delia_ray.closing import Given, tell_checkpoints, tell_models, tell_page, tell_report, tell_retention  # noqa: PLC0415
 
-        found = experiment(settings, terminal, provenance())
-        stream.write(f"experiment: {os.path.relpath(found.data / 'index.html')}\n")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    given = Given(files, overrides)
+    if isinstance(settings, ExperimentSettings):
+        from delia_ray.experiment.stage import experiment  # noqa: PLC0415
+
+        tell_page(experiment(settings, terminal, provenance()), terminal)
         return 0
     from delia_ray.pipeline import Pipeline  # noqa: PLC0415
 
@@ -161,44 +164,26 @@ def _build(verb: str, settings: Settings, terminal: "Terminal", stream: TextIO) 
                 _ = [pipeline.mixed(arm) for arm in pipeline.arms]
             case "finetune":
                 pipeline.check_pools(pipeline.arms)
-                _ = [pipeline.checkpoint(arm) for arm in pipeline.arms]
+                tell_checkpoints({arm: pipeline.checkpoint(arm) for arm in pipeline.arms}, given, terminal)
             case "export":
-                _ = pipeline.models()
+                tell_models(pipeline.models(), given, terminal)
             case "score":
                 _ = pipeline.scores()
             case "retention":
-                _tell_retention(pipeline.retention(), terminal)
+                tell_retention(pipeline.retention(), terminal)
             case "probe-gradients":
-                _tell_page(pipeline.probe(), stream)
+                tell_page(pipeline.probe(), terminal)
             case "probe-tokens":
-                _tell_page(pipeline.tokens_probe(), stream)
+                tell_page(pipeline.tokens_probe(), terminal)
             case "serve":
                 url = pipeline.endpoint(pipeline.models())
-                terminal.console.print(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
+                terminal.say(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
                 signal.pause()
             case _:
                 if verb == "run" and settings.probe.tokens is not None:
-                    _tell_page(pipeline.tokens_probe(), stream)  # before an endpoint takes the machine
-                _finish(pipeline.report(), terminal, stream)
+                    tell_page(pipeline.tokens_probe(), terminal)  # before an endpoint takes the machine
+                tell_report(pipeline.report(), pipeline.models(), given, terminal)
     return 0
-
-
-def _finish(report: Artifact, terminal: "Terminal", stream: TextIO) -> None:
-    """The table at the end, and where the page is."""
-    from delia_ray.reporting.table import results_table  # noqa: PLC0415
-
-    terminal.console.print(results_table(report))
-    _tell_page(report, stream)
-
-
-def _tell_retention(retention: Artifact, terminal: "Terminal") -> None:
-    from delia_ray.reporting.table import retention_table  # noqa: PLC0415
-
-    terminal.console.print(retention_table(retention))
-
-
-def _tell_page(artifact: Artifact, stream: TextIO) -> None:
-    stream.write(f"{artifact.path.name}: {os.path.relpath(artifact.data / 'index.html')}\n")
 
 
 def provenance() -> Provenance:

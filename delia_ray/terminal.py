@@ -4,6 +4,7 @@ Ray, vLLM and DeepSpeed write to file descriptors 1 and 2 of many processes. Tho
 anything heavy is imported, and our own lines go to a copy of the terminal that was there before.
 """
 
+import atexit
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.text import Text
 
@@ -22,6 +23,10 @@ from delia_ray.errors import UserError
 from delia_ray.progress import Reading
 
 _REFRESH_SECONDS = 0.5
+_COLUMNS, _LINES = 80, 25
+"""Of a terminal that does not say its size."""
+_PIPED_COLUMNS = 200
+"""Where nothing wraps, a table has room."""
 _NOISE = re.compile(r"\bINFO\b|\bDEBUG\b|^\s*$")
 
 
@@ -29,19 +34,45 @@ class Terminal:
     """A ``Progress`` that prints to the terminal: live lines where there is one, plain lines elsewhere."""
 
     def __init__(self, stream: TextIO):
-        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._stream = stream
+        width = None if stream.isatty() else _PIPED_COLUMNS
+        self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
+        self._fit()
 
     @contextmanager
     def stage(self, name: str) -> Generator["StageLine"]:
         """Show the line of ``name`` until the block ends, then leave it with a mark and its time."""
         line = StageLine(name)
-        if not self.console.is_terminal:
+        if not self.console.is_terminal or self.console.is_dumb_terminal:
             yield line
             self.console.print(line.finished())
             return
-        with Live(line, console=self.console, refresh_per_second=1 / _REFRESH_SECONDS, transient=True):
+
+        def shown() -> StageLine:
+            self._fit()
+            return line
+
+        # stdout and stderr are the log; Live would turn what is printed there, such as workers' lines that Ray passes on, to the screen.
+        with Live(
+            get_renderable=shown,
+            console=self.console,
+            refresh_per_second=1 / _REFRESH_SECONDS,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ):
             yield line
         self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
+
+    def say(self, text: str) -> None:
+        """Print lines as they are, so that what is copied from them has no break of ours."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def _fit(self) -> None:
+        """Take the size of the stream's own terminal: rich would ask descriptors 0 to 2, which may be files."""
+        if self._stream.isatty():
+            columns, lines = os.get_terminal_size(self._stream.fileno())
+            self.console.size = ConsoleDimensions(columns or _COLUMNS, lines or _LINES)
 
 
 class StageLine:
@@ -158,6 +189,16 @@ def chatter_to(log: Path) -> Generator[TextIO]:
             os.close(descriptor)
         terminal.close()
         target.close()
+        atexit.register(_last_chatter_to, log)
+
+
+def _last_chatter_to(log: Path) -> None:
+    """As the process ends, what others still say: Ray disconnects then, and passes on its workers' last lines."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    target = os.open(log if log.exists() else os.devnull, os.O_WRONLY | os.O_APPEND)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
 
 
 def last_lines(log: Path, count: int = 30) -> list[str]:

@@ -1,0 +1,68 @@
+"""What a verb says last: where its results lie, and the commands that use them."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from delia_ray.artifacts import Artifact
+from delia_ray.reporting.table import results_table, retention_table
+from delia_ray.serving.catalogue import BASE
+from delia_ray.terminal import Terminal
+
+_FEW = 6
+"""Arms that get a line each."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The words that said what to run, to be said again to another verb."""
+
+    files: Sequence[Path]
+    settings: Sequence[str]
+
+    def command(self, verb: str) -> str:
+        """``delia VERB`` over the same run."""
+        return shlex.join(["delia", verb, *(word for file in self.files for word in ("--config", str(file))), *self.settings])
+
+
+def tell_report(report: Artifact, models: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
+    """The table, the models, and where the page is."""
+    terminal.console.print(results_table(report))
+    tell_models(models, given, terminal)
+    tell_page(report, terminal)
+
+
+def tell_models(models: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
+    """Where the tuned models lie, and the two lines that use one."""
+    tuned = {name: shown(model.data) for name, model in models.items() if name != BASE}
+    last = tuned[list(tuned)[-1]]
+    width = max(map(len, tuned))
+    places = [f"  {name:<{width}}  {place}" for name, place in tuned.items()]
+    if len(tuned) > _FEW:
+        places = [f"  {last.replace(f'/{list(tuned)[-1]}/', '/ARM/')}  with ARM among {', '.join(tuned)}"]
+    uses = [f'  AutoModelForCausalLM.from_pretrained("{last}")', f"  {given.command('serve')}"]
+    terminal.say("\n".join(["models:", *places, "to use them:", *uses]))
+
+
+def tell_checkpoints(checkpoints: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
+    """Where the trained weights lie, and what makes whole models of them."""
+    width = max(map(len, checkpoints))
+    places = [f"  {name:<{width}}  {shown(checkpoint.data)}" for name, checkpoint in checkpoints.items()]
+    terminal.say("\n".join(["checkpoints:", *places, "to make models of them:", f"  {given.command('export')}"]))
+
+
+def tell_retention(retention: Artifact, terminal: Terminal) -> None:
+    """The table of lm-eval's tasks."""
+    terminal.console.print(retention_table(retention))
+
+
+def tell_page(artifact: Artifact, terminal: Terminal) -> None:
+    """Where an artifact's page is."""
+    terminal.say(f"{artifact.path.name}: {shown(artifact.data / 'index.html')}")
+
+
+def shown(path: Path) -> str:
+    """``path`` as it can be given from the working folder."""
+    return os.path.relpath(path)
