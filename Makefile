@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo experiment test check format chaos test-plugins bench-data bench-synthesis bench-training clean
+.PHONY: help install demo demo-docs experiment test check format chaos test-plugins bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ install: .venv/.installed  ## .venv with the pinned packages; the targets below 
 
 demo: install  ## tune the built-in model with DELIA on this machine, score it, write a report
 	@$(BIN)/delia run --config jobs/configs/demo.yaml
+
+demo-docs: install  ## README's table and drawing from runs/demo; MEASURED="minutes=11 memory_gb=11" says what you measured
+	@$(BIN)/python docs/demo.py runs/demo $(MEASURED)
 
 experiment: install  ## every arm under three seeds, and the dose of diverse rows; over two hours, resumable
 	@$(BIN)/delia experiment --config jobs/configs/experiment.yaml

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from delia_ray.artifacts import Provenance
 from delia_ray.config import build_config, describe
 from delia_ray.errors import UserError
 from delia_ray.experiment.config import ExperimentSettings
+from delia_ray.full_disk import TellsFullDisk
 from delia_ray.replay.recorded import Recorded, all_models_finished, kept
 from delia_ray.settings import Settings
 
@@ -132,7 +133,7 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
     with chatter_to(log) as stream:
         try:
             reads = verb == "serve" and all_models_finished(settings)
-            with _locked(settings.run.path), nullcontext() if reads else kept(settings):
+            with TellsFullDisk(settings.run.path), _locked(settings.run.path), nullcontext() if reads else kept(settings):
                 return build(settings, Terminal(stream), stream)
         except KeyboardInterrupt:
             stream.write("\ninterrupted; the same command goes on where this one stopped\n")
@@ -209,7 +210,7 @@ def _show_failure(verb: str, log: Path, kind: type[BaseException], error: BaseEx
     """The process's last words after a failure that is not the user's: the end of the log, and where the rest is."""
     from delia_ray.terminal import last_lines  # noqa: PLC0415
 
-    with log.open("a") as stream:
+    with suppress(OSError), log.open("a") as stream:
         traceback.print_exception(kind, error, trace, file=stream)
     print(f"\ndelia {verb} failed. The end of {log}:\n", *last_lines(log, _TAIL_LINES), f"\nmore in {log}", sep="\n", file=sys.stderr)
 

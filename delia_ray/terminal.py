@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -156,6 +156,11 @@ class StageLine:
         return ", ".join(parts)
 
 
+def stage_text(name: str, seconds: float, numbers: str) -> str:
+    """The line that stays of a stage, as text."""
+    return f"✓ {name:<18}{_clock(seconds):>7}  {numbers}"
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
@@ -183,7 +188,8 @@ def chatter_to(log: Path) -> Generator[TextIO]:
         yield terminal
     finally:
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with suppress(OSError):  # the log's disk is full; whatever is told next is told on the terminal
+                stream.flush()
         for number, descriptor in zip((1, 2), kept, strict=True):
             os.dup2(descriptor, number)
             os.close(descriptor)

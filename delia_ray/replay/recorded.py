@@ -31,7 +31,9 @@ def kept(settings: Settings) -> Generator[None]:
     """
     file = settings.run.path / (_EXPERIMENT if isinstance(settings, ExperimentSettings) else _RUN)
     before, finished = file.read_bytes() if file.exists() else None, _finished(settings.run.path)
-    _replace(file, _text(settings).encode())
+    now = _text(settings).encode()
+    if before != now:
+        _replace(file, now)
     refused = False
     try:
         yield
@@ -40,9 +42,9 @@ def kept(settings: Settings) -> Generator[None]:
         raise
     finally:
         if _finished(settings.run.path) == finished:
-            if before is not None:
+            if before is not None and before != now:
                 _replace(file, before)
-            elif refused:
+            elif before is None and refused:
                 file.unlink(missing_ok=True)
 
 

@@ -1,0 +1,53 @@
+"""A disk that fills up while a run writes to it, from the driver or from a worker: one line, and nothing finished is lost."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from delia_ray.artifacts import Artifact
+from delia_ray.cli import main
+
+TINY = str(Path(__file__).parents[2] / "jobs/configs/tiny.yaml")
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
+        pytest.skip("a small disk is a tmpfs, which this user may not mount")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(disk: Path, spare_kib: int) -> None:
+    """All but so much of the disk."""
+    free = int(subprocess.run(["df", "-Pk", disk], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[3])
+    (disk / "filler").write_bytes(bytes((free - spare_kib) * 1024))
+
+
+@pytest.mark.parametrize("spare_kib", [0, 24, 44, 64, 84])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on_when_there_is_room(
+    tiny_models: dict[str, Artifact],
+    small_disk: Path,
+    spare_kib: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which a verb replaces
+    words = ["mix", "--config", TINY, f"run.root={small_disk}", f"model={tiny_models['one'].data}"]
+    assert main(["rewrite", *words[1:]]) == 0
+    before = {file: file.stat().st_mtime_ns for file in small_disk.rglob("manifest.json")}
+    capsys.readouterr()
+    fill(small_disk, spare_kib)
+    assert main(words) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("delia: ")]
+    assert len(said) == 1 and str(small_disk) in said[0] and ("is full" in said[0] or "No space left" in said[0]), said
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    (small_disk / "filler").unlink()
+    assert main(words) == 0
+    assert {file: file.stat().st_mtime_ns for file in before} == before
