@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verb == "replay":
             return _replay(args.config, args.overrides)
         work, overrides = _subject(args.verb, args.overrides)
-        settings = build_config(ExperimentSettings if args.verb == "experiment" else Settings, args.config, overrides)
-        if args.verb == "show":
+        settings = build_config(ExperimentSettings if work == "experiment" else Settings, args.config, overrides)
+        if work == "show":
             from delia_ray.lineage import show  # noqa: PLC0415
 
             print("\n".join(show(settings.run.path)))
@@ -141,18 +141,13 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
 
 
 def _build(verb: str, files: Sequence[Path], overrides: Sequence[str], settings: Settings, terminal: "Terminal", stream: TextIO) -> int:
-    # Ray and transformers take seconds to import.
-    from delia_ray.closing import Given, tell_checkpoints, tell_models, tell_page, tell_report, tell_retention  # noqa: PLC0415
-
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    given = Given(files, overrides)
     if isinstance(settings, ExperimentSettings):
-        from delia_ray.experiment.stage import experiment  # noqa: PLC0415
+        return _compare(settings, terminal)
+    from delia_ray.closing import Given, tell_checkpoints, tell_models, tell_page, tell_report, tell_retention  # noqa: PLC0415
+    from delia_ray.pipeline import Pipeline  # noqa: PLC0415  Ray and transformers take seconds to import
 
-        tell_page(experiment(settings, terminal, provenance()), terminal)
-        return 0
-    from delia_ray.pipeline import Pipeline  # noqa: PLC0415
-
+    given = Given(files, overrides)
     with Pipeline(settings, terminal, provenance()) as pipeline:
         pipeline.check(serves=verb in _SERVING)
         match verb:
@@ -184,6 +179,14 @@ def _build(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
                 if verb == "run" and settings.probe.tokens is not None:
                     tell_page(pipeline.tokens_probe(), terminal)  # before an endpoint takes the machine
                 tell_report(pipeline.report(), pipeline.models(), given, terminal)
+    return 0
+
+
+def _compare(settings: ExperimentSettings, terminal: "Terminal") -> int:
+    from delia_ray.closing import tell_page  # noqa: PLC0415
+    from delia_ray.experiment.stage import experiment  # noqa: PLC0415
+
+    tell_page(experiment(settings, terminal, provenance()), terminal)
     return 0
 
 

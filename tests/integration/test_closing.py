@@ -1,0 +1,83 @@
+"""The last lines of a verb can be copied: paths in one piece, commands that name the same run, code that loads a model."""
+
+import fcntl
+import os
+import pty
+import shlex
+import struct
+import termios
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from delia_ray.artifacts import Artifact
+from delia_ray.closing import Given, tell_checkpoints, tell_models
+from delia_ray.terminal import Terminal
+
+GIVEN = Given([Path("jobs/configs/demo.yaml"), Path("my other.yaml")], ["task.token=<t>", "run.name=a"])
+
+
+class Screen:
+    """A terminal of 80 columns and what was written to it."""
+
+    def __init__(self, master: int, terminal: Terminal):
+        self._master, self.terminal = master, terminal
+
+    def lines(self) -> list[str]:
+        return os.read(self._master, 65536).decode().splitlines()
+
+
+@pytest.fixture
+def screen() -> Iterator[Screen]:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        yield Screen(master, Terminal(stream))
+    os.close(master)
+
+
+def _deep(model: Artifact, tmp_path: Path, arm: str) -> Artifact:
+    """The same model at the end of a path that is longer than a line."""
+    place = tmp_path / ("a folder with a name that is rather long " * 2).strip() / "arms" / arm / "model"
+    place.mkdir(parents=True)
+    (place / "data").symlink_to(model.data)
+    return replace(model, path=place)
+
+
+def test_the_code_that_is_shown_loads_the_model_that_is_named(screen: Screen, tiny_models: dict[str, Artifact], tmp_path: Path):
+    models = {"base": tiny_models["one"], **{arm: _deep(tiny_models["one"], tmp_path, arm) for arm in ("it", "delia")}}
+    tell_models(models, GIVEN, screen.terminal)
+    lines = screen.lines()
+    assert [line.split()[0] for line in lines[1:3]] == ["it", "delia"]
+    for arm, line in zip(("it", "delia"), lines[1:3], strict=True):
+        assert line.strip().partition("  ")[2].strip() == os.path.relpath(models[arm].data)
+    code = next(line.strip() for line in lines if "from_pretrained" in line)
+    assert os.path.relpath(models["delia"].data) in code
+    assert isinstance(eval(code, {"AutoModelForCausalLM": AutoModelForCausalLM}), LlamaForCausalLM)
+
+
+def test_the_command_that_is_shown_serves_the_run_that_was_given(screen: Screen, tiny_models: dict[str, Artifact]):
+    tell_models(tiny_models, GIVEN, screen.terminal)
+    command = next(line.strip() for line in screen.lines() if line.strip().startswith("delia serve"))
+    assert shlex.split(command) == [
+        *("delia", "serve", "--config", "jobs/configs/demo.yaml", "--config", "my other.yaml"),
+        *("task.token=<t>", "run.name=a"),
+    ]
+
+
+def test_many_models_are_told_by_their_pattern(screen: Screen, tiny_models: dict[str, Artifact], tmp_path: Path):
+    models = {f"arm{number}": _deep(tiny_models["one"], tmp_path, f"arm{number}") for number in range(9)}
+    tell_models(models, GIVEN, screen.terminal)
+    lines = screen.lines()
+    assert len([line for line in lines if "/data" in line and "from_pretrained" not in line]) == 1
+    assert all(name in lines[1] for name in models) and "/arms/ARM/model/data" in lines[1]
+
+
+def test_checkpoints_are_followed_by_what_makes_models_of_them(screen: Screen, tiny_models: dict[str, Artifact]):
+    tell_checkpoints(tiny_models, GIVEN, screen.terminal)
+    lines = screen.lines()
+    assert [line.split()[0] for line in lines[1:3]] == ["one", "two"]
+    assert shlex.split(lines[-1])[:2] == ["delia", "export"]
