@@ -134,7 +134,7 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
         try:
             reads = verb == "serve" and all_models_finished(settings)
             with TellsFullDisk(settings.run.path), _locked(settings.run.path), nullcontext() if reads else kept(settings):
-                return build(settings, Terminal(stream), stream)
+                return build(settings, Terminal(stream, log), stream)
         except KeyboardInterrupt:
             stream.write("\ninterrupted; the same command goes on where this one stopped\n")
             return 130

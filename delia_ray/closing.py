@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +25,13 @@ class Given:
     settings: Sequence[str]
 
     def command(self, verb: str) -> str:
-        """``delia VERB`` over the same run."""
-        return shlex.join(["delia", verb, *(word for file in self.files for word in ("--config", str(file))), *self.settings])
+        """``delia VERB`` over the same run, as this shell finds it: ``make`` calls a ``delia`` that is not on the PATH."""
+        return shlex.join([*_program(), verb, *(word for file in self.files for word in ("--config", str(file))), *self.settings])
 
 
 def tell_report(report: Artifact, models: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
     """The table, the models, and where the page is."""
-    terminal.console.print(results_table(report))
+    terminal.show(results_table(report))
     tell_models(models, given, terminal)
     tell_page(report, terminal)
 
@@ -55,7 +57,7 @@ def tell_checkpoints(checkpoints: dict[str, Artifact], given: Given, terminal: T
 
 def tell_retention(retention: Artifact, terminal: Terminal) -> None:
     """The table of lm-eval's tasks."""
-    terminal.console.print(retention_table(retention))
+    terminal.show(retention_table(retention))
 
 
 def tell_page(artifact: Artifact, terminal: Terminal) -> None:
@@ -66,3 +68,10 @@ def tell_page(artifact: Artifact, terminal: Terminal) -> None:
 def shown(path: Path) -> str:
     """``path`` as it can be given from the working folder."""
     return os.path.relpath(path)
+
+
+def _program() -> list[str]:
+    if shutil.which("delia"):
+        return ["delia"]
+    beside = Path(sys.executable).with_name("delia")
+    return [shown(beside)] if beside.exists() else [sys.executable, "-m", "delia_ray.cli"]

@@ -17,6 +17,7 @@ from typing import TextIO
 
 from rich.console import Console, ConsoleDimensions
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from delia_ray.errors import UserError
@@ -33,10 +34,12 @@ _NOISE = re.compile(r"\bINFO\b|\bDEBUG\b|^\s*$")
 class Terminal:
     """A ``Progress`` that prints to the terminal: live lines where there is one, plain lines elsewhere."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, log: Path | None = None):
+        """``log`` gets every line that stays, too."""
         self._stream = stream
         width = None if stream.isatty() else _PIPED_COLUMNS
         self.console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty(), width=width)
+        self._log = log
         self._fit()
 
     @contextmanager
@@ -46,6 +49,7 @@ class Terminal:
         if not self.console.is_terminal or self.console.is_dumb_terminal:
             yield line
             self.console.print(line.finished())
+            self._keep(line.finished())
             return
 
         def shown() -> StageLine:
@@ -63,10 +67,22 @@ class Terminal:
         ):
             yield line
         self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
+        self._keep(line.finished())
 
     def say(self, text: str) -> None:
         """Print lines as they are, so that what is copied from them has no break of ours."""
         self.console.print(text, soft_wrap=True, markup=False)
+        self._keep(Text(text))
+
+    def show(self, table: Table) -> None:
+        """Print a table as wide as there is room."""
+        self.console.print(table)
+        self._keep(table)
+
+    def _keep(self, what: Text | Table) -> None:
+        if self._log is not None:
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # a full disk is told by what needs it
+                Console(file=log, highlight=False, soft_wrap=True, width=_PIPED_COLUMNS, color_system=None).print(what)
 
     def _fit(self) -> None:
         """Take the size of the stream's own terminal: rich would ask descriptors 0 to 2, which may be files."""

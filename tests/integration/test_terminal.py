@@ -26,6 +26,8 @@ def test_a_run_on_workers_shows_its_own_lines_alone_and_its_log_has_what_the_wor
     assert [line.split()[:2] for line in shown.screen.lines] == [
         ["✓", name] for name in ("model", "task", "queries", "answers", "diversity")
     ]
+    places = [log.find(f"✓ {name} ") for name in ("model", "task", "queries", "answers", "diversity")]
+    assert -1 not in places and places == sorted(places), "the log has our lines, too"
     assert shown.screen.wrapped == 0 and max(map(len, shown.screen.lines)) <= columns
     assert "pid=" not in shown.raw and "pid=" in log, "Ray passes on what workers say, with their pid before it"
 
