@@ -75,8 +75,10 @@ class Terminal:
         self._keep(Text(text))
 
     def show(self, table: Table) -> None:
-        """Print a table as wide as there is room."""
-        self.console.print(table)
+        """Print a table; where it is too wide, the brackets of its cells stand below the values."""
+        room = self.console.options.update(max_width=_PIPED_COLUMNS)
+        wide = self.console.measure(table, options=room).maximum > self.console.width
+        self.console.print(_stacked(table) if wide else table)
         self._keep(table)
 
     def _keep(self, what: Text | Table) -> None:
@@ -89,6 +91,15 @@ class Terminal:
         if self._stream.isatty():
             columns, lines = os.get_terminal_size(self._stream.fileno())
             self.console.size = ConsoleDimensions(columns or _COLUMNS, lines or _LINES)
+
+
+def _stacked(table: Table) -> Table:
+    stacked = Table(title=table.title, title_justify=table.title_justify)
+    for column in table.columns:
+        stacked.add_column(column.header, justify=column.justify)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        stacked.add_row(*(cell.replace(" \\[", "\n\\[") if isinstance(cell, str) else cell for cell in cells))
+    return stacked
 
 
 class StageLine:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import shlex
 import struct
 import termios
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from delia_ray.artifacts import Artifact
@@ -84,3 +86,20 @@ def test_checkpoints_are_followed_by_what_makes_models_of_them(screen: Screen, t
     lines = screen.lines()
     assert [line.split()[0] for line in lines[1:3]] == ["one", "two"]
     assert "export" in shlex.split(lines[-1])
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_table_breaks_no_interval_in_two(screen: Screen, columns: int):
+    fcntl.ioctl(screen.terminal.console.file.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    table = Table("metric", "base", "it", "delia")
+    for name in ("Format on request", "Format without the token"):
+        table.add_row(name, *[f"0.1{arm}1 \\[0.0{arm}1, 0.2{arm}1]" for arm in range(3)])
+    Terminal(screen.terminal.console.file).show(table)  # pyright: ignore[reportArgumentType]
+    lines = screen.lines()
+    assert max(map(len, map(_plain, lines))) <= columns
+    for arm in range(3):
+        assert sum(f"[0.0{arm}1, 0.2{arm}1]" in line for line in lines) == 2
+
+
+def _plain(line: str) -> str:
+    return re.sub(r"\x1b\[[\d;]*m", "", line)
