@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from delia_ray.artifacts import Artifact, Input, Manifest, StaleArtifactError, retire
+from delia_ray.artifacts import MANIFEST, Artifact, Input, Manifest, StaleArtifactError, retire
 from delia_ray.config import Config
 from delia_ray.fingerprint import differences
 from delia_ray.lineage import made_from
@@ -26,7 +26,7 @@ def make_way(out: Path, run: Path, stage: str, request: Config, inputs: Mapping[
     Raises:
         StaleArtifactError: a mixture, a model or a report was made from them.
     """
-    found = Artifact.open(out, QUERY_KIND) if out.exists() else None
+    found = Artifact.open(out, QUERY_KIND) if (out / MANIFEST).exists() else None
     if found is None or not _differs_in_number(found.manifest, stage, request, inputs):
         return
     made = made_from(run, found.fingerprint)

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, StaleArtifactError, Workspace, build_once
+from delia_ray.artifacts import Adopted, Artifact, Counts, Provenance, StaleArtifactError, Workspace, build_once, retire
 from delia_ray.config import Config
 from delia_ray.errors import UserError
-from delia_ray.lineage import show
+from delia_ray.lineage import made_from, show
 
 
 class Wish(Config):
@@ -97,3 +97,23 @@ def test_show_names_what_each_artifact_was_made_from(tmp_path: Path):
     assert [line.split()[0] for line in lines] == ["first", "arms/x/second"]
     assert f"first {first.fingerprint} (first)" in lines[1]
     assert "(from outside)" in lines[0]
+
+
+def test_what_was_made_from_an_artifact_is_found_at_any_remove(tmp_path: Path):
+    def grow(place: str, seed: int, **inputs: Artifact) -> Artifact:
+        given = {"inputs": inputs, "provenance": PROVENANCE, "write": granted}
+        return build_once(tmp_path / place, stage="s/1", kind="k", request=Wish(seed=seed), **given)
+
+    root, other = grow("root", 0), grow("other", 1)
+    child = grow("child", 2, root=root)
+    grow("pools/a/leaf", 3, child=child, other=other)
+    grow("apart", 4, other=other)
+    assert list(made_from(tmp_path, root.fingerprint)) == ["child", "pools/a/leaf"]
+    assert list(made_from(tmp_path, "nothing")) == []
+
+
+def test_a_retired_artifact_makes_room_for_another_request(tmp_path: Path):
+    build(tmp_path / "wish", Wish(), granted)
+    retire(tmp_path / "wish")
+    assert list(tmp_path.iterdir()) == []
+    assert build(tmp_path / "wish", Wish(seed=1), granted).manifest.request["seed"] == 1
