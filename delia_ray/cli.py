@@ -144,7 +144,7 @@ def _build(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if isinstance(settings, ExperimentSettings):
         return _compare(settings, terminal)
-    from delia_ray.closing import Given, tell_checkpoints, tell_models, tell_page, tell_report, tell_retention  # noqa: PLC0415
+    from delia_ray.closing import Given, model_folders, tell_checkpoints, tell_models, tell_page, tell_report, tell_retention  # noqa: PLC0415
     from delia_ray.pipeline import Pipeline  # noqa: PLC0415  Ray and transformers take seconds to import
 
     given = Given(files, overrides)
@@ -162,23 +162,22 @@ def _build(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
                 pipeline.check_pools(pipeline.arms)
                 tell_checkpoints({arm: pipeline.checkpoint(arm) for arm in pipeline.arms}, given, terminal)
             case "export":
-                tell_models(pipeline.models(), given, terminal)
+                pipeline.models()
+                tell_models(model_folders(settings), given, terminal)
             case "score":
                 _ = pipeline.scores()
             case "retention":
                 tell_retention(pipeline.retention(), terminal)
-            case "probe-gradients":
-                tell_page(pipeline.probe(), terminal)
-            case "probe-tokens":
-                tell_page(pipeline.tokens_probe(), terminal)
+            case "probe-gradients" | "probe-tokens":
+                tell_page(pipeline.probe() if verb == "probe-gradients" else pipeline.tokens_probe(), terminal)
             case "serve":
-                url = pipeline.endpoint(pipeline.models())
-                terminal.say(f"serving {', '.join(pipeline.models())} at {url}; Ctrl-C stops it")
+                models = pipeline.models()
+                terminal.say(f"serving {', '.join(models)} at {pipeline.endpoint(models)}; Ctrl-C stops it")
                 signal.pause()
             case _:
                 if verb == "run" and settings.probe.tokens is not None:
                     tell_page(pipeline.tokens_probe(), terminal)  # before an endpoint takes the machine
-                tell_report(pipeline.report(), pipeline.models(), given, terminal)
+                tell_report(pipeline.report(), model_folders(settings), given, terminal)
     return 0
 
 

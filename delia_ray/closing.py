@@ -4,13 +4,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from delia_ray.artifacts import Artifact
+from delia_ray.artifacts import DATA, Artifact
 from delia_ray.reporting.table import results_table, retention_table
-from delia_ray.serving.catalogue import BASE
+from delia_ray.settings import Settings
 from delia_ray.terminal import Terminal
 
 _FEW = 6
@@ -29,16 +29,21 @@ class Given:
         return shlex.join([*_program(), verb, *(word for file in self.files for word in ("--config", str(file))), *self.settings])
 
 
-def tell_report(report: Artifact, models: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
+def model_folders(settings: Settings) -> dict[str, Path]:
+    """Where the tuned model of each arm lies when it is finished."""
+    return {name: settings.run.path / "arms" / name / "model" / DATA for name, arm in settings.arms.items() if arm is not None}
+
+
+def tell_report(report: Artifact, models: Mapping[str, Path], given: Given, terminal: Terminal) -> None:
     """The table, the models, and where the page is."""
     terminal.show(results_table(report))
     tell_models(models, given, terminal)
     tell_page(report, terminal)
 
 
-def tell_models(models: dict[str, Artifact], given: Given, terminal: Terminal) -> None:
+def tell_models(models: Mapping[str, Path], given: Given, terminal: Terminal) -> None:
     """Where the tuned models lie, and the two lines that use one."""
-    tuned = {name: shown(model.data) for name, model in models.items() if name != BASE}
+    tuned = {name: shown(folder) for name, folder in models.items()}
     last = tuned[list(tuned)[-1]]
     width = max(map(len, tuned))
     places = [f"  {name:<{width}}  {place}" for name, place in tuned.items()]

@@ -50,14 +50,14 @@ def _deep(model: Artifact, tmp_path: Path, arm: str) -> Artifact:
 
 
 def test_the_code_that_is_shown_loads_the_model_that_is_named(screen: Screen, tiny_models: dict[str, Artifact], tmp_path: Path):
-    models = {"base": tiny_models["one"], **{arm: _deep(tiny_models["one"], tmp_path, arm) for arm in ("it", "delia")}}
+    models = {arm: _deep(tiny_models["one"], tmp_path, arm).data for arm in ("it", "delia")}
     tell_models(models, GIVEN, screen.terminal)
     lines = screen.lines()
     assert [line.split()[0] for line in lines[1:3]] == ["it", "delia"]
     for arm, line in zip(("it", "delia"), lines[1:3], strict=True):
-        assert line.strip().partition("  ")[2].strip() == os.path.relpath(models[arm].data)
+        assert line.strip().partition("  ")[2].strip() == os.path.relpath(models[arm])
     code = next(line.strip() for line in lines if "from_pretrained" in line)
-    assert os.path.relpath(models["delia"].data) in code
+    assert os.path.relpath(models["delia"]) in code
     assert isinstance(eval(code, {"AutoModelForCausalLM": AutoModelForCausalLM}), LlamaForCausalLM)
 
 
@@ -67,14 +67,14 @@ def test_the_command_that_is_shown_is_there_and_serves_the_run_that_was_given(
 ):
     (tmp_path / "delia").touch(mode=0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin" if on_path else "/usr/bin")
-    tell_models(tiny_models, GIVEN, screen.terminal)
+    tell_models({arm: model.data for arm, model in tiny_models.items()}, GIVEN, screen.terminal)
     program, *words = shlex.split(screen.lines()[-1])
     assert words[-7:] == ["serve", "--config", "jobs/configs/demo.yaml", "--config", "my other.yaml", "task.token=<t>", "run.name=a"]
     assert program == "delia" if on_path else Path(program).is_file()
 
 
 def test_many_models_are_told_by_their_pattern(screen: Screen, tiny_models: dict[str, Artifact], tmp_path: Path):
-    models = {f"arm{number}": _deep(tiny_models["one"], tmp_path, f"arm{number}") for number in range(9)}
+    models = {f"arm{number}": _deep(tiny_models["one"], tmp_path, f"arm{number}").data for number in range(9)}
     tell_models(models, GIVEN, screen.terminal)
     lines = screen.lines()
     assert len([line for line in lines if "/data" in line and "from_pretrained" not in line]) == 1
