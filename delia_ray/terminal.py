@@ -15,9 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from delia_ray.errors import UserError
@@ -74,14 +73,12 @@ class Terminal:
         self.console.print(text, soft_wrap=True, markup=False)
         self._keep(Text(text))
 
-    def show(self, table: Table) -> None:
-        """Print a table; where it is too wide, the brackets of its cells stand below the values."""
-        room = self.console.options.update(max_width=_PIPED_COLUMNS)
-        wide = self.console.measure(table, options=room).maximum > self.console.width
-        self.console.print(_stacked(table) if wide else table)
+    def show(self, table: RenderableType) -> None:
+        """Print a table that fits the terminal by itself; in the log it has all the room there is."""
+        self.console.print(table)
         self._keep(table)
 
-    def _keep(self, what: Text | Table) -> None:
+    def _keep(self, what: RenderableType) -> None:
         if self._log is not None:
             with suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # a full disk is told by what needs it
                 Console(file=log, highlight=False, soft_wrap=True, width=_PIPED_COLUMNS, color_system=None).print(what)
@@ -91,15 +88,6 @@ class Terminal:
         if self._stream.isatty():
             columns, lines = os.get_terminal_size(self._stream.fileno())
             self.console.size = ConsoleDimensions(columns or _COLUMNS, lines or _LINES)
-
-
-def _stacked(table: Table) -> Table:
-    stacked = Table(title=table.title, title_justify=table.title_justify)
-    for column in table.columns:
-        stacked.add_column(column.header, justify=column.justify)
-    for cells in zip(*(column.cells for column in table.columns), strict=True):
-        stacked.add_row(*(cell.replace(" \\[", "\n\\[") if isinstance(cell, str) else cell for cell in cells))
-    return stacked
 
 
 class StageLine:

@@ -20,6 +20,7 @@ from delia_ray.evaluation.estimation import estimate
 from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, parse_verdict, prediction_codes
 from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.task_metrics import FORMAT
+from delia_ray.models.chat import without_reasoning
 from delia_ray.records import EXAMPLE_SCHEMA, Message
 from delia_ray.tasks.formatted import Prompt
 
@@ -156,7 +157,7 @@ def _retention(ordinary: Sequence[Generation]) -> Columns:
 
 
 def _predicted(rows: Sequence[Generation]) -> Codes:
-    return prediction_codes([parse_verdict(row["answer"], "json") for row in rows])
+    return prediction_codes([parse_verdict(without_reasoning(row["answer"]), "json") for row in rows])
 
 
 def _places(wanted: Sequence[str], ids: Sequence[str]) -> NDArray[np.int64]:

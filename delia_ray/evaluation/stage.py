@@ -23,6 +23,7 @@ from delia_ray.evaluation.task_metrics import bleu_tokens, metric_files, metric_
 from delia_ray.fingerprint import hash_file
 from delia_ray.judging.config import Judges
 from delia_ray.judging.stage import judge_files, judge_rows
+from delia_ray.models.chat import without_reasoning
 from delia_ray.placement import Engine, JudgeWorkers, Placement
 from delia_ray.progress import Line
 from delia_ray.records import EvalExample
@@ -134,7 +135,7 @@ def _hash_once(file: Path, changed_ns: int) -> str:
 def _task_scores(task: TaskConfig, judges: Judges, rows: Sequence[Generation], how: JudgeWorkers) -> Columns:
     """The task's own metrics of the test rows, in the order of ``task.metric``."""
     test = [row for row in rows if row["probe"] == "test"]
-    outputs, targets = [row["answer"] for row in test], [row["expected"] or "" for row in test]
+    outputs, targets = [without_reasoning(row["answer"]) for row in test], [row["expected"] or "" for row in test]
     asked = [row["messages"][-1]["content"] for row in test]
     sources = [source_text(text) for text in asked] if isinstance(task, TranslationTask) else asked
     judged = judge_rows(metric_names(task), judges, list(zip(sources, outputs, targets, strict=True)), how)
@@ -159,7 +160,7 @@ def _generations(
 
 
 def _targets(config: ScoreConfig, rewritten: Artifact) -> list[str]:
-    rows: list[Example] = pq.read_table(rewritten.data / f"{config.split}.parquet", columns=["messages"]).to_pylist()
+    rows: list[EvalExample] = pq.read_table(rewritten.data / f"{config.split}.parquet", columns=["messages"]).to_pylist()
     return [row["messages"][-1]["content"] for row in rows]
 
 

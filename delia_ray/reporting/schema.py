@@ -97,6 +97,10 @@ class RunFacts(Record):
     """Optimiser steps of every arm."""
     learning_rates: dict[str, float]
     """Arm -> peak learning rate."""
+    precision: str | None = None
+    """Of every model that was trained, stored and served."""
+    chat_template: dict[str, str] = Field(default={})
+    """What the model's chat template can do, in words."""
     created_at: datetime
     command: list[str] = Field(default=[])
     """argv of the run."""

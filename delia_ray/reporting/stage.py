@@ -91,6 +91,8 @@ def assemble(
                 "rho": max(counts["effective_ratio"] for counts in mixtures),
                 "steps": int(first.counts["steps"]),
                 "learning_rates": {arm: manifest.request["finetune"]["learning_rate"] for arm, manifest in checkpoints.items()},
+                "precision": found[f"arms/{trained[0]}/model"].request.get("dtype"),
+                "chat_template": _chat_template(run / "start"),
                 "created_at": datetime.now(UTC),
                 "command": provenance.command,
                 "git_commit": provenance.git_commit,
@@ -104,6 +106,11 @@ def assemble(
         }
     )
     return judged(filled)
+
+
+def _chat_template(start: Path) -> dict[str, str]:
+    file = start / "data" / "chat_format.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _curve(checkpoint: Path) -> list[dict[str, Any]]:

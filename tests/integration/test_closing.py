@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.table import Table
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from delia_ray.artifacts import Artifact
 from delia_ray.closing import Given, tell_checkpoints, tell_models
+from delia_ray.reporting.table import SideBySide
 from delia_ray.terminal import Terminal
 
 GIVEN = Given([Path("jobs/configs/demo.yaml"), Path("my other.yaml")], ["task.token=<t>", "run.name=a"])
@@ -91,9 +91,8 @@ def test_checkpoints_are_followed_by_what_makes_models_of_them(screen: Screen, t
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_table_breaks_no_interval_in_two(screen: Screen, columns: int):
     fcntl.ioctl(screen.terminal.console.file.fileno(), termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    table = Table("metric", "base", "it", "delia")
-    for name in ("Format on request", "Format without the token"):
-        table.add_row(name, *[f"0.1{arm}1 \\[0.0{arm}1, 0.2{arm}1]" for arm in range(3)])
+    columns_of = [(name, 2 * [f"0.1{arm}1\n\\[0.0{arm}1, 0.2{arm}1]"]) for arm, name in enumerate(("base", "it", "delia"))]
+    table = SideBySide("run r", "metric", ["Format on request", "Format without the token"], columns_of)
     Terminal(screen.terminal.console.file).show(table)  # pyright: ignore[reportArgumentType]
     lines = screen.lines()
     assert max(map(len, map(_plain, lines))) <= columns

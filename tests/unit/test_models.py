@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from delia_ray import models
-from delia_ray.models import resolve_dtype
+from delia_ray.models import precision, resolve_dtype
 
 
 @pytest.mark.parametrize(
@@ -22,5 +21,5 @@ def test_auto_precision_is_bfloat16_where_that_is_faster(
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    monkeypatch.setattr(models, "product_seconds", lambda dtype: 1.0 if dtype == faster else 2.0)
+    monkeypatch.setattr(precision, "product_seconds", lambda dtype: 1.0 if dtype == faster else 2.0)
     assert resolve_dtype("auto") == wanted
