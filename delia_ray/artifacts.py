@@ -4,6 +4,7 @@ A directory without a manifest is an unfinished attempt and is never read. A dir
 one is finished, never changes, and says which request made it.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -202,6 +203,8 @@ def _prepare(path: Path, wanted: str) -> Workspace:
         (scratch / DATA).mkdir(parents=True)
         inflight.mkdir(exist_ok=True)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # told by what the run keeps, and where there is room
         raise UserError(
             f"run.root: cannot write {error.filename}: {error.strerror}; choose a folder you may write to (run.root=...)"
         ) from None

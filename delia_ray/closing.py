@@ -48,7 +48,9 @@ def tell_models(models: Mapping[str, Path], given: Given, terminal: Terminal) ->
     width = max(map(len, tuned))
     places = [f"  {name:<{width}}  {place}" for name, place in tuned.items()]
     if len(tuned) > _FEW:
-        places = [f"  {last.replace(f'/{list(tuned)[-1]}/', '/ARM/')}  with ARM among {', '.join(tuned)}"]
+        folder = list(models.values())[-1]  # arms/NAME/model/data
+        pattern = folder.parents[2] / "ARM" / folder.relative_to(folder.parents[1])
+        places = [f"  {shown(pattern)}  with ARM among {', '.join(tuned)}"]
     uses = [f'  AutoModelForCausalLM.from_pretrained("{last}")', f"  {given.command('serve')}"]
     terminal.say("\n".join(["models:", *places, "to use them:", *uses]))
 

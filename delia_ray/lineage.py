@@ -6,6 +6,9 @@ from pathlib import Path
 from delia_ray.artifacts import MANIFEST, Manifest
 from delia_ray.errors import UserError
 
+_ORIGINS = {"mixed": ("diverse",), "checkpoint": ("mixed",), "model": ("checkpoint",), "scores": ("model",)}
+"""Stage -> roles of what it is made from that some stage of the run made."""
+
 
 def manifests(run: Path) -> dict[str, Manifest]:
     """Path below ``run`` -> manifest of every finished artifact, in the order they were finished."""
@@ -24,6 +27,21 @@ def made_from(run: Path, fingerprint: str) -> dict[str, Manifest]:
         made |= new
         known |= {found[path].fingerprint for path in new}
     return {path: manifest for path, manifest in found.items() if path in made}
+
+
+def broken(run: Path) -> list[str]:
+    """Paths of finished artifacts whose own origin is gone, so that nobody can tell what they were made from."""
+    found = manifests(run)
+    known = {manifest.fingerprint for manifest in found.values()}
+    return [
+        path
+        for path, manifest in found.items()
+        if any(
+            fingerprint not in known
+            for role, fingerprint in manifest.inputs.items()
+            if role in _ORIGINS.get(manifest.stage.partition("/")[0], ())
+        )
+    ]
 
 
 def show(run: Path) -> Iterator[str]:

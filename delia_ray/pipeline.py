@@ -54,6 +54,7 @@ class Pipeline(Chain):
         Raises:
             UserError: a pool is too small for an arm.
         """
+        _ = self.precision  # before any arm is trained, on whatever machine
         self._connect()
         _ = self.start
         for asked in self.arms.values():

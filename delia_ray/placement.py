@@ -25,7 +25,7 @@ class Engine(Config):
     """How each vLLM engine uses its machine."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 where the hardware multiplies it natively and faster, else float32."""
+    """auto: the run's (docs/models.md): bfloat16 on GPUs; on a CPU bfloat16 where it is multiplied natively and faster, else float32."""
     max_num_seqs: int = Field(default=64, ge=1)
     """Sequences decoded together."""
     kv_cache_gib: float = Field(default=1.0, gt=0)

@@ -1,5 +1,6 @@
 """Rows of files that users bring: JSONL, JSON, CSV, Parquet, Arrow, and folders of them. What is no row comes as a ``BadRow``."""
 
+import codecs
 import csv
 import gzip
 import json
@@ -116,8 +117,11 @@ def _saved_files(state: Path, key: str) -> list[Path]:
 def _jsonl(file: Path) -> Iterator[tuple[str, Row | BadRow]]:
     """A row a line; a file that is one JSON array has a row an element."""
     with _opened(file) as lines:
+        is_first = True
         for number, line in enumerate(lines, start=1):
-            if number == 1 and (line.strip() == b"[" or (line.lstrip().startswith(b"[") and _is_json(file))):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            is_first, was_first = is_first and not line.strip(), is_first
+            if was_first and (line.strip() == b"[" or (line.lstrip().startswith(b"[") and _is_json(file))):
                 yield from _array(line + lines.read())
                 return
             if line.strip():

@@ -145,6 +145,12 @@ class Settings(Config):
             raise UserError(f"rewrite.kind: grammar writes for task.kind=format only, found {self.task.kind}; use model or none")
         if self.probe.tokens is not None:
             self.probe.tokens.filled(self.task)
+        trained, served = self.finetune.precision, self.placement.engine.dtype
+        if "auto" not in (trained, served) and trained != served:
+            raise UserError(
+                f"placement.engine.dtype: found {served}, and finetune.precision is {trained}; a run has one precision: set "
+                "one of them, or both alike"
+            )
         return self
 
     @property

@@ -47,7 +47,10 @@ class Terminal:
         line = StageLine(name)
         if not self.console.is_terminal or self.console.is_dumb_terminal:
             yield line
-            self.console.print(line.finished())
+            if self._stream.isatty():
+                self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
+            else:
+                self.console.print(line.finished())
             self._keep(line.finished())
             return
 

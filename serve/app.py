@@ -32,6 +32,7 @@ def build_app(args: Served) -> "Application":
         UserError: the run holds no finished model.
     """
     from delia_ray.serving.app import build  # noqa: PLC0415  imports all of vLLM
-    from delia_ray.serving.catalogue import finished_models  # noqa: PLC0415
+    from delia_ray.serving.catalogue import as_stored, finished_models  # noqa: PLC0415
 
-    return build(finished_models(args.run), args.replicas, args.engine, args.max_model_len)
+    models = finished_models(args.run)
+    return build(models, args.replicas, as_stored(args.engine, models), args.max_model_len)

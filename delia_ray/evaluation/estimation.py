@@ -21,7 +21,7 @@ def estimate(measure: Measure, columns: Columns, groupings: Sequence[Codes], see
     grouping = group(quantity.influence(columns), groupings)
     value = quantity.value(columns)
     found = Interval(value, None, None, grouping.items, grouping.clusters, grouping.effective_n, grouping.icc)
-    if grouping.has_too_few:
+    if _has_too_few(quantity, grouping):
         return replace(found, note=_too_few(grouping))
     if isinstance(quantity, SumScore):
         between = limits(quantity, columns, _all(quantity.influence(columns), groupings), seed, resamples)
@@ -43,11 +43,13 @@ def compare(measure: Measure, left: Columns, right: Columns, groupings: Sequence
     found = Difference(apart, None, None, None, None, gain, clusters=grouping.clusters, effective_n=grouping.effective_n, icc=grouping.icc)
     if grouping.has_too_few:
         return replace(found, note=_too_few(grouping))
+    p = max(quantity.p(left, right, codes, seed) for codes in groupings)
+    if _has_too_few(quantity, grouping):
+        return replace(found, p=p, note=_too_few(grouping))
     if isinstance(quantity, SumScore):
         drawn = difference(quantity, left, right, _all(moved_N, groupings), seed, resamples)
     else:
         drawn = Drawn(compared(quantity, left, right, grouping), None)
-    p = max(quantity.p(left, right, codes, seed) for codes in groupings)
     return _with_limits(found, drawn, p, grouping, None if isinstance(quantity, SumScore) else grouping.effective_n)
 
 
@@ -71,5 +73,12 @@ def _all(influence_N: Floats, groupings: Sequence[Codes]) -> list[Grouping]:
     return [group(influence_N, [codes]) for codes in groupings]
 
 
+def _has_too_few(quantity: object, grouping: Grouping) -> bool:
+    """Rates of a few single items have limits that hold; what is drawn again and again from a few of anything has none."""
+    return grouping.has_too_few or (isinstance(quantity, SumScore) and grouping.clusters < MIN_CLUSTERS)
+
+
 def _too_few(grouping: Grouping) -> str:
+    if grouping.is_single:
+        return f"{grouping.items} items are too few for an interval of this metric (at least {MIN_CLUSTERS})"
     return f"{grouping.items} items share {grouping.clusters} wordings or documents, too few for an interval (at least {MIN_CLUSTERS})"

@@ -23,13 +23,14 @@ class KeptAnswers:
 
     Args:
         out: where the scores go.
+        asker: the version of the stage, the models and the precision they compute in.
     """
 
     def __init__(
-        self, out: Path, models: Mapping[str, str], prompts: Sequence[Prompt], base_answers: Mapping[str, str] | None, config: ScoreConfig
+        self, out: Path, asker: Mapping[str, str], prompts: Sequence[Prompt], base_answers: Mapping[str, str] | None, config: ScoreConfig
     ):
         limits = {"max_tokens": config.max_tokens, "ordinary_tokens": config.ordinary_tokens}
-        asked: dict[str, Any] = {"models": models, "prompts": [asdict(prompt) for prompt in prompts], "base_answers": base_answers}
+        asked: dict[str, Any] = {"asker": asker, "prompts": [asdict(prompt) for prompt in prompts], "base_answers": base_answers}
         self._file = out.with_name(f".{out.name}.answers-{fingerprint({**asked, **limits})}.json")
 
     def or_ask(self, ask: Callable[[], Asked]) -> Asked:

@@ -155,8 +155,8 @@ def _generations(
         kl = _divergences(who.base, who.model, prompts, base_answers, engine, line)
         return generations(prompts, answers, base_answers, kl), tokens
 
-    models = {"model": who.model.fingerprint, "base": who.base.fingerprint}
-    return KeptAnswers(out, models, prompts, given, config).or_ask(ask)
+    asker = {"stage": STAGE, "model": who.model.fingerprint, "base": who.base.fingerprint, "dtype": engine.dtype}
+    return KeptAnswers(out, asker, prompts, given, config).or_ask(ask)
 
 
 def _targets(config: ScoreConfig, rewritten: Artifact) -> list[str]:

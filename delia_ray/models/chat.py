@@ -25,7 +25,7 @@ _ANSWERS = ("Hello", "A pear, perhaps.")
 _DATE = datetime(2024, 7, 26)
 """What a template that asks for today's date is told: Llama 3's own default."""
 _NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
-_REASONING = re.compile(r"^\s*<think>.*?</think>\s*", re.DOTALL)
+_REASONING = re.compile(r"^\s*<think>.*?(</think>\s*|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def user_turn_stops(tokenizer: Any) -> dict[str, Any]:
 
 
 def without_reasoning(text: str) -> str:
-    """``text`` without the block of reasoning that a model may have opened it with."""
+    """``text`` without the block of reasoning that a model may have opened it with; nothing, where the block never ends."""
     return _REASONING.sub("", text, count=1)
 
 
@@ -181,7 +181,7 @@ def _find_format(tokenizer: Any, model: str) -> ChatFormat:
     template += _if_prompt(lead)
     prompt, tail = _prompt_and_tail(tokenizer, template)
     control = _control_tokens(tokenizer, prompt + _ANSWERS[0] + tail)
-    end = _end_of_turn(tokenizer, tail, control, model)
+    end = _end_of_turn(tokenizer, template, tail, control, model)
     ids = encode(tokenizer, [prompt])[0].ids
     bos = ids[:2].count(tokenizer.bos_token_id)
     if bos > 1:
@@ -195,7 +195,7 @@ def _find_format(tokenizer: Any, model: str) -> ChatFormat:
         end_of_turn_id=end,
         user_end=user.partition(_MARK)[2],
         bos_tokens=bos,
-        thinking=thinking or ("empty block" if "<think>" in lead else "none"),
+        thinking=thinking or ("empty block" if "</think>" in prompt else "none"),
         has_fixed_date=_NOW.search(_default_template(tokenizer)) is not None,
         control_tokens=control,
     )
@@ -235,7 +235,7 @@ def _if_prompt(text: str) -> str:
 def _render(tokenizer: Any, template: str, messages: Sequence[Message], *, prompt: bool) -> str:
     try:
         rendered = tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:  # whatever a template's code may raise
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(f"the model's chat template refuses the turns {roles}: {error}") from None
     return cast(str, rendered)
@@ -265,6 +265,12 @@ def _lead(tokenizer: Any, template: str, model: str) -> str:
     if len(leads) > 1:
         raise UserError(f"model: the chat template of {model} opens answers in different ways ({sorted(leads)}); use one that does not")
     [lead] = leads
+    prompt = _render(tokenizer, template, _examples()[0][:-1], prompt=True) + lead
+    if prompt.count("<think>") > prompt.count("</think>"):
+        raise UserError(
+            f"model: the chat template of {model} opens a block of reasoning in its prompt ({prompt[-40:]!r}), and answers are tuned "
+            "without one; use a model that can answer at once, or set chat_template_kwargs"
+        )
     return lead if lead.strip() else ""
 
 
@@ -279,17 +285,26 @@ def _control_tokens(tokenizer: Any, rendered: str) -> tuple[str, ...]:
     """Special tokens, and added ones that the template itself writes: vocabularies keep runs of white space and HTML tags as such, too."""
     added = {str(token) for token in tokenizer.get_added_vocab()}
     written = {token for token in added if token in rendered and token.strip()}
-    return tuple(sorted({*tokenizer.all_special_tokens, *written}))
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted({*tokenizer.all_special_tokens, *special, *written}))
 
 
-def _end_of_turn(tokenizer: Any, tail: str, control: Sequence[str], model: str) -> int:
+def _header(tokenizer: Any, template: str) -> str:
+    """What the template adds where the assistant starts to write."""
+    turn = _examples()[0][:-1]
+    asked, plain = (_render(tokenizer, template, turn, prompt=prompt) for prompt in (True, False))
+    return asked[len(plain) :].strip() if asked.startswith(plain) else ""
+
+
+def _end_of_turn(tokenizer: Any, template: str, tail: str, control: Sequence[str], model: str) -> int:
     """Id of the first control token that the template writes after an answer.
 
     Raises:
         UserError: there is none, so that a model could not learn when to stop.
     """
+    header = _header(tokenizer, template)
     for token in encode(tokenizer, [tail])[0].ids:
-        if tokenizer.convert_ids_to_tokens(token) in control:
+        if tokenizer.convert_ids_to_tokens(token) in control and not (header and tail.strip().startswith(header)):
             return token
     raise UserError(
         f"model: the chat template of {model} writes no special token after an answer (it writes {tail!r}), so that stopping cannot be "
@@ -298,8 +313,9 @@ def _end_of_turn(tokenizer: Any, tail: str, control: Sequence[str], model: str) 
 
 
 def _takes_system(tokenizer: Any, template: str) -> bool:
-    turns: list[Message] = [{"role": "system", "content": _MARK}, {"role": "user", "content": _QUESTIONS[0]}]
+    turns: list[Message] = [{"role": "system", "content": _MARK}, *_examples()[2]]
     try:
-        return _MARK in _render(tokenizer, template, turns, prompt=True)
+        # Some show it only while the last turn is the user's.
+        return all(_MARK in _render(tokenizer, template, part, prompt=asks) for part, asks in ((turns[:-1], True), (turns, False)))
     except UserError:
         return False

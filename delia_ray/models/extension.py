@@ -6,10 +6,11 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from delia_ray.errors import UserError
-from delia_ray.models.chat import chat_format, encode, set_arguments
+from delia_ray.models.chat import chat_format, encode, render, set_arguments
 from delia_ray.models.folders import Argument
 from delia_ray.models.loading import load_model, load_tokenizer
 from delia_ray.models.saving import save_whole
+from delia_ray.records import Message
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit, TokenInit
 
 
@@ -68,6 +69,7 @@ def extend(
     before = len(tokenizer)
     tokenizer.add_tokens(list(tokens), special_tokens=True)
     _check_whole(tokenizer, tokens)
+    _check_unused(tokenizer, tokens)
     ids, loaded = token_ids(tokenizer, tokens), load_model(folder, "auto")
     old_rows: int = loaded.get_input_embeddings().num_embeddings
     known = min(old_rows, before)
@@ -93,6 +95,14 @@ def _check_whole(tokenizer: Any, tokens: Sequence[str]) -> None:
             raise UserError(
                 f"task.token: the tokenizer does not keep {token!r} whole, since it holds another special token; choose another"
             )
+
+
+def _check_unused(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Refuse a token that the chat template writes: it would be in every prompt."""
+    turn: list[Message] = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    written = render(tokenizer, turn, prompt=False) if tokenizer.chat_template else ""
+    if found := [token for token in tokens if token in written]:
+        raise UserError(f"task.token: {found[0]!r} is part of what the model's chat template writes itself; choose another")
 
 
 def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:

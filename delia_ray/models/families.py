@@ -59,6 +59,16 @@ def context_tokens(model: Any) -> int:
     return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20
 
 
+def attention_width(model: Any) -> int:
+    """Query heads times their size, summed over all layers; 0 where nothing attends. Read off the projections that give the queries."""
+    named = [layer for name, layer in model.named_modules() if name.rpartition(".")[2] == "q_proj"]
+    if widths := [layer.out_features for layer in named if hasattr(layer, "out_features")]:
+        return sum(widths)
+    config = text_config(model).to_dict()
+    heads, hidden = config.get("num_attention_heads") or 0, config.get("hidden_size") or 0
+    return heads * (config.get("head_dim") or (hidden // heads if heads else 0)) * (config.get("num_hidden_layers") or 0)
+
+
 def layer_types(model: Any) -> Sequence[str]:
     """What mixes the tokens in each layer."""
     config = text_config(model)

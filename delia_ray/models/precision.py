@@ -47,7 +47,7 @@ def run_precision(record: Path, asked: str, *, on_gpus: bool) -> str:
         return json.loads(record.read_text())["precision"]
     decided = "bfloat16" if on_gpus else str(resolve_dtype("auto")).removeprefix("torch.")
     record.parent.mkdir(parents=True, exist_ok=True)
-    scratch = record.with_suffix(".partial")
+    scratch = record.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps({"precision": decided}) + "\n")
     os.replace(scratch, record)
     return decided

@@ -36,7 +36,12 @@ def outcome(metric: str, difference: Difference | None, winner: Estimate | None 
         if floor is None or (winner is not None and winner.low is not None and winner.low > floor):
             return "better" if moved == wanted else "worse"
         return "cannot be told"
-    if difference.margin is not None and -difference.margin < difference.low and difference.high < difference.margin:
+    if (
+        difference.margin is not None
+        and difference.mde is not None
+        and -difference.margin < difference.low
+        and difference.high < difference.margin
+    ):
         return "equivalent"
     return "cannot be told"
 

@@ -1,12 +1,20 @@
 """Which finished models a run holds."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from delia_ray.artifacts import MANIFEST, MODEL_KIND, Artifact
 from delia_ray.errors import UserError
+from delia_ray.placement import Engine
 
 BASE = "base"
 """The name under which the start model, with the new tokens in its vocabulary but untrained, is served."""
+
+
+def as_stored(engine: Engine, models: Mapping[str, Artifact]) -> Engine:
+    """``engine`` in the precision that the run's models were stored in, where it leaves that open."""
+    stored = [model.manifest.request["dtype"] for model in models.values() if "dtype" in model.manifest.request]
+    return engine.model_copy(update={"dtype": stored[0]}) if stored and engine.dtype == "auto" else engine
 
 
 def finished_models(run: Path) -> dict[str, Artifact]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from delia_ray.artifacts import MANIFEST, Artifact, Input, Manifest, StaleArtifactError, retire
 from delia_ray.config import Config
 from delia_ray.fingerprint import differences
-from delia_ray.lineage import made_from
+from delia_ray.lineage import broken, made_from
 from delia_ray.records import QUERY_KIND
 
 _POOL = ("queries", "diverse", "clean", "diversity")
@@ -30,10 +30,11 @@ def make_way(out: Path, run: Path, stage: str, request: Config, inputs: Mapping[
     if found is None or not _differs_in_number(found.manifest, stage, request, inputs):
         return
     made = made_from(run, found.fingerprint)
-    if kept := [path for path, manifest in made.items() if manifest.stage.partition("/")[0] not in _POOL]:
+    kept = [path for path, manifest in made.items() if manifest.stage.partition("/")[0] not in _POOL]
+    if kept := kept or broken(run):
         changes = "; ".join(differences(found.manifest.request, request.model_dump(mode="json"), "request."))
         raise StaleArtifactError(
-            f"{out} was built from another request{changes and f': {changes}'}, and {kept[0]} was made from it. "
+            f"{out} was built from another request{changes and f': {changes}'}, and {kept[0]} was made from it, or may have been. "
             f"Give the run another name (run.name=...); with placement.draws={run / '.draws'} it draws only what is new"
         )
     for path in reversed(made):

@@ -32,7 +32,8 @@ def _forward(layer: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     name, base = layer.active_adapters[0], layer.base_layer
     down, up, dropout = layer.lora_A[name], layer.lora_B[name], layer.lora_dropout[name]
     if _is_plain(x, base, down, dropout):
-        return _LowRankSum.apply(x, base.weight, base.bias, down.weight, up.weight, layer.scaling[name])
+        summed_TO = _LowRankSum.apply(x, base.weight, base.bias, down.weight, up.weight, layer.scaling[name])
+        return summed_TO.view(*x.shape[:-1], -1)  # out here, since what a function views may not be changed in place by a model
     inner = down(dropout(x.to(down.weight.dtype)))
     # The base layer's product is its own, and its backward needs only its input, so the sum may overwrite it.
     return base(x).add_(up(inner * layer.scaling[name]))
@@ -44,7 +45,7 @@ def _is_plain(x: Tensor, base: nn.Linear, down: nn.Linear, dropout: nn.Module) -
 
 
 class _LowRankSum(torch.autograd.Function):
-    """``x W^T + bias + scale x A^T B^T`` for a frozen W, its gradient in as many products and no pass besides."""
+    """[T, O] ``x W^T + bias + scale x A^T B^T`` for a frozen W, its gradient in as many products and no pass besides."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor | None, down_RI: Tensor, up_OR: Tensor, scale: float) -> Tensor:
@@ -52,7 +53,7 @@ class _LowRankSum(torch.autograd.Function):
         inner_TR = (x_TI @ down_RI.T).mul_(scale)
         ctx.save_for_backward(x_TI, weight_OI, down_RI, up_OR, inner_TR)
         ctx.scale, ctx.shape = scale, x.shape
-        return linear(x_TI, weight_OI, bias_O).addmm_(inner_TR, up_OR.T).view(*x.shape[:-1], -1)
+        return linear(x_TI, weight_OI, bias_O).addmm_(inner_TR, up_OR.T)
 
     @staticmethod
     @once_differentiable

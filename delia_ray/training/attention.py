@@ -20,6 +20,10 @@ PACKED = "delia_packed_rows"
 """The name under which transformers finds ``attend_rows``."""
 
 
+class NotHandedOnError(RuntimeError):
+    """An architecture's layers keep arguments of the forward pass from their attention."""
+
+
 def attend_rows(
     module: nn.Module,
     query_1HTD: Tensor,
@@ -27,7 +31,7 @@ def attend_rows(
     value_1KTD: Tensor,
     attention_mask: None,
     *,
-    row_lengths: Sequence[int],
+    row_lengths: Sequence[int] | None = None,
     prefix_length: int = 0,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -43,6 +47,8 @@ def attend_rows(
         sliding_window: how many tokens back a token sees, itself included; None is without limit.
         seen_windows: takes the window that the layer names, for a look at what an architecture hands over.
     """
+    if row_lengths is None:
+        raise NotHandedOnError(f"{type(module).__name__} got no row_lengths")
     if seen_windows is not None:
         seen_windows.append(sliding_window)
     lengths = [prefix_length, *row_lengths] if prefix_length else list(row_lengths)

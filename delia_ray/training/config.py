@@ -98,7 +98,7 @@ class FinetuneConfig(Config):
     The counts say how many.
     """
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 where the hardware multiplies it natively and faster, else float32."""
+    """auto: bfloat16 on GPUs; on a CPU bfloat16 where it is multiplied natively and faster, else float32. Decided once for a run."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Steps between checkpoints of a run in flight."""
     seed: int = 0

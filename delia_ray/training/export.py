@@ -1,5 +1,6 @@
 """The stage ``model``: one plain Hugging Face folder that answers alike in transformers and in vLLM."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def _merge_and_check(
     new_ids, trained = token_ids(tokenizer, request.new_tokens), checkpoint / "trained"
     rows = _rows(tokenizer, rewritten, request, new_ids)
     before = trained_costs(load_trained(start, trained, new_ids, single), rows)
+    gc.collect()  # its hooks hold the model, and the next one may be as large as half of the memory
     merged = merge_trained(start, trained, new_ids, single)
     moved = max((abs(a - b) for a, b in zip(before, merged_costs(merged, rows), strict=True)), default=0.0)
     if moved > _MERGED_NATS:

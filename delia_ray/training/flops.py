@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from delia_ray.models.families import attention_width
 from delia_ray.training.packing import Pack
 
 _CPU_SIZE, _GPU_SIZE = 2048, 8192
@@ -27,9 +28,8 @@ class FlopCount:
         trained = sum(_numel(weight) for weight in linear if weight.requires_grad)
         self._per_token = 4 * sum(map(_numel, linear)) + 2 * trained
         self._per_learnt = (6 if head.weight.requires_grad else 4) * _numel(head.weight)
-        config = model.config.get_text_config()
-        width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
-        self._per_pair = 3 * 2 * width * config.num_hidden_layers  # two products over half the pairs, three times for the backward pass
+        # Two products over half the pairs, three times for the backward pass.
+        self._per_pair = 3 * 2 * attention_width(model)
 
     def __call__(self, pack: Pack) -> float:
         """FLOPs of one forward and backward pass."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from delia_ray.models.families import Separation, find_separation, layer_types, text_config, windows
-from delia_ray.training.attention import PACKED, attend_rows, block_diagonal_mask
+from delia_ray.training.attention import PACKED, NotHandedOnError, attend_rows, block_diagonal_mask
 from delia_ray.training.packing import Pack, pack
 from delia_ray.training.tokens import TokenisedRow
 
@@ -30,8 +30,8 @@ _LEAK_NATS_HALF = 0.1
 def separate_rows(model: Any, forward: Any) -> Separation:
     """Let ``model`` keep rows apart as well as it can, and try it: two rows of a pack must not know of each other.
 
-    A model whose rows still do, by a convolution or a state that runs on, or whose layers do not say how far back they see, gets one
-    row a forward pass.
+    A model whose rows still do, by a convolution or a state that runs on, or whose layers do not hand on how far back they see or where
+    rows begin, gets one row a forward pass.
 
     Args:
         forward: (model's input arguments) -> [T, V] logits.
@@ -44,7 +44,10 @@ def separate_rows(model: Any, forward: Any) -> Separation:
         AttentionInterface.register(_TRIAL, partial(attend_rows, seen_windows=seen_windows))
         model.set_attn_implementation(_TRIAL)
     with _evaluating(model):
-        separate = _is_separate(model, found, forward)
+        try:
+            separate = _is_separate(model, found, forward)
+        except NotHandedOnError:
+            separate = False
     if found == "packed":
         separate = separate and Counter(seen_windows) == Counter(_TRIES * windows(model))
         model.set_attn_implementation(PACKED if separate else own)

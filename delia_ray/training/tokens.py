@@ -79,7 +79,9 @@ def tokenise(
         if learn == "answer":
             kinds_T[starts_T < len(prompt)] = _UNLEARNT
         ends = np.flatnonzero((starts_T >= place + len(answer)) & (ids_T == end))
-        kept = int(ends[0]) + 1 if len(ends) else len(ids_T)
+        if not len(ends):
+            raise UserError(f"{_name(example)}: its answer swallows the token that ends the turn, so that stopping could not be learnt")
+        kept = int(ends[0]) + 1
         kinds_T[ends[:1]] = _END
         rows.append(TokenisedRow(ids_T[:kept].tolist(), kinds_T[:kept].tolist(), example["group"]))
     return rows

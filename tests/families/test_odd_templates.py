@@ -106,6 +106,7 @@ def test_a_prompt_that_ends_in_a_space_leaves_the_first_word_to_be_learnt():
 
 def test_reasoning_is_taken_off_an_answer_and_nothing_else():
     assert without_reasoning("<think>\nHm.\n</think>\n\nParis.") == "Paris."
+    assert without_reasoning("<think>\nParis, or is it") == ""
     assert without_reasoning("I think <think> is a tag.") == "I think <think> is a tag."
 
 

@@ -118,14 +118,14 @@ def _without_tokenizer(model: Path) -> None:
         file.unlink()
 
 
-def _without_generation_prompt(model: Path) -> None:
+def _without_end_of_turn(model: Path) -> None:
     (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
 
 
 @pytest.mark.parametrize(
     ("spoil", "named"),
-    [(_without_tokenizer, "has no tokenizer"), (_without_generation_prompt, "add_generation_prompt")],
-    ids=["no tokenizer", "no generation prompt"],
+    [(_without_tokenizer, "has no tokenizer"), (_without_end_of_turn, "writes no special token after an answer")],
+    ids=["no tokenizer", "no end of turn"],
 )
 def test_a_model_folder_that_cannot_be_tuned_is_refused(here: Here, tiny_models: dict[str, Artifact], spoil: object, named: str):
     model = here.folder / "model"
@@ -180,6 +180,8 @@ def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
     here: Here, tiny_models: dict[str, Artifact], subject: list[str], override: str, named: list[str]
 ):
     task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl"]
+    for file in (here.folder / "train.jsonl", here.folder / "test.jsonl"):
+        file.write_text(file.read_text().replace('"content": "', '"content": "<note> ', 1))
     here.refuses("probe", *subject, "run.name=r", f"model={tiny_models['one'].data}", *task, override, named=named)
     assert finished(here.folder) == []
 

@@ -67,6 +67,7 @@ BROKEN = [
     b'{"query": "cut',
     b'{"query": "a"} {"query": "b"}',
     b'{"query": "a"},',
+    b'{"query": "first", "query": "Which key of two wins?"}',
     b'{"query": NaN}',
     b'{"query": 1e999}',
     b'{"query": ' + b"9" * 6000 + b"}",
@@ -105,7 +106,6 @@ PLAIN = [
     as_json(query="e\u0301 and \ufb01 and \u1e9e: what are they?"),
     as_json(query="Robert'); DROP TABLE rows;--"),
     as_json(query="../../etc/passwd $(rm -rf /) `id`"),
-    b'{"query": "first", "query": "Which key of two wins?"}',
     as_json(query="What is this?", query_id="same", example_id="same"),
     b'\xef\xbb\xbf{"query": "Who put the mark of byte order here?"}',
 ]

@@ -43,4 +43,4 @@ def test_items_too_few_for_any_test_could_have_found_nothing() -> None:
     assert compare(RATE, few, few, [single(4)], 0, 0).mde is None
     real = {"x": np.array([0.2, 0.4, 0.1, 0.9])}
     found = compare(row_measure("x"), real, {"x": np.zeros(4)}, [single(4)], 0, 500)
-    assert found.low is not None and found.mde is None
+    assert found.low is None and found.mde is None and found.note == "4 items are too few for an interval of this metric (at least 6)"

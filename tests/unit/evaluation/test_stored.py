@@ -100,7 +100,7 @@ def test_the_comparison_of_all_arms_has_what_the_report_needs(tmp_path: Path) ->
     assert chrf["it-base"]["p_holm"] == pytest.approx(min(1, 2 * chrf["it-base"]["p"])), "two arms are compared with base"
     ours, theirs = found["arms"]["delia"]["chrf"]["value"], found["arms"]["it"]["chrf"]["value"]
     assert chrf["delia-it"]["gain_percent"] == pytest.approx(100 * (ours - theirs) / theirs)
-    assert chrf["delia-it"]["gain_low"] <= chrf["delia-it"]["gain_percent"] <= chrf["delia-it"]["gain_high"]
+    assert chrf["delia-it"]["gain_low"] is None and "too few for an interval" in chrf["delia-it"]["note"]
     assert found["signatures"] == {"chrf": signature("chrf"), "bleu": signature("bleu")}
 
 

@@ -6,7 +6,7 @@ from delia_ray.reporting.verdict import judged, outcome, verdict
 
 
 def difference(low, high, p=0.01, margin=0.12):
-    return Difference(difference=(low + high) / 2, low=low, high=high, p=p, margin=margin)
+    return Difference(difference=(low + high) / 2, low=low, high=high, p=p, mde=0.1, margin=margin)
 
 
 def about(sentences, metric):
