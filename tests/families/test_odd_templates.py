@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken
 from transformers import GenerationConfig, MambaConfig, T5Config
 from zoo import CHATML, FAMILIES, GEMMA, LLAMA2, QWEN3, make_tokenizer
 
@@ -13,8 +14,10 @@ from delia_ray.errors import UserError
 from delia_ray.models import (
     chat_format,
     check_new_tokens,
+    extend,
     load_model,
     load_tokenizer,
+    prompt_ids,
     prompt_text,
     run_precision,
     save_whole,
@@ -155,3 +158,53 @@ def test_a_run_decides_on_its_precision_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("delia_ray.models.precision.resolve_dtype", lambda _: torch.bfloat16)
     assert run_precision(record, "auto", on_gpus=False) == run_precision(record, "auto", on_gpus=True) == "float32"
     assert run_precision(tmp_path / "other" / "precision.json", "auto", on_gpus=True) == "bfloat16"
+
+
+def test_padding_and_truncation_that_a_tokenizer_was_saved_with_change_no_row(tmp_path: Path):
+    made = make_tokenizer(NAMED["qwen2"])
+    made.backend_tokenizer.enable_truncation(8)
+    made.backend_tokenizer.enable_padding(length=64)
+    made.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert prompt_ids(loaded, TURN) == loaded.apply_chat_template(TURN, add_generation_prompt=True, return_dict=False)
+    assert "".join(text for text, _ in learnt(loaded)) == "Hello<|im_end|>"
+
+
+def test_an_answer_that_swallows_the_end_of_its_turn_is_refused_by_its_row():
+    made = make_tokenizer(NAMED["qwen2"])
+    made.add_tokens([AddedToken("><|im_end|>", special=False, normalized=False)])
+    row = {**HELLO, "messages": [*TURN, {"role": "assistant", "content": "a <b>"}]}
+    with pytest.raises(UserError, match=r"task row 'Say hello\.': its answer swallows the token that ends the turn"):
+        learnt(made, row)
+
+
+def test_no_special_token_may_stand_in_a_text():
+    for name, token in (("phi3", "<|system|>"), ("gemma", "<unused0>"), ("gpt_neox", "<|padding|>")):
+        assert token in chat_format(make_tokenizer(NAMED[name])).control_tokens
+
+
+def test_a_prompt_that_leaves_its_reasoning_open_is_refused():
+    opened = CHATML.replace("m['content'] + '<|im_end|>", "('<think>\n' if m['role'] == 'assistant' else '') + m['content'] + '<|im_end|>")
+    opened = opened.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n' }}{% endif %}")
+    with pytest.raises(UserError, match="m-7b opens a block of reasoning in its prompt"):
+        chat_format(tokenizer("qwen3", opened), "m-7b")
+
+
+def test_a_system_turn_that_is_shown_for_the_last_question_only_is_none():
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST]' }}"
+        "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\n\n' }}{% endif %}{{ m['content'] + '[/INST]' }}"
+        "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    )
+    assert not chat_format(tokenizer("llama", template)).takes_system
+
+
+def test_a_token_of_the_templates_own_text_is_refused(zoo: dict[str, Path], tmp_path: Path):
+    for name, token in (("llama", "[INST]"), ("gpt_neox", "### User:")):
+        with pytest.raises(UserError, match=r"task\.token: .* is part of what the model's chat template writes itself"):
+            extend(zoo[name], [token], MeanInit(), 1, tmp_path / name)
+
+
+def test_a_template_whose_code_fails_is_named_with_its_failure():
+    with pytest.raises(UserError, match="refuses the turns user"):
+        chat_format(tokenizer("llama", "{% for tool in tools %}{{ tool }}{% endfor %}" + LLAMA2), "m-7b")

@@ -166,6 +166,7 @@ FAMILIES = [
         arguments={"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.1},
     ),
     Family("mixtral", "Mixtral", MISTRAL, **LLAMA_TOKENS, arguments={"num_local_experts": 4, "sliding_window": None}),
+    Family("stablelm", "StableLm", CHATML, **IM, separation="single", on_vllm=False),
     Family(
         "gpt_oss", "GptOss", HARMONY,
         ("<|startoftext|>", "<|endoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"),
