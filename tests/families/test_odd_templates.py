@@ -193,7 +193,8 @@ def test_a_prompt_that_leaves_its_reasoning_open_is_refused():
 def test_a_system_turn_that_is_shown_for_the_last_question_only_is_none():
     template = (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST]' }}"
-        "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\n\n' }}{% endif %}{{ m['content'] + '[/INST]' }}"
+        "{% if loop.last and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\n\n' }}{% endif %}"
+        "{{ m['content'] + '[/INST]' }}"
         "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
     )
     assert not chat_format(tokenizer("llama", template)).takes_system

@@ -148,7 +148,7 @@ FAMILIES = [
     Family("gemma", "Gemma", GEMMA, **GEMMA_TOKENS, arguments={"head_dim": 32}),
     Family(
         "gemma2", "Gemma2", GEMMA, **GEMMA_TOKENS, separation="masked",
-        arguments={"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32, "initializer_range": 0.3},
+        arguments={"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32, "initializer_range": 0.05},
     ),
     Family("gemma3", "Gemma3Text", GEMMA3, **GEMMA_TOKENS, arguments={
         "head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32,
