@@ -61,8 +61,6 @@ def extend(
     Raises:
         UserError: a token is in the vocabulary already or is not kept whole, or the one to copy is not there.
     """
-    import torch  # noqa: PLC0415  seconds to import
-
     tokenizer = load_tokenizer(folder)
     set_arguments(tokenizer, template_arguments)
     check_new_tokens(tokenizer, tokens, init)
@@ -76,6 +74,14 @@ def extend(
     rows = -(-max(len(tokenizer), old_rows) // multiple) * multiple
     if rows > old_rows:
         loaded.resize_token_embeddings(rows, mean_resizing=False)
+    _write_rows(loaded, tokenizer, ids, init, known, old_rows)
+    save_whole(loaded, tokenizer, out)
+
+
+def _write_rows(loaded: Any, tokenizer: Any, ids: Sequence[int], init: TokenInit, known: int, old_rows: int) -> None:
+    """Fill the rows of new tokens and those that pad, of both tables."""
+    import torch  # noqa: PLC0415  seconds to import
+
     head = loaded.get_output_embeddings()
     tables = {id(layer.weight): layer.weight for layer in (loaded.get_input_embeddings(), head)}
     with torch.no_grad():
@@ -84,8 +90,7 @@ def extend(
             table[old_rows:] = known_VD.mean(0).to(table.dtype)
             table[ids] = first_rows(known_VD, len(ids), init, tokenizer).to(table.dtype)
         if getattr(head, "bias", None) is not None:
-            head.bias[[*ids, *range(old_rows, rows)]] = head.bias[:known].mean()
-    save_whole(loaded, tokenizer, out)
+            head.bias[[*ids, *range(old_rows, len(head.bias))]] = head.bias[:known].mean()
 
 
 def _check_whole(tokenizer: Any, tokens: Sequence[str]) -> None:

@@ -77,7 +77,6 @@ def assemble(
     found = manifests(run)
     trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in found]
     checkpoints = {arm: found[f"arms/{arm}/checkpoint"] for arm in trained}
-    mixtures = [found[f"arms/{arm}/mixed"].counts for arm in trained]
     first = next(iter(checkpoints.values()))
     filled = Report.model_validate(
         {
@@ -88,7 +87,7 @@ def assemble(
                 "token": settings.task.token,
                 "task": settings.task.kind,
                 "n_task": int(found["task"].counts["train"]),
-                "rho": max(counts["effective_ratio"] for counts in mixtures),
+                "rho": max(found[f"arms/{arm}/mixed"].counts["effective_ratio"] for arm in trained),
                 "steps": int(first.counts["steps"]),
                 "learning_rates": {arm: manifest.request["finetune"]["learning_rate"] for arm, manifest in checkpoints.items()},
                 "precision": found[f"arms/{trained[0]}/model"].request.get("dtype"),
