@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from training_runs import CONFIG, PROVENANCE, TOKEN, assert_same_curve, losses, steps_in, train
 
-from delia_ray.artifacts import Adopted, Artifact
+from delia_ray.artifacts import Artifact
 from delia_ray.errors import UserError
+from delia_ray.models import ModelFolder
 from delia_ray.placement import Engine, Replicas
 from delia_ray.tasks.config import NoiseInit
 from delia_ray.training.export import ExportRequest, export
@@ -18,7 +19,7 @@ from delia_ray.training.start import prepare_start
 
 
 def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: Artifact, tiny_models: dict[str, Artifact], tmp_path: Path):
-    other = Adopted(tiny_models["two"].data, tiny_models["two"].fingerprint)
+    other = ModelFolder(tiny_models["two"].data, tiny_models["two"].fingerprint)
     start = prepare_start(other, (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
     request, place = ExportRequest(new_tokens=(TOKEN,)), tmp_path / "model"
     with pytest.raises(UserError, match=r"checkpoint was trained from another model than .*start; .*remove"):
