@@ -21,7 +21,7 @@ from delia_ray.training.start import prepare_start
 def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: Artifact, tiny_models: dict[str, Artifact], tmp_path: Path):
     other = ModelFolder(tiny_models["two"].data, tiny_models["two"].fingerprint)
     start = prepare_start(other, (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
-    request, place = ExportRequest(new_tokens=(TOKEN,)), tmp_path / "model"
+    request, place = ExportRequest(new_tokens=(TOKEN,), dtype="float32"), tmp_path / "model"
     with pytest.raises(UserError, match=r"checkpoint was trained from another model than .*start; .*remove"):
         export(request, start, reference, mixed, Engine(), Replicas(), lambda: None, "card", place, PROVENANCE)
     assert not place.exists()
