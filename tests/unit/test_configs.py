@@ -44,6 +44,14 @@ def test_a_run_can_start_from_every_config_in_jobs(file: Path):
     assert build_config(schema, [file], []).run.name == file.stem
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "jobs").rglob("*.yaml")), ids=_named)
+def test_no_config_in_jobs_needs_a_file_outside_the_checkout(file: Path):
+    named = [
+        word for word in re.findall(r"[\w./~-]+", file.read_text()) if word.startswith(("../", "/", "~")) and not word.startswith("//")
+    ]
+    assert not named
+
+
 @pytest.mark.parametrize("file", [ROOT / "docs" / "synthesis.md"], ids=_named)
 def test_a_run_can_start_from_every_yaml_in_the_documents(file: Path):
     blocks = re.findall(r"```yaml\n(.*?)```", file.read_text(), re.DOTALL)
