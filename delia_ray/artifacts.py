@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 DATA = "data"  # below the manifest, so that a Parquet reader of ``artifact.data`` meets only Parquet
 
 MODEL_KIND = "hf-model/1"
+CHAT_FORMAT = "chat_format.json"
+"""In the data of the start model: what its chat template can do, in words."""
 
 Counts = Mapping[str, int | float]
 

@@ -22,6 +22,8 @@ from rich.text import Text
 from delia_ray.errors import UserError
 from delia_ray.progress import Reading
 
+_DONE = "✓ "
+"""Marks a stage that is finished."""
 _REFRESH_SECONDS = 0.5
 _COLUMNS, _LINES = 80, 25
 """Of a terminal that does not say its size."""
@@ -131,24 +133,10 @@ class StageLine:
 
     def finished(self) -> Text:
         """The line that stays."""
-        return Text.assemble(
-            ("✓ ", "green"),
-            (f"{self._name:<18}", "bold"),
-            f"{_clock(self._elapsed()):>7}  ",
-            self._numbers(),
-            overflow="ellipsis",
-            no_wrap=True,
-        )
+        return stage_text(self._name, self._elapsed(), self._numbers())
 
     def __rich__(self) -> Text:
-        return Text.assemble(
-            "· ",
-            (f"{self._name:<18}", "bold"),
-            f"{_clock(self._elapsed()):>7}  ",
-            self._numbers(live=True),
-            overflow="ellipsis",
-            no_wrap=True,
-        )
+        return stage_text(self._name, self._elapsed(), self._numbers(live=True), mark="· ")
 
     def _take(self, done: Reading) -> None:
         self._counts = done.read()
@@ -174,9 +162,10 @@ class StageLine:
         return ", ".join(parts)
 
 
-def stage_text(name: str, seconds: float, numbers: str) -> str:
-    """The line that stays of a stage, as text."""
-    return f"✓ {name:<18}{_clock(seconds):>7}  {numbers}"
+def stage_text(name: str, seconds: float, numbers: str, *, mark: str = _DONE) -> Text:
+    """The line of a stage; without ``mark`` that of a finished one."""
+    parts = ((mark, "green" if mark == _DONE else ""), (f"{name:<18}", "bold"), f"{_clock(seconds):>7}  ", numbers)
+    return Text.assemble(*parts, overflow="ellipsis", no_wrap=True)
 
 
 def _clock(seconds: float) -> str:

@@ -54,7 +54,7 @@ def record(run: Path, measured: dict[str, float]) -> dict[str, Any]:
         "exchanges": int(report.run.n_task * report.run.rho),
         "tested": report.arms["delia"]["format_acc"].n,
         **measured,
-        "lines": [stage_text(*line) for line in _stages(run)],
+        "lines": [stage_text(*line).plain for line in _stages(run)],
         "finding": token_finding(report),
         "probes": probe_labels(report),
         "metrics": report.metric_names(),

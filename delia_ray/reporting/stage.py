@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import CHAT_FORMAT, DATA, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.evaluation.config import Margins
 from delia_ray.lineage import manifests
@@ -108,11 +108,11 @@ def assemble(
 
 
 def _chat_template(start: Path) -> dict[str, str]:
-    file = start / "data" / "chat_format.json"
+    file = start / DATA / CHAT_FORMAT
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _curve(checkpoint: Path) -> list[dict[str, Any]]:
     wanted = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
-    lines = (checkpoint / "data" / "metrics.jsonl").read_text().splitlines()
+    lines = (checkpoint / DATA / "metrics.jsonl").read_text().splitlines()
     return [{name: json.loads(line)[name] for name in wanted} for line in lines]

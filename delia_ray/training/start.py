@@ -4,14 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.artifacts import CHAT_FORMAT, MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.models import ModelFolder, chat_format, extend, tokenizer_of
 from delia_ray.tasks.config import TokenInit
 
 STAGE = "start/3"
-CHAT_FORMAT = "chat_format.json"
-"""What the model's chat template can do, in words."""
 
 
 class StartRequest(Config):
