@@ -3,8 +3,8 @@
 Precedence, later wins: field defaults < ``--config`` files left to right < overrides. A section of another ``kind`` takes the
 place of the whole section below it, since its keys are others.
 Overrides arrive as text and stay text: the schema, not YAML, decides what they mean, so
-``run.rev=12e4567`` is the string a user typed and never the float infinity. Quotation marks around
-a whole value are YAML's, as in a file: ``task.token='"<t>"'`` is ``<t>``, and ``'"null"'`` a word.
+``run.rev=12e4567`` is the string a user typed and never the float infinity. Only ``null``, ``[...]``
+and ``{...}`` are YAML.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,10 +58,11 @@ def build_config(schema: type[ConfigT], files: Sequence[Path], overrides: Sequen
     said: Tree = {}
     for override in overrides:
         said = _merge(said, _parse_override(override))
+    given = _merge(tree, said)
     try:
-        return schema.model_validate(_merge(tree, said))
+        return schema.model_validate(given)
     except ValidationError as error:
-        raise ConfigError("config: " + explain(schema, error)) from None
+        raise ConfigError("config: " + explain(schema, given, error)) from None
 
 
 def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
@@ -102,28 +103,18 @@ def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> Tree:
 
 def _parse_override(override: str) -> Tree:
     path, equals, text = override.partition("=")
-    if not equals or not path:
+    keys = path.split(".")
+    if not equals or not all(keys):
         raise ConfigError(f"override {override!r} is not KEY=VALUE, for example mix.ratio=4")
-    value: Any = None if text == "null" else _unquoted(text)
+    value: Any = None if text == "null" else text
     if text[:1] in ("[", "{"):
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"override {path}: not valid YAML: {' '.join(str(error).split())}") from None
-    for key in reversed(path.split(".")):
+    for key in reversed(keys):
         value = {key: value}
     return value
-
-
-def _unquoted(text: str) -> str:
-    """``text`` without quotation marks around all of it."""
-    if text[:1] not in ("'", '"') or text[-1:] != text[:1]:
-        return text
-    try:
-        value: object = yaml.safe_load(text)
-    except yaml.YAMLError:  # more than one quotation
-        return text
-    return value if isinstance(value, str) else text
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

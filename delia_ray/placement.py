@@ -92,6 +92,8 @@ class TrainWorkers(Config):
             raise UserError(f"offload: {self.offload} needs ZeRO, found zero_stage=0; use 1, 2 or 3")
         if self.offload == "nvme" and (self.nvme_path is None or self.zero_stage != 3):
             raise UserError(f"offload: nvme needs nvme_path and zero_stage=3, found {self.nvme_path} and {self.zero_stage}")
+        if not isinstance(zero := self.deepspeed.get("zero_optimization", {}), Mapping):
+            raise UserError(f"deepspeed: zero_optimization must be a section of keys, found {zero!r}; use zero_stage, or give its keys")
         if taken := sorted(set(self.deepspeed) & set(_OWN_KEYS)):
             raise UserError(f"deepspeed: {', '.join(taken)} cannot be set here; `finetune` says what is learnt, and the loop sets the rest")
         return self

@@ -27,7 +27,7 @@ def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> Non
         serves: whether an endpoint is going to be opened.
 
     Raises:
-        UserError: a row, a metric, a query, the encoder or the port is not usable.
+        UserError: a row, a metric, a query, the encoder, DeepSpeed's settings or the port is not usable.
     """
     tokenizer = tokenizer_of(model)
     control = control_tokens(tokenizer)
@@ -42,8 +42,18 @@ def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> Non
     check_queries(settings.synthesize, control)
     adopt_encoder(settings.synthesize.embeddings, model, "synthesize.embeddings")
     embedding_for(settings.deduplicate, model, settings.placement)
+    if settings.placement.finetune.deepspeed:
+        _check_deepspeed(settings)
     if serves:
         check_port(settings.placement.serve)
+
+
+def _check_deepspeed(settings: Settings) -> None:
+    import torch  # noqa: PLC0415  seconds, as DeepSpeed; only for who sets keys of it
+
+    from delia_ray.training.deepspeed_settings import deepspeed_settings  # noqa: PLC0415
+
+    deepspeed_settings(settings.finetune, settings.placement.finetune, torch.float32)
 
 
 def _check_rendered(tokenizer: Any, items: Mapping[str, Sequence[TaskItem]]) -> None:

@@ -1,19 +1,19 @@
-"""One DeepSpeed engine around the loss. The only importer of DeepSpeed, with ``state.py``."""
+"""One DeepSpeed engine around the loss. The only importer of DeepSpeed, with ``deepspeed_settings.py`` and ``state.py``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from delia_ray.errors import UserError
 from delia_ray.placement import TrainWorkers
 from delia_ray.training.config import FinetuneConfig
+from delia_ray.training.deepspeed_settings import deepspeed_settings
 from delia_ray.training.flops import FlopCount
 from delia_ray.training.ledger import Ledger, StepResult, UpdateNorm
 from delia_ray.training.model import Trainable
@@ -45,10 +45,10 @@ class TrainEngine:
         fused = workers.offload != "none" or not torch.cuda.is_available()
         optimizer = torch.optim.AdamW(trainable.parameter_groups(config), fused=fused)
         self.schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, config.warmup_steps)))
-        settings = _Read(deepspeed_config(config, workers, dtype))
-        self._engine = _initialize(root, optimizer, self.schedule, settings)
-        if unread := sorted(set(workers.deepspeed) - settings.read):
-            raise UserError(f"placement.finetune.deepspeed: DeepSpeed knows no {', '.join(unread)}; correct or remove it")
+        settings = deepspeed_settings(config, workers, dtype)
+        # DeepSpeed's annotation of a schedule names a private base class of torch's.
+        schedule = cast(Any, self.schedule)
+        self._engine: Any = deepspeed.initialize(model=root, optimizer=optimizer, lr_scheduler=schedule, config=settings)[0]
         self._updates = UpdateNorm(self.optimizer, trained, dist.get_world_size())
 
     @property
@@ -92,63 +92,3 @@ class TrainEngine:
         """Context in which ZeRO-3's partitioned ``parameters`` are whole; free of effect below stage 3."""
         enabled = self._engine.zero_optimization_stage() == 3
         return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank, enabled=enabled)
-
-
-def _initialize(root: nn.Module, optimizer: torch.optim.Optimizer, schedule: LambdaLR, settings: "_Read") -> Any:
-    try:
-        # DeepSpeed's annotation of a schedule names a private base class of torch's.
-        return deepspeed.initialize(model=root, optimizer=optimizer, lr_scheduler=cast(Any, schedule), config=settings)[0]
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"placement.finetune.deepspeed: {error.title}: {place} ({first['input']}): {first['msg']}") from None
-
-
-class _Read(dict[str, Any]):
-    """A configuration that remembers which of its keys were read: DeepSpeed passes over one that it does not know.
-
-    Attributes:
-        read: those keys. A copy adds to the same set.
-    """
-
-    def __init__(self, items: Mapping[str, Any]):
-        super().__init__(items)
-        self.read: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.read.add(key)
-        return super().get(key, default)
-
-    def __getitem__(self, key: str) -> Any:
-        self.read.add(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self.read.add(str(key))
-        return super().__contains__(key)
-
-
-def deepspeed_config(config: FinetuneConfig, workers: TrainWorkers, dtype: torch.dtype) -> dict[str, Any]:
-    """DeepSpeed's own dictionary: what the request and the placement say, and ``placement.finetune.deepspeed`` over it."""
-    zero: dict[str, Any] = {"stage": workers.zero_stage, "overlap_comm": False}
-    if workers.offload != "none":
-        target = {"device": workers.offload, **({"nvme_path": str(workers.nvme_path)} if workers.offload == "nvme" else {})}
-        zero["offload_optimizer"] = target
-        if workers.zero_stage == 3:
-            zero["offload_param"] = target
-    ours: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        # Workers may hold different numbers of packs, so gradients are reduced once, in step().
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": config.gradient_clip,
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": dtype == torch.bfloat16},
-        "fp16": {"enabled": dtype == torch.float16},
-        "wall_clock_breakdown": False,
-    }
-    given = dict(workers.deepspeed)
-    zero.update(given.pop("zero_optimization", {}))
-    return {**ours, **given}

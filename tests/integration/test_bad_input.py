@@ -69,7 +69,7 @@ def rows(tmp_path: Path) -> Path:
         ("finetune.batch_rows=many", ["finetune.batch_rows", "'many'"]),
         ("run.name=a b", ["run.name"]),
         ("mix", ["'mix'", "KEY=VALUE"]),
-        ("task={kind: messages, train: a, test: b, metric: exact}", ["task.metric.0", "'exact'", "exact_match", "module:function"]),
+        ("task={kind: messages, train: a, test: b, metric: exact}", ["task.metric: ", "'exact'", "exact_match", "module:function"]),
     ],
 )
 def test_a_bad_setting_is_named_before_anything_is_written(tmp_path: Path, override: str, named: list[str]):
@@ -172,7 +172,7 @@ def test_one_changed_field_under_the_same_name_is_refused_and_named(local_ray: N
     [
         (["colour"], "mix.ratio=1", ["probe: 'colour' cannot be probed", "gradients or tokens"]),
         (["tokens"], "task.token=<note>", ["probe.tokens.concepts: name the words that <note> should come to mean"]),
-        (["tokens"], "probe.tokens.concepts=[yes]", ["probe.tokens.concepts.0", "found True"]),
+        (["tokens"], "probe.tokens.concepts=[yes]", ["probe.tokens.concepts[0]", "found True"]),
         (["tokens"], "mix.ratio=1", ["task.token: found null"]),
     ],
 )

@@ -37,12 +37,42 @@ PYDANTIC = (
         ("finetune.batch_rows=3.5", "finetune.batch_rows: must be a whole number, found '3.5'"),
         ("finetune.parameters={rank: x}", "finetune.parameters.rank: must be a whole number, found 'x'"),
         ("placement.lm_eval.python=[1]", "placement.lm_eval.python: must be the path of a file or folder, found [1]"),
-        ("probe.tokens.concepts=[yes]", "probe.tokens.concepts.0: must be text, in quotation marks if need be, found True"),
+        ("probe.tokens.concepts=[yes]", "probe.tokens.concepts[0]: must be text, in quotation marks if need be, found True"),
         ("synthesize.queries.topics=[]", "synthesize.queries.topics: must hold at least 1, found []"),
         ("arms={it: null, delia: null}", "arms: none is left to train; keep at least one"),
         (
             "synthesize.queries={kind: blend, sources: [{kind: file}]}",
-            "synthesize.queries.sources.0.source.path: is missing; give it a value",
+            "synthesize.queries.sources[0].path: is missing; give it a value",
+        ),
+        (
+            "synthesize.queries={kind: blend, sources: [{kind: magpie}, {kind: file, path: p, columns: {query: 3}}]}",
+            "synthesize.queries.sources[1].columns.query: must be text, in quotation marks if need be, found 3",
+        ),
+        (
+            "synthesize.queries={kind: blend, sources: [{kind: file, path: a, pth: b}]}",
+            "synthesize.queries.sources[0].pth: unknown key; did you mean synthesize.queries.sources[0].path?",
+        ),
+        (
+            "synthesize.queries={kind: blend, sources: [{weight: 2}]}",
+            "synthesize.queries.sources[0]: says no `kind`; use magpie, file, hub, self_instruct, found {'weight': 2}",
+        ),
+        (
+            "synthesize.queries={kind: blend, sources: [{kind: fil}]}",
+            "synthesize.queries.sources[0]: unknown kind 'fil'; use 'magpie', 'file', 'hub', 'self_instruct'",
+        ),
+        (
+            "synthesize.queries={kind: blend, sources: [{kind: file, path: p}, {kind: file, path: p}]}",
+            "synthesize.queries.sources: two are called 'p'; give one of them a `label`",
+        ),
+        (
+            "pools={a: {queries: {kind: blend, sources: [{kind: file}]}}}",
+            "pools.a.queries.sources[0].path: is missing; give it a value",
+        ),
+        ("placement.finetune.trackers=[wanb]", "placement.finetune.trackers[0]: must be 'tensorboard', 'wandb' or 'mlflow', found 'wanb'"),
+        ("placement.finetune.workers=[3, 1]", "placement.finetune.workers: (3, 1) is no count of at least 1, nor [fewest, most]"),
+        (
+            "placement.finetune.deepspeed.zero_optimization=3",
+            "placement.finetune.deepspeed: zero_optimization must be a section of keys, found '3'; use zero_stage, or give its keys",
         ),
     ],
 )
@@ -69,6 +99,18 @@ def test_a_misspelt_key_names_the_one_that_was_meant(override: str, said: str):
     with pytest.raises(ConfigError) as caught:
         build_config(Settings, [], ["run.name=a", override])
     assert str(caught.value) == f"config: {said}"
+
+
+@pytest.mark.parametrize("name", ["blue", "exact", "chr"])
+def test_a_metric_alone_is_named_without_the_list_that_it_is_read_as(name: str):
+    with pytest.raises(ConfigError, match=rf"^config: task\.metric: no such metric; .*, found '{name}'$"):
+        build_config(Settings, [], ["run.name=a", f"task={{kind: messages, train: a, test: b, metric: {name}}}"])
+
+
+def test_what_a_pool_takes_over_is_told_once_where_it_was_written():
+    with pytest.raises(ConfigError) as caught:
+        build_config(Settings, [], ["run.name=a", "pools={a: {}, b: {mode: foreign}}", "synthesize.queries.rows=x"])
+    assert str(caught.value) == "config: synthesize.queries.rows: must be a whole number, found 'x'"
 
 
 def test_a_long_value_is_shown_by_its_beginning():
