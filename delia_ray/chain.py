@@ -1,31 +1,27 @@
 """From a task to finished models. Reads like the recipe it is: each step takes finished artifacts and gives one."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
 
-from delia_ray.artifacts import MANIFEST, Artifact, Provenance
+from delia_ray.artifacts import MANIFEST, Artifact
 from delia_ray.cards import model_card
 from delia_ray.evaluation.client import answer_conversations
 from delia_ray.evaluation.task_metrics import keeps_target
 from delia_ray.mixing.clean import clean, embedding_for
 from delia_ray.mixing.stage import mix, task_rows_of
-from delia_ray.models import ModelFolder, adopt_model, chat_format, run_precision, tokenizer_of
-from delia_ray.placement import Engine, Placement
-from delia_ray.progress import Line, Progress
+from delia_ray.models import ModelFolder, adopt_model, chat_format, tokenizer_of
+from delia_ray.progress import Line
 from delia_ray.records import Message
 from delia_ray.rewriting.config import NoRewrite
 from delia_ray.rewriting.engine import completer
 from delia_ray.rewriting.forbidden import forbidden_words
 from delia_ray.rewriting.stage import rewrite
 from delia_ray.rewriting.targets import distil
-from delia_ray.runtime import connect
+from delia_ray.run_context import RunContext
 from delia_ray.serving.catalogue import BASE
-from delia_ray.serving.endpoint import open_endpoint
-from delia_ray.settings import POOL, Arm, Settings
+from delia_ray.settings import POOL, Arm
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask
 from delia_ray.synthesis.site import Site
@@ -34,54 +30,16 @@ from delia_ray.training.export import ExportRequest, export
 from delia_ray.training.stage import Request, finetune
 from delia_ray.training.start import prepare_start
 
-PRECISION = "precision.json"
-"""Where a run keeps the precision that was decided for it."""
-
 
 @dataclass
-class Chain:
-    """One run: its settings, what is finished, and the means to build the rest.
+class Chain(RunContext):
+    """One run: what is finished, and how the rest is built.
 
     Each property or method returns its artifact and builds what it needs first. Nothing is built twice, and a run whose
     artifacts are all finished starts neither Ray nor an engine.
     """
 
-    settings: Settings
-    progress: Progress
-    provenance: Provenance
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _url: str = ""
-    _served: tuple[int | str, ...] = ()
     _pools: dict[str, Artifact | None] = field(default_factory=dict[str, Artifact | None])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._close_endpoint()
-
-    @property
-    def placement(self) -> Placement:
-        return self.settings.placement
-
-    @cached_property
-    def precision(self) -> str:
-        """In which every model of the run is trained, stored and served, where the settings leave it open."""
-        said, at = self.settings.finetune.precision, self.placement
-        asked = at.engine.dtype if said == "auto" else said
-        on_gpus = any(place.num_gpus for place in (at.finetune, at.synthesize, at.serve))
-        return run_precision(self._path(PRECISION), asked, on_gpus=on_gpus)
-
-    @property
-    def engine(self) -> Engine:
-        """How each engine uses its machine, its precision decided."""
-        engine = self.placement.engine
-        return engine.model_copy(update={"dtype": self.precision}) if engine.dtype == "auto" else engine
-
-    @property
-    def settled_placement(self) -> Placement:
-        """``placement`` with the run's precision."""
-        return self.placement.model_copy(update={"engine": self.engine})
 
     @cached_property
     def arms(self) -> dict[str, Arm]:
@@ -225,33 +183,6 @@ class Chain:
         """Whether the model of ``arm`` is finished."""
         return self._path("arms", arm, "model", MANIFEST).exists()
 
-    def _path(self, *role: str) -> Path:
-        """Absolute, since workers have working folders of their own."""
-        return self.settings.run.path.resolve().joinpath(*role)
-
-    def _connect(self) -> None:
-        connect(self.placement.cluster)
-
-    def _take_over(self) -> None:
-        """Connect for work that should find the cluster free: engines that only wait would keep its memory and GPUs."""
-        self._close_endpoint()
-        self._connect()
-
     def _site(self, model: ModelFolder, line: Line) -> Site:
         where, draws = self.placement, self.placement.draws or self._path(".draws")
         return Site(model, self.engine, where.synthesize, draws.resolve(), self._connect, line, self.provenance, where.price)
-
-    def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
-        """The URL of an endpoint over ``models``; another one is closed first. The last one closes with the run, or before training."""
-        longest = max_model_len or self.settings.max_model_len
-        asked = (longest, *models)
-        if self._served != asked:
-            self._close_endpoint()
-            self._connect()
-            endpoint = open_endpoint(models, self.placement.serve, self.engine, longest)
-            self._url, self._served = self._stack.enter_context(endpoint), asked
-        return self._url
-
-    def _close_endpoint(self) -> None:
-        self._stack.close()
-        self._served = ()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TextIO
 
 from delia_ray.artifacts import Adopted, Artifact, Input, Manifest, Provenance, StaleArtifactError
-from delia_ray.chain import PRECISION
 from delia_ray.errors import UserError
 from delia_ray.evaluation.stage import metric_inputs
 from delia_ray.experiment.cells import every_arm
@@ -20,6 +19,7 @@ from delia_ray.probing.rows import adopt_foreign
 from delia_ray.progress import Progress
 from delia_ray.replay.compare import chain, compare
 from delia_ray.replay.recorded import Recorded
+from delia_ray.run_context import PRECISION
 from delia_ray.serving.catalogue import BASE
 from delia_ray.settings import POOL, Settings
 from delia_ray.synthesis.asking import find_source

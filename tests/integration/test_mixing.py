@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from delia_ray import chain
+from delia_ray import chain, run_context
 from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.config import Config, build_config
 from delia_ray.errors import UserError
@@ -138,7 +138,7 @@ def test_an_endpoint_that_is_still_open_is_closed_before_a_model_is_trained(
         begin()
         seen.append("trained")
 
-    monkeypatch.setattr(chain, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(run_context, "open_endpoint", open_endpoint)
     monkeypatch.setattr(chain, "finetune", finetune)
     settings = build_config(Settings, [TINY], [f"run.root={tmp_path}", f"model={tiny_models['one'].data}"])
     with (tmp_path / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), PROVENANCE) as pipeline:
