@@ -1,6 +1,5 @@
 """``delia VERB --config a.yaml [--config b.yaml] [key.path=value ...]``"""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, TextIO
 from filelock import FileLock, Timeout
 
 from delia_ray.artifacts import Provenance
-from delia_ray.config import build_config, describe
+from delia_ray.command_line import probe_subject, read_command
+from delia_ray.config import build_config
 from delia_ray.errors import UserError
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.full_disk import TellsFullDisk
@@ -27,64 +27,41 @@ from delia_ray.settings import Settings
 if TYPE_CHECKING:
     from delia_ray.terminal import Terminal
 
-VERBS = {
-    "run": "all stages in order; what is finished already is reused",
-    "synthesize": "diverse queries, the model's own answers, and how diverse they are",
-    "rewrite": "the task's rows under many wordings of its instruction",
-    "mix": "the training rows of every arm",
-    "finetune": "train every arm",
-    "export": "finished models, checked in transformers and in vLLM",
-    "score": "ask every finished model over a live endpoint",
-    "report": "the page and report.json",
-    "retention": "tasks of lm-eval, asked of every finished model over a live endpoint: what tuning left of them",
-    "experiment": "every arm at every ratio, size and seed of `experiment`, and one page over them",
-    "probe": "`gradients`: the method's predictions, measured on the run's models; `tokens`: what the new token has come to mean to them",
-    "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
-    "show": "the chain of artifacts of a run",
-    "replay": "build a finished artifact again, in a folder beside its run, and compare it and all it was made from",
-    "init": "write a commented config to the standard output",
-}
-_SUBJECTS = ("gradients", "tokens")
-"""What ``delia probe`` can look at; the first unless another is named."""
 _SERVING = ("run", "score", "report", "serve")
 _TAIL_LINES = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Returns the exit code: 0 done, 1 failed, 2 something the user can fix."""
-    args = _parser().parse_intermixed_args(argv)
-    if args.verb == "init":
-        print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
-        return 0
     try:
-        if args.verb == "replay":
-            return _replay(args.config, args.overrides)
-        work, overrides = _subject(args.verb, args.overrides)
-        settings = build_config(ExperimentSettings if work == "experiment" else Settings, args.config, overrides)
+        verb, files, words = read_command(argv)
+        if verb == "init":
+            return _init([*files, *words])
+        if verb == "replay":
+            return _replay(files, words)
+        work, overrides = probe_subject(verb, words)
+        settings = build_config(ExperimentSettings if work == "experiment" else Settings, files, overrides)
         if work == "show":
             from delia_ray.lineage import show  # noqa: PLC0415
 
             print("\n".join(show(settings.run.path)))
             return 0
-        return _work(work, settings, partial(_build, work, args.config, overrides))
+        return _work(work, settings, partial(_build, work, files, overrides))
     except UserError as error:
         print(f"delia: {error}", file=sys.stderr)
         return 2
 
 
-def _subject(verb: str, words: Sequence[str]) -> tuple[str, list[str]]:
-    """What to do, with the subject of ``delia probe`` in it (``probe-gradients``), and the words that are settings.
+def _init(given: Sequence[object]) -> int:
+    """Print the template.
 
     Raises:
-        UserError: nothing of that name can be probed.
+        UserError: something is to be changed in it.
     """
-    if verb != "probe":
-        return verb, list(words)
-    place = next((place for place, word in enumerate(words) if "=" not in word), None)
-    subject = _SUBJECTS[0] if place is None else words[place]
-    if subject not in _SUBJECTS:
-        raise UserError(f"probe: {subject!r} cannot be probed; name {' or '.join(_SUBJECTS)}, and settings as KEY=VALUE")
-    return f"{verb}-{subject}", [word for at, word in enumerate(words) if at != place]
+    if given:
+        raise UserError(f"init: takes no settings, found {given[0]}; write the config to a file (`delia init > my.yaml`) and edit that")
+    print(resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8"), end="")
+    return 0
 
 
 def _replay(files: Sequence[Path], words: Sequence[str]) -> int:
@@ -104,25 +81,6 @@ def _replay(files: Sequence[Path], words: Sequence[str]) -> int:
         return replay(recorded, settings, terminal, stream, provenance())
 
     return _work("replay", recorded.settings(files, [word for word in words if "=" in word]), build)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="delia",
-        description="Tune a language model on a small task and its own diverse answers (DELIA, arXiv 2408.10841).",
-        epilog="keys, each settable as KEY=VALUE:\n" + "\n".join(describe(ExperimentSettings)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("verb", choices=VERBS, help="; ".join(f"{verb}: {text}" for verb, text in VERBS.items()))
-    parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="YAML file; later ones win")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="one setting, for example mix.ratio=4; after probe also what to look at, after replay the artifact's folder",
-    )
-    return parser
 
 
 def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", TextIO], int]) -> int:

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from delia_ray.config_errors import explain
 from delia_ray.errors import UserError
+from delia_ray.yaml_text import parse_yaml
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 Tree = dict[str, Any]
@@ -26,6 +26,16 @@ class Config(BaseModel):
     """Base of every config: immutable, closed to unknown keys, documented in place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_empty_path(cls, data: Any) -> Any:
+        """An empty path would be the working folder."""
+        for name, field in cls.model_fields.items() if isinstance(data, Mapping) else ():
+            key = field.alias or name
+            if cast(Mapping[str, Any], data).get(key) == "" and Path in (field.annotation, *get_args(field.annotation)):
+                raise UserError(f"{key}: is empty; name a file or folder")
+        return data
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +59,7 @@ def build_config(schema: type[ConfigT], files: Sequence[Path], overrides: Sequen
     """Merge ``files`` and ``overrides`` and validate the result as ``schema``.
 
     Raises:
-        ConfigError: a file cannot be read or is not a mapping, an override has no ``=``, or a value does not
+        UserError: a file cannot be read or is not a mapping, an override has no ``=``, or a value does not
             fit the schema. Every bad field is reported at once, by its dotted path.
     """
     tree: Tree = {}
@@ -73,18 +83,26 @@ def describe(schema: type[BaseModel], prefix: str = "") -> list[str]:
         for model in nested:
             lines += describe(model, f"{prefix}{name}.")
         if not nested:
-            default = "required" if field.is_required() else repr(field.default)
+            default = "required" if field.is_required() else _shown(field.default)
             lines.append(f"  {prefix}{field.alias or name}  ({default})  {' '.join((field.description or '').split())}".rstrip())
     return list(dict.fromkeys(lines))
 
 
+def _shown(default: Any) -> str:
+    """A default as it would be written in YAML, or nearly."""
+    return str(default) if isinstance(default, Path) else repr(default)
+
+
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        layer: object = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"--config {file}: {error.strerror}; name a YAML file that exists (`delia init > my.yaml` writes one)") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {file}: not UTF-8 ({error.reason} at byte {error.start + 1}); save the file as UTF-8") from None
+    layer: object = parse_yaml(text, f"--config {file}")
+    if layer is None:
+        return {}
     if not isinstance(layer, Mapping):
         raise ConfigError(f"--config {file}: expected a mapping at the top level, found {type(layer).__name__}")
     return cast(Mapping[str, Any], layer)
@@ -108,10 +126,7 @@ def _parse_override(override: str) -> Tree:
         raise ConfigError(f"override {override!r} is not KEY=VALUE, for example mix.ratio=4")
     value: Any = None if text == "null" else text
     if text[:1] in ("[", "{"):
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"override {path}: not valid YAML: {' '.join(str(error).split())}") from None
+        value = parse_yaml(text, f"override {path}")
     for key in reversed(keys):
         value = {key: value}
     return value

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from difflib import get_close_matches
 from functools import reduce
 from types import UnionType
@@ -67,6 +68,8 @@ def explain(schema: type[BaseModel], given: Mapping[str, Any], error: Validation
                 text = f"says no `kind`; use {', '.join(_kinds(schema, each['loc']))}"
             case "value_error":
                 path, text = _own_words(path, types, each)
+            case "missing":
+                path, text = [*path, *_first_required(types)], _plain(each)
             case _:
                 text = _plain(each)
         key = written_key(path)
@@ -137,6 +140,13 @@ def _own_words(path: list[str | int], types: Sequence[Any], error: Any) -> tuple
     return ([*path, key], rest) if path and colon and key in fields else (path, text)
 
 
+def _first_required(types: Sequence[Any]) -> list[str]:
+    """The key to begin with in a section that is missing: of ``run``, its ``name``."""
+    models = _models(types[0]) if len(types) == 1 else []
+    needed = [field.alias or name for model in models for name, field in model.model_fields.items() if field.is_required()]
+    return needed[:1] if len(models) == 1 else []
+
+
 def _adds(kind: str, value: Any, text: str) -> bool:
     """Whether the value is worth showing after the text."""
     if kind == "value_error":
@@ -146,7 +156,7 @@ def _adds(kind: str, value: Any, text: str) -> bool:
 
 
 def _found(value: Any) -> str:
-    shown = repr(value)
+    shown = value.isoformat() if isinstance(value, date) else repr(value)
     return f", found {shown if len(shown) <= _LONGEST else shown[:_LONGEST] + '...'}"
 
 

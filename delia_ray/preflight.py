@@ -1,6 +1,8 @@
 """What can be known to fail before the first artifact is written."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from delia_ray.embedding.encoder import adopt_encoder
@@ -42,10 +44,19 @@ def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> Non
     check_queries(settings.synthesize, control)
     adopt_encoder(settings.synthesize.embeddings, model, "synthesize.embeddings")
     embedding_for(settings.deduplicate, model, settings.placement)
+    _check_draws(settings.placement.draws)
     if settings.placement.finetune.deepspeed:
         _check_deepspeed(settings)
     if serves:
         check_port(settings.placement.serve)
+
+
+def _check_draws(folder: Path | None) -> None:
+    if folder is None:
+        return
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"placement.draws: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
 
 
 def _check_deepspeed(settings: Settings) -> None:

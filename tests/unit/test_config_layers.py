@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from delia_ray.config import Config, ConfigError, build_config
+from delia_ray.errors import UserError
 from delia_ray.settings import Settings
 from delia_ray.synthesis.config import EchoEngine
 from delia_ray.synthesis.query_config import MagpieQueries
@@ -92,11 +93,48 @@ def test_settings_that_cannot_work_together_are_refused(override: str, named: st
         build_config(Settings, [], given)
 
 
-@pytest.mark.parametrize("text", ["- a list", "key: [unclosed", "\x00"])
-def test_a_file_that_is_no_mapping_is_refused_by_its_name(tmp_path: Path, text: str):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a list", "expected a mapping at the top level, found list"),
+        ("key: [unclosed", "not valid YAML: line 1, column 15: expected ',' or ']', but got '<stream end>'"),
+        ("\x00", "not valid YAML: unacceptable character #x0000"),
+        ("run:\n\tname: a\n", "line 2, column 1: a tab cannot indent YAML; use spaces"),
+        ("run: {name: a}\nmix: {ratio: 1}\nmix: {seed: 2}\n", "line 3, column 1: the key mix stands there twice"),
+        ("mix: {ratio: 1, ratio: 1}", "line 1, column 17: the key ratio stands there twice"),
+        ("arms: {1: {ratio: 2}}", "line 1, column 8: the key 1 is no text; write '1'"),
+        ("arms: {yes: {ratio: 2}}", "line 1, column 8: the key yes is no text; write 'yes'"),
+        ("? [a]\n: x", "a key must be text"),
+        ("run: {name: a}\n---\nmix: {ratio: 2}", "line 2, column 1: expected a single document in the stream, but found another document"),
+        ("a: &a {b: *a}", "an alias (*name) stands inside what it names; write it out"),
+        ("run: !!python/object:os.system {name: a}", "line 1, column 6: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_settings_is_told_by_its_name_and_line(tmp_path: Path, text: str, said: str):
     (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"bad\.yaml"):
+    with pytest.raises(UserError) as caught:
         build_config(Settings, [tmp_path / "bad.yaml"], [])
+    assert str(caught.value).startswith(f"--config {tmp_path / 'bad.yaml'}: ") and said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_told_so(tmp_path: Path):
+    (tmp_path / "bad.yaml").write_bytes("run: {name: ä}".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"bad\.yaml: not UTF-8 .*save the file as UTF-8"):
+        build_config(Settings, [tmp_path / "bad.yaml"], [])
+
+
+def test_what_an_anchor_names_may_be_said_again_and_added_to(tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("run: {name: a}\narms:\n  x: &x {ratio: 1, seed: 2}\n  y: {<<: *x, seed: 3}\n  z: *x\n")
+    arms = build_config(Settings, [tmp_path / "a.yaml"], []).arms
+    assert {name: arm and (arm.ratio, arm.seed) for name, arm in arms.items() if name in "xyz"} == {"x": (1, 2), "y": (1, 3), "z": (1, 2)}
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
+def test_an_empty_file_is_told_the_first_key_that_is_needed(tmp_path: Path, text: str):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"^config: run\.name: is missing"):
+        build_config(Settings, [tmp_path / "a.yaml"], [])
 
 
 def test_a_missing_file_is_refused_with_a_way_out(tmp_path: Path):

@@ -16,7 +16,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from delia_ray.cli import VERBS
+from delia_ray.command_line import VERBS
 from delia_ray.config import build_config
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.settings import Settings
