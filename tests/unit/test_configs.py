@@ -175,6 +175,16 @@ def test_every_verb_that_works_on_a_cluster_has_one_job():
     assert sorted(opened) == sorted(set(VERBS) - {"init"})
 
 
+def test_the_readmes_tree_has_every_module_in_the_order_of_imports():
+    tree = (ROOT / "README.md").read_text().partition("delia_ray/          ")[2].partition("\njobs/")[0]
+    shown = [name.removesuffix(".py").removesuffix("/") for name in re.findall(r"^  ([\w.]+/?) ", tree, re.MULTILINE)]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    depth = {module: number for number, layer in enumerate(layers) for module in layer.split(" | ")}
+    assert sorted(shown) == sorted(depth)
+    assert [depth[module] for module in shown] == sorted(depth.values())
+
+
 def test_no_job_hides_a_library():
     libraries = sys.stdlib_module_names | importlib.metadata.packages_distributions().keys() | {"serve", "tests", "delia_ray"}
     assert not [door.stem for door in DOORS if door.stem in libraries]
