@@ -1,1 +1,1 @@
-"""Arms by ratios, sizes and seeds, in one comparison (METHOD 6)."""
+"""Arms by ratios, sizes and seeds, in one comparison."""

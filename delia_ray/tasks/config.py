@@ -68,7 +68,7 @@ class FormatTask(Config):
     vocabulary_multiple: int = Field(default=1, ge=1)
     """The vocabulary grows to a multiple of this; 64 suits the matrix units of GPUs."""
     metric: Literal["format"] = "format"
-    """FormatAcc, LabelAcc and their kin (METHOD 4)."""
+    """FormatAcc, LabelAcc and their kin."""
     seed: int = 0
     """Seed of the split and of the labels."""
 
@@ -151,7 +151,7 @@ Pairs = Annotated[FilePairs | SacrebleuPairs, Field(discriminator="kind")]
 
 
 class TranslationTask(Config):
-    """Translation of any language into any other (METHOD 4, T1)."""
+    """Translation of any language into any other."""
 
     kind: Literal["translation"]
     source_language: str = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""The built-in task: judge an exchange, in a format that only the new token names (METHOD 4, T2)."""
+"""The built-in task: judge an exchange, in a format that only the new token names."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""T1, translation: pairs of texts as items, in splits that share no document (METHOD 4)."""
+"""Translation: pairs of texts as items, in splits that share no document."""
 
 from collections.abc import Sequence
 
