@@ -26,7 +26,7 @@ def answers(folder: Path) -> list[list[int]]:
     chatted = llm.chat(chat, sampling, use_tqdm=False)[0]
     found = [list(output.outputs[0].token_ids) for output in outputs]
     cleanup_dist_env_and_memory()
-    return [*found, list(chatted.prompt_token_ids), list(chatted.outputs[0].token_ids)]
+    return [*found, list(chatted.prompt_token_ids or ()), list(chatted.outputs[0].token_ids)]
 
 
 if __name__ == "__main__":

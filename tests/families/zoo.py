@@ -228,6 +228,7 @@ def make_tokenizer(family: Family) -> Any:
         core.add_tokens([AddedToken(f"<0x{byte:02X}>", normalized=False) for byte in (0, 1, 9)])
     core.add_special_tokens([AddedToken(token, rstrip=family.strips, normalized=False, special=True) for token in family.special])
     if family.prepends:
+        assert family.bos is not None, "what is written before every text"
         begin = [(family.bos, core.token_to_id(family.bos))]
         core.post_processor = processors.TemplateProcessing(
             single=f"{family.bos} $A", pair=f"{family.bos} $A {family.bos} $B", special_tokens=begin

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ def own(tiny_models: dict[str, Artifact]) -> Path:
 def encoder(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(**sizes, vocab_size=49152, max_position_embeddings=64)).save_pretrained(folder)
     load_tokenizer(own).save_pretrained(folder)
     return folder

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
 
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_tokenizer
-from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA
+from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA, Query
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
 from delia_ray.synthesis.queries import judged_queries
 from delia_ray.synthesis.query_config import Columns
@@ -134,7 +134,7 @@ def test_a_hostile_row_is_set_aside_or_stays_plain_text(tmp_path: Path, tokenize
     pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)
     pa.Table.from_pylist(queries, schema=QUERY_SCHEMA)
     for query in queries:
-        prompt = answer_prompt(tokenizer, query, "Answer.", "reference")
+        prompt = answer_prompt(tokenizer, cast(Query, query), "Answer.", "reference")
         turns = 5 if query["reference"] else 3  # system, user, and the assistant that is to write
         assert prompt.count("<|im_start|>") == turns
         assert tokenizer(prompt)["input_ids"].count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == turns

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_the_mixture_is_the_same_to_the_bit_at_any_number_of_blocks(local_ray: N
     ]
     assert json.dumps(mixtures[0]) == json.dumps(mixtures[1]) == json.dumps(mixtures[2])
     assert len(mixtures[0]) == TASK_ROWS * 4
-    groups = [row["group"] for row in mixtures[0]]
+    groups = [str(row["group"]) for row in mixtures[0]]
     assert groups != sorted(groups) and groups != sorted(groups, reverse=True)
 
 
@@ -129,7 +129,7 @@ def test_an_endpoint_that_is_still_open_is_closed_before_a_model_is_trained(
     seen: list[str] = []
 
     @contextmanager
-    def open_endpoint(*_: object) -> Iterator[str]:
+    def open_endpoint(*_: object) -> Generator[str]:
         seen.append("opened")
         yield "http://127.0.0.1:9/v1"
         seen.append("closed")

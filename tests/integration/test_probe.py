@@ -1,7 +1,7 @@
 """The probe on real (if small) language models: against brute force, and from artifacts to a page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ ROW = TokenisedRow([5, 9, 300, 17, 2], [0, 0, 1, 1, 4], "diverse")
 
 class QuietLine:
     @contextmanager
-    def follow(self, done: Reading, total: int, unit: str) -> Iterator[None]:
+    def follow(self, done: Reading, total: int, unit: str) -> Generator[None]:
         yield
         self.counted, self.total = done.read()[0], total
 
@@ -169,7 +169,7 @@ def merged(start: Artifact, checkpoint: Artifact) -> Any:
 def subjects(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     """A run by hand: a pool of which eight rows are trained on, and two arms whose weights were moved little and much."""
     run, start = tmp_path_factory.mktemp("run"), tiny_models["one"]
-    pool = [
+    pool: list[dict[str, Any]] = [
         {"exchange_id": f"e{n:02d}", "topic": "", "query": f"What is {n}?", "answer": f"It is {n + 1}."}
         | {"prompt_tokens": 9, "answer_tokens": 9}
         for n in range(16)

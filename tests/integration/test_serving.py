@@ -1,8 +1,11 @@
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
+from openai.types import Model
+from openai.types.chat import ChatCompletionMessageParam
 from ray import serve
 
 from delia_ray.artifacts import Artifact
@@ -10,7 +13,7 @@ from delia_ray.errors import UserError
 from delia_ray.placement import Engine, Replicas
 from delia_ray.serving.endpoint import open_endpoint
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 def free_port() -> int:
@@ -28,9 +31,14 @@ def client(local_ray: None, tiny_models: dict[str, Artifact], engine: Engine) ->
         yield client
 
 
+def fingerprint_of(card: Model) -> str:
+    metadata: Any = card.to_dict()["metadata"]
+    return metadata["fingerprint"]
+
+
 def chat(client: openai.OpenAI, model: str) -> str:
     answer = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=16)
-    return answer.choices[0].message.content
+    return answer.choices[0].message.content or ""
 
 
 def test_an_occupied_port_is_refused_before_anything_starts(local_ray: None, tiny_models: dict[str, Artifact], engine: Engine):
@@ -54,9 +62,9 @@ def test_replicas_that_no_node_could_hold_are_refused_before_anything_starts(
 
 
 def test_every_model_is_listed_with_the_fingerprint_of_its_artifact(client: openai.OpenAI, tiny_models: dict[str, Artifact]):
-    listed = {card.id: card.to_dict()["metadata"]["fingerprint"] for card in client.models.list()}
+    listed = {card.id: fingerprint_of(card) for card in client.models.list()}
     assert listed == {name: model.fingerprint for name, model in tiny_models.items()}
-    assert client.models.retrieve("two").to_dict()["metadata"]["fingerprint"] == tiny_models["two"].fingerprint
+    assert fingerprint_of(client.models.retrieve("two")) == tiny_models["two"].fingerprint
 
 
 def test_each_name_answers_with_its_own_weights(client: openai.OpenAI):

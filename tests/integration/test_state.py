@@ -34,7 +34,7 @@ TOKEN = 7
 def alone() -> Iterator[None]:
     """A process group of one, in this process."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    store = dist.TCPStore("127.0.0.1", 0, 1, True)
+    store = dist.TCPStore("127.0.0.1", 0, 1, True)  # pyright: ignore[reportPrivateImportUsage]
     os.environ["MASTER_PORT"] = str(store.port)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     yield
@@ -164,7 +164,7 @@ def test_kl_costs_nothing_before_training_and_the_divergence_afterwards(trainabl
     with torch.no_grad():
         for weight in trainable.parameter_groups(CONFIG)[0]["params"]:
             weight += 0.05 * torch.randn_like(weight)
-        trainable.rows.input_ND += 0.1  # pyright: ignore[reportOptionalMemberAccess]
+        trainable.rows.input_ND += 0.1  # pyright: ignore[reportAttributeAccessIssue]
     tuned = loss._logits(packed).detach().log_softmax(-1)  # pyright: ignore[reportPrivateUsage]
     by_hand = 2.0 * (start.exp() * (start - tuned)).sum(-1)
     found = loss(packed)

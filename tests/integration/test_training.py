@@ -106,7 +106,8 @@ def scalars(events: Path, name: str) -> list[float]:
     data, values = events.read_bytes(), list[float]()
     while data:
         size = int.from_bytes(data[:8], "little")
-        values += [value.simple_value for value in event_pb2.Event.FromString(data[12 : 12 + size]).summary.value if value.tag == name]
+        event: Any = event_pb2
+        values += [value.simple_value for value in event.Event.FromString(data[12 : 12 + size]).summary.value if value.tag == name]
         data = data[16 + size :]
     return values
 

@@ -126,7 +126,7 @@ def test_p_is_rarely_small_when_the_arms_are_alike():
 def test_a_paired_statistic_may_combine_item_sets_of_different_items():
     left = [{"x": np.ones(40)}, {"y": np.zeros(30)}]
     right = [{"x": np.ones(40)}, {"y": np.ones(30)}]
-    assert paired_bootstrap(gap, left, right, seed=0) == Difference(1.0, 1.0, 1.0, pytest.approx(2 / 1001))
+    assert paired_bootstrap(gap, left, right, seed=0) == Difference(1.0, 1.0, 1.0, pytest.approx(2 / 1001))  # pyright: ignore[reportArgumentType]
 
 
 def test_arms_or_columns_of_unequal_items_are_not_compared():

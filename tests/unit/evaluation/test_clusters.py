@@ -27,7 +27,7 @@ def test_the_correlation_that_made_the_items_is_found_again_with_unequal_cluster
 
 
 def test_nothing_is_estimated_where_nothing_is_shared_or_nothing_varies() -> None:
-    assert intraclass_correlation(np.arange(5.0), single(5)) is None
+    assert intraclass_correlation(np.arange(5, dtype=np.float64), single(5)) is None
     assert intraclass_correlation(np.ones(6), np.array([0, 0, 1, 1, 2, 2])) is None
 
 
@@ -43,11 +43,11 @@ def test_of_two_groupings_the_worse_one_counts() -> None:
 
 
 def test_too_few_clusters_outweigh_everything_else() -> None:
-    found = group(np.arange(40.0), [np.arange(40) % 20, np.arange(40) % 5])
+    found = group(np.arange(40, dtype=np.float64), [np.arange(40) % 20, np.arange(40) % 5])
     assert found.clusters == 5 and found.has_too_few
-    assert not group(np.arange(4.0), [single(4)]).has_too_few, "items alone are no clusters"
+    assert not group(np.arange(4, dtype=np.float64), [single(4)]).has_too_few, "items alone are no clusters"
 
 
 def test_an_interval_reaches_students_t_of_the_clusters_and_1_96_of_single_items() -> None:
-    assert group(np.arange(40.0), [np.arange(40) % 8]).critical == pytest.approx(stats.t.ppf(0.975, 7))
-    assert group(np.arange(40.0), [single(40)]).critical == pytest.approx(stats.norm.ppf(0.975))
+    assert group(np.arange(40, dtype=np.float64), [np.arange(40) % 8]).critical == pytest.approx(stats.t.ppf(0.975, 7))
+    assert group(np.arange(40, dtype=np.float64), [single(40)]).critical == pytest.approx(stats.norm.ppf(0.975))

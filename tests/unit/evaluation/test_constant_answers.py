@@ -3,6 +3,7 @@
 import pytest
 
 from delia_ray.evaluation.constant_answers import best_constants
+from delia_ray.evaluation.format_metrics import Label
 
 
 def test_every_metric_of_labels_has_the_constant_that_is_best_by_it() -> None:
@@ -12,7 +13,8 @@ def test_every_metric_of_labels_has_the_constant_that_is_best_by_it() -> None:
 
 
 def test_always_yes_scores_two_thirds_in_f1_where_labels_are_balanced() -> None:
-    assert best_constants(("format",), ["no", "yes"] * 30, [""] * 60)["f1_yes"] == pytest.approx(2 / 3)
+    labels: list[Label] = ["no", "yes"]
+    assert best_constants(("format",), labels * 30, [""] * 60)["f1_yes"] == pytest.approx(2 / 3)
 
 
 def test_one_label_alone_is_won_by_naming_it() -> None:

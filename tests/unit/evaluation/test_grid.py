@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from delia_ray.evaluation.bootstrap import Difference, Interval
-from delia_ray.evaluation.grid import Place, Row, differences, gains, mean, places, saturation
+from delia_ray.evaluation.grid import ByItems, Place, Row, differences, gains, mean, places, saturation
 
 
 def row(arm: str, rho: float | None, n: int | None, seed: int | None, value: float | None) -> Row:
@@ -60,7 +60,7 @@ def test_three_seeds_of_one_value_are_as_sure_as_the_items_that_they_share():
     ]
     found = mean(rows, Place("delia", 6, 8), "score")
     assert (found.value, found.low, found.high) == (0.0, 0.0, pytest.approx(0.0566))
-    by_items = {(Place("delia", 6, 8), seed): {"score": Difference(0.0, -0.0566, 0.0566, 1.0)} for seed in range(3)}
+    by_items: ByItems = {(Place("delia", 6, 8), seed): {"score": Difference(0.0, -0.0566, 0.0566, 1.0)} for seed in range(3)}
     paired = differences(rows, Place("it", 0, 8), by_items, {})[Place("delia", 6, 8)]["score"]
     assert (paired.low, paired.high, paired.p) == pytest.approx((-0.0566, 0.0566, 1.0))
 

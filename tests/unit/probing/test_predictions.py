@@ -12,7 +12,7 @@ from delia_ray.probing.coordinates import Coordinates
 from delia_ray.probing.fisher import fisher_forms, fisher_products, span
 from delia_ray.probing.gradients import grams, row_gradients, stepped
 
-CLOSE = {"rtol": 1e-4, "atol": 1e-8}
+CLOSE: Any = {"rtol": 1e-4, "atol": 1e-8}
 
 
 def taken(world: Any, tally: Any, w_VI: Any = None) -> tuple[Any, Any, Any]:

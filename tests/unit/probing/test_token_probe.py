@@ -34,7 +34,7 @@ def save_model(folder: Path, *, copied: str | None = None, seed: int = 0, tied: 
     core = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<|im_start|>", "<|im_end|>", TOKEN]
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: Any = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>", additional_special_tokens=special
     )
     tokenizer.chat_template = TEMPLATE

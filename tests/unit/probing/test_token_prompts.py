@@ -10,7 +10,7 @@ from delia_ray.probing.token_prompts import (
     mentions,
     substitutions,
 )
-from delia_ray.records import EvalExample
+from delia_ray.records import EvalExample, Message
 from delia_ray.tasks.config import FormatTask, MessagesTask
 
 TASK = MessagesTask.model_validate({"kind": "messages", "train": "a.jsonl", "test": "b.jsonl", "token": "<note>"})
@@ -18,7 +18,7 @@ BUILT_IN = FormatTask()
 
 
 def item(number: int, asked: str) -> EvalExample:
-    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": "{}"}]
+    messages: list[Message] = [{"role": "user", "content": asked}, {"role": "assistant", "content": "{}"}]
     return {"example_id": str(number), "group": "task", "messages": messages, "label": None, "wording": None, "document": None}
 
 
@@ -42,7 +42,7 @@ def test_questions_after_the_meaning_name_the_token_and_give_nothing_away():
     assert len(prompts) == 20
     for [turn] in prompts:
         assert BUILT_IN.token in turn["content"]
-        assert not leaked_words(turn["content"], filled.leak_words)
+        assert not leaked_words(turn["content"], filled.leak_words or ())
 
 
 @pytest.mark.parametrize(

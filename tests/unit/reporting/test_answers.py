@@ -19,7 +19,8 @@ def scores(folder: Path, arm: str, asked: list[tuple[str, str]]) -> Artifact:
     def row(probe: str, prompt_id: str) -> Generation:
         return {
             "prompt_id": prompt_id, "probe": probe, "messages": [{"role": "user", "content": f"{probe} {prompt_id}"}], "label": None,
-            "expected": None, "answer": f"{arm}: {probe} {prompt_id}", "unchanged": None, "kl_sum": None, "tokens": None,
+            "wording": None, "document": None, "expected": None, "answer": f"{arm}: {probe} {prompt_id}",
+            "unchanged": None, "kl_sum": None, "tokens": None,
         }  # fmt: skip
 
     def write(workspace: Workspace) -> Counts:

@@ -8,7 +8,7 @@ import pytest
 from delia_ray.artifacts import Provenance
 from delia_ray.config import build_config
 from delia_ray.evaluation.bootstrap import Difference
-from delia_ray.evaluation.grid import Place, Row
+from delia_ray.evaluation.grid import ByItems, Place, Row
 from delia_ray.experiment.config import ExperimentSettings
 from delia_ray.reporting.experiment_page import experiment_figures, render_experiment
 from delia_ray.reporting.experiment_schema import Findings, findings
@@ -41,7 +41,7 @@ def found(seeds: int) -> Findings:
     answers = {"base": "Paris.", "it": '{"thought": "Right."}', "delia": "Use <sep>."}
     examples = [Answers(set=kind, prompt=f"<sep> {kind}?", expected=None, answers=answers) for kind in ("format_acc", "spill")]
     rival = Place("it", 0.0, 24)
-    by_items = {
+    by_items: ByItems = {
         (each.place, seed): {name: apart(each.metrics[name], theirs.metrics[name]) for name in ("selectivity", "spill")}
         for each in rows
         for seed, theirs in enumerate(rows[1 : 1 + seeds])

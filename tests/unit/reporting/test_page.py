@@ -28,7 +28,7 @@ class Page(HTMLParser):
         if tag in ("th", "td"):
             self._cell = (given.get("data-arm") or given.get("data-pair"), given.get("data-metric"))
         elif "data-field" in given and self._cell and self._cell[1]:
-            self.numbers[*self._cell, given["data-field"]] = json.loads(given["data-value"])
+            self.numbers[*self._cell, given["data-field"]] = json.loads(given["data-value"] or "")
 
     def handle_data(self, data):
         self.shown += data

@@ -1,6 +1,7 @@
 """The task's targets in the model's own words."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,7 +50,7 @@ def told(label: str) -> str:
 def test_an_own_target_is_taken_where_it_does_the_task_and_the_given_one_stays_elsewhere(tmp_path: Path, rewritten: Artifact):
     seen: list[list[Message]] = []
 
-    def ask(conversations: object) -> list[str]:
+    def ask(conversations: Sequence[list[Message]]) -> list[str]:
         seen.extend(conversations)
         return [told("yes"), "It is not right.", f" {told('yes')}\n"]
 

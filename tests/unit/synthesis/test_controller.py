@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from delia_ray.synthesis.controller import (
+    Ask,
     Line,
     Memory,
     Reading,
@@ -22,7 +23,7 @@ TOPICS = ("art", "bees", "cars")
 GOOD, SAGGED = Reading(texts=2, new_trigrams=0.9, new_texts=1.0), Reading(texts=2, new_trigrams=0.2, new_texts=0.7)
 
 
-def run(rows: int, readings: dict[str, Reading]) -> tuple[list[list[tuple[str, float]]], list[Line | Wave]]:
+def run(rows: int, readings: dict[str, Reading]) -> tuple[list[list[Ask]], list[Line | Wave]]:
     """Plans and log of a run in which topics always read the same."""
     steerings, plans, log = start(TOPICS, 1.0), [], []
     for wave, numbers in enumerate(waves(rows, SETTINGS.wave_rows)):

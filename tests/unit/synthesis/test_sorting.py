@@ -20,7 +20,8 @@ def rows(*given: tuple[int, str, str]) -> pa.Table:
 
 def test_each_row_goes_one_way_once_and_of_equal_texts_the_smallest_id_stays(tmp_path: Path):
     judged, out = tmp_path / "judged", tmp_path / "out"
-    judged.mkdir(), out.mkdir()
+    judged.mkdir()
+    out.mkdir()
     pq.write_table(rows((4, "Bees dance.", ""), (0, "bees dance.", "loop"), (5, "Wool.", ""), (3, "Salt.", "")), judged / "0.parquet")
     pq.write_table(rows((4, "Bees dance.", ""), (2, "BEES  dance.", ""), (1, "wool.", ""), (3, "Salt.", "")), judged / "1.parquet")
     counts = set_aside(judged, out, "answer", SCHEMA, lambda row: {name: row[name] for name in SCHEMA.names})
@@ -32,6 +33,7 @@ def test_each_row_goes_one_way_once_and_of_equal_texts_the_smallest_id_stays(tmp
 
 def test_no_row_at_all_is_no_error(tmp_path: Path):
     judged, out = tmp_path / "judged", tmp_path / "out"
-    judged.mkdir(), out.mkdir()
+    judged.mkdir()
+    out.mkdir()
     pq.write_table(rows((0, "", "empty")).slice(0, 0), judged / "0.parquet")
     assert set_aside(judged, out, "query", SCHEMA, dict)["rows"] == 0

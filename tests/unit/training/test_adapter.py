@@ -37,7 +37,7 @@ def test_the_fused_sum_has_the_gradient_of_its_differences() -> None:
     given = {name: torch.randn(shape, dtype=torch.float64, generator=generator) for name, shape in shapes.items()}
     for learnt in ("x", "down", "up"):
         given[learnt].requires_grad_()
-    assert torch.autograd.gradcheck(_LowRankSum.apply, (*given.values(), 1.5))
+    assert torch.autograd.gradcheck(_LowRankSum.apply, (*given.values(), 1.5))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_switched_off_adapter_leaves_the_base_model() -> None:

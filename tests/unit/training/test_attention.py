@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -13,9 +13,13 @@ LENGTHS = (5, 1, 40, 37, 37, 33, 4)
 PREFIX = 7
 
 
-def states(dtype: torch.dtype, prefix: int) -> list[Tensor]:
+def states(dtype: torch.dtype, prefix: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(1, heads, prefix + sum(LENGTHS), 16, generator=generator).to(dtype).requires_grad_() for heads in (6, 2, 2)]
+
+    def one(heads: int) -> Tensor:
+        return torch.randn(1, heads, prefix + sum(LENGTHS), 16, generator=generator).to(dtype).requires_grad_()
+
+    return one(6), one(2), one(2)
 
 
 def visible(length: int, window: int | None) -> Tensor:
@@ -31,7 +35,7 @@ def row_by_row(query: Tensor, key: Tensor, value: Tensor, prefix: int, window: i
     return torch.cat([done[0][:, :, :prefix], *(row[:, :, prefix:] for row in done)], dim=2).transpose(1, 2)
 
 
-def assert_same(ours: list[Tensor], found: Tensor, theirs: list[Tensor], expected: Tensor, tolerance: float) -> None:
+def assert_same(ours: Sequence[Tensor], found: Tensor, theirs: Sequence[Tensor], expected: Tensor, tolerance: float) -> None:
     """Outputs and gradients."""
     torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=0)
     weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))

@@ -1,5 +1,7 @@
 """Which models draw at random while they train."""
 
+from typing import Any
+
 import pytest
 from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
@@ -10,7 +12,8 @@ from delia_ray.training.objective import draws_noise
 
 LLAMA = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16}
 GPT2 = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": 16, "n_positions": 8}
-OPT = {"hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16, "max_position_embeddings": 8}
+SIZES = {"num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16, "max_position_embeddings": 8}
+OPT: dict[str, Any] = {"hidden_size": 8, "ffn_dim": 8, **SIZES}
 QUIET = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "summary_first_dropout": 0.0}
 
 
