@@ -25,6 +25,7 @@ from delia_ray.reporting.token_page import render_tokens
 from delia_ray.serving.catalogue import BASE
 from delia_ray.settings import POOL
 from delia_ray.synthesis.describing import describe
+from delia_ray.training.config import Lora
 
 PLAIN = "it"
 INSTRUCTED = "base_instruction"
@@ -45,8 +46,19 @@ class Pipeline(Chain):
         """
         if not self._path("start", MANIFEST).exists():
             check_architecture(self.model.path)
+        self._check_adapters()
         scored = [self._path("arms", name, "scores", MANIFEST) for name in (BASE, *self.arms)]
         check_usable(self.settings, self.model, serves=serves and not all(file.exists() for file in scored))
+
+    def _check_adapters(self) -> None:
+        """Try each kind of adapter that an arm is still to be trained with."""
+        left = [arm for name, arm in self.arms.items() if not self._path("arms", name, "checkpoint", MANIFEST).exists()]
+        parameters = (self.settings.finetune_for(arm).parameters for arm in left)
+        if adapters := dict.fromkeys(each for each in parameters if isinstance(each, Lora)):
+            from delia_ray.training.lora import check_lora  # noqa: PLC0415  PEFT takes seconds to import
+
+            for lora in adapters:
+                check_lora(self.model.path, lora)
 
     def prepare(self) -> None:
         """Build what the arms have in common.

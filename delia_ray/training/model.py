@@ -7,12 +7,12 @@ from typing import Any, Literal, assert_never
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from delia_ray.errors import UserError
 from delia_ray.models import load_model
 from delia_ray.training.adapter import fuse_sums
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
+from delia_ray.training.lora import attach_lora
 from delia_ray.training.new_rows import NewRows, write_rows
 
 _ROWS_FILE = "new_rows.safetensors"
@@ -54,7 +54,7 @@ def build_trainable(start: Path, new_token_ids: Sequence[int], config: FinetuneC
     rows = NewRows(model, new_token_ids) if new_token_ids else None
     match config.parameters:
         case Lora() as lora:
-            return Trainable(_with_lora(model, lora), rows, "adapter")
+            return Trainable(attach_lora(model, start, lora), rows, "adapter")
         case Full():
             model.requires_grad_(True)
             return Trainable(model, rows, "full")
@@ -75,43 +75,6 @@ def _load_in_four_bits(start: Path, dtype: torch.dtype) -> Any:
         )
     bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype)
     return AutoModelForCausalLM.from_pretrained(start, dtype=dtype, quantization_config=bits, use_safetensors=True, trust_remote_code=False)
-
-
-def _with_lora(model: Any, lora: Lora) -> Any:
-    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  seconds to import
-
-    targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  alpha may be fractional
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-        use_rslora=lora.variant == "rslora",
-        use_dora=lora.variant == "dora",
-        task_type="CAUSAL_LM",
-    )
-    try:
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
-    except ValueError as error:
-        layers = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)})
-        raise UserError(
-            f"finetune.parameters.targets: {targets} ({str(error).splitlines()[0]}); the model has {', '.join(layers)}"
-        ) from None
-    _check_ties(adapted, lora)
-    fuse_sums(adapted)
-    return adapted
-
-
-def _check_ties(adapted: Any, lora: Lora) -> None:
-    """Refuse an adapter on one of two tied tables: merged, it would be in both."""
-    from peft.tuners.lora import LoraLayer  # noqa: PLC0415  seconds to import
-
-    tables = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
-    if tables[0].weight is tables[1].weight and any(isinstance(table, LoraLayer) for table in tables):
-        raise UserError(
-            f"finetune.parameters.targets: {', '.join(lora.targets)} has a table that the model both reads and scores with, which an "
-            "adapter can not tell apart; name other layers: new tokens' rows are trained without it"
-        )
 
 
 def save_trained(trained: Trainable, folder: Path) -> None:

@@ -22,13 +22,14 @@ from delia_ray.training.tokens import TokenisedRow
 def draws_noise(trainable: Trainable, objective: Objective) -> bool:
     """Whether each token draws at random while training: NEFTune, or a dropout, the adapter's or the model's own.
 
-    A model keeps a dropout as a module, or as a number of its configuration. One that is never used counts, too: it costs speed, not truth.
+    A model keeps a dropout, or the jitter of a router, as a module or as a number of its configuration. One that is never used counts,
+    too: it costs speed, not truth.
     """
     modules, numbers = trainable.model.modules(), trainable.model.config.get_text_config().to_dict().items()
     return (
         isinstance(objective, Neftune)
         or any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules)
-        or any("drop" in name and isinstance(number, int | float) and number > 0 for name, number in numbers)
+        or any(("drop" in name or "jitter" in name) and isinstance(number, int | float) and number > 0 for name, number in numbers)
     )
 
 

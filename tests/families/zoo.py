@@ -135,13 +135,18 @@ GEMMA_TOKENS: dict[str, Any] = {
 }  # fmt: skip
 IM: dict[str, Any] = {"special": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"), "eos": "<|im_end|>", "pad": "<|endoftext|>"}
 LLAMA_TOKENS: dict[str, Any] = {"special": ("<unk>", "<s>", "</s>"), "eos": "</s>", "bos": "<s>", "words": "pieces", "prepends": True}
+LLAMA3_TOKENS: dict[str, Any] = {
+    "special": ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "eos": "<|end_of_text|>", "bos": "<|begin_of_text|>", "end_of_turn": "<|eot_id|>", "prepends": True,
+}  # fmt: skip
+PHI3_TOKENS: dict[str, Any] = {
+    "special": ("<unk>", "<s>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|system|>", "<|end|>"), "eos": "<|endoftext|>",
+    "bos": "<s>", "pad": "<|endoftext|>", "end_of_turn": "<|end|>", "words": "pieces", "strips": True,
+}  # fmt: skip
 FAMILIES = [
     Family("llama", "Llama", LLAMA2, **LLAMA_TOKENS),
     Family("llama_tied", "Llama", CHATML, **IM, arguments={"tie_word_embeddings": True}),
-    Family(
-        "llama3", "Llama", LLAMA3, ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-        eos="<|end_of_text|>", bos="<|begin_of_text|>", end_of_turn="<|eot_id|>", prepends=True,
-    ),
+    Family("llama3", "Llama", LLAMA3, **LLAMA3_TOKENS),
     Family("mistral", "Mistral", MISTRAL, **LLAMA_TOKENS, arguments={"sliding_window": 12}),
     Family("qwen2", "Qwen2", CHATML, **IM, arguments={"use_sliding_window": False}),
     Family("qwen3", "Qwen3", QWEN3, **IM, added=("<think>", "</think>"), arguments={"head_dim": 32}),
@@ -154,10 +159,7 @@ FAMILIES = [
         "head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32,
         "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
     }),
-    Family(
-        "phi3", "Phi3", PHI3, ("<unk>", "<s>", "<|endoftext|>", "<|assistant|>", "<|user|>", "<|system|>", "<|end|>"), eos="<|endoftext|>",
-        bos="<s>", pad="<|endoftext|>", end_of_turn="<|end|>", words="pieces", strips=True, arguments={"sliding_window": 12},
-    ),
+    Family("phi3", "Phi3", PHI3, **PHI3_TOKENS, arguments={"sliding_window": 12}),
     Family("gpt_neox", "GPTNeoX", NEOX, ("<|endoftext|>", "<|padding|>"), eos="<|endoftext|>", bos="<|endoftext|>", added=RUNS),
     Family("olmo2", "Olmo2", OLMO2, ("<|endoftext|>", "<|pad|>"), eos="<|endoftext|>", bos="<|endoftext|>", pad="<|pad|>", added=RUNS),
     Family(
@@ -183,6 +185,18 @@ FAMILIES = [
         arguments={"layer_types": ["mamba", "attention", "mamba", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16,
                    "num_local_experts": 0, "shared_intermediate_size": 96},
     ),
+    Family("llama4", "Llama4Text", LLAMA3, **LLAMA3_TOKENS, separation="single", on_vllm=False, arguments={
+        "num_local_experts": 4, "intermediate_size_mlp": 96, "head_dim": 32,
+    }),
+    Family("phimoe", "Phimoe", PHI3, **PHI3_TOKENS, on_vllm=False, arguments={"num_local_experts": 4, "router_jitter_noise": 0.0}),
+    Family("falcon_h1", "FalconH1", CHATML, **IM, separation="single", on_vllm=False, arguments={
+        "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 16,
+    }),
+    Family("nemotron_h", "NemotronH", CHATML, **IM, separation="single", on_vllm=False, arguments={
+        "layers_block_type": ["mamba", "attention", "mlp", "mamba"], "mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 16,
+        "n_groups": 2,
+    }),
+    Family("mamba", "Mamba", CHATML, **IM, separation="single", on_vllm=False),
 ]  # fmt: skip
 
 
