@@ -235,3 +235,21 @@ def test_a_token_that_no_training_row_uses_is_refused_with_the_files(tmp_path: P
     with pytest.raises(UserError, match=r"task\.token: '<sum>' stands in rows of .*test\.jsonl and in none of .*train\.jsonl"):
         messages_items(with_token("2 + 2?", "<sum> 1 3", tmp_path))
     assert len(messages_items(with_token("<sum> 2 2", "1 + 3?", tmp_path))["train"]) == 1
+
+
+@pytest.mark.parametrize(
+    "before", [b"\xef\xbb\xbf", b"\n\n", b"\xef\xbb\xbf\r\n \n", b""], ids=["a mark", "blank lines", "both", "neither"]
+)
+@pytest.mark.parametrize("indent", [None, 1], ids=["in a line", "in many"])
+@pytest.mark.parametrize("name", ["rows.json", "rows.json.gz"])
+def test_a_json_array_is_read_whatever_stands_before_it(tmp_path: Path, before: bytes, indent: int | None, name: str):
+    lines = task(tmp_path, json.dumps(GOOD), json.dumps(GOOD))
+    raw = before + json.dumps([GOOD, GOOD], indent=indent).encode() + b"\n\n"
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+    assert messages_items(lines.model_copy(update={"train": tmp_path / name})) == messages_items(lines)
+
+
+def test_a_bad_row_of_such_an_array_is_named_by_its_place(tmp_path: Path):
+    (tmp_path / "rows.json").write_bytes(b"\xef\xbb\xbf\n" + json.dumps([GOOD, 3]).encode())
+    with pytest.raises(UserError, match=r"task\.train: .*rows\.json row 2: found int"):
+        messages_items(task(tmp_path).model_copy(update={"train": tmp_path / "rows.json"}))
