@@ -10,7 +10,8 @@ from delia_ray.errors import UserError
 from delia_ray.evaluation.task_metrics import check_metrics, metric_names
 from delia_ray.judging.stage import judge_files
 from delia_ray.mixing.clean import embedding_for
-from delia_ray.models import ModelFolder, check_new_tokens, tokenizer_of
+from delia_ray.models import ModelFolder, check_new_tokens, check_token_init, tokenizer_of
+from delia_ray.models.families import table_rows
 from delia_ray.records import TaskItem
 from delia_ray.runtime import check_port
 from delia_ray.settings import Settings
@@ -35,6 +36,8 @@ def check_usable(settings: Settings, model: ModelFolder, *, serves: bool) -> Non
     control = control_tokens(tokenizer)
     items = task_items(settings.task)
     check_new_tokens(tokenizer, [settings.task.token] if settings.task.token else [], settings.task.token_init)
+    if settings.task.token:
+        check_token_init(tokenizer, settings.task.token_init, table_rows(model.path))
     if isinstance(settings.task, MessagesTask) and settings.finetune.learn == "conversation":
         check_all_learnt(settings.task)
     check_no_control_tokens((item for split in items.values() for item in split), control)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from delia_ray.models import load_model, load_tokenizer, prompt_ids, resolve_dtype
-from delia_ray.models.chat import encode_after
+from delia_ray.models.encoding import encode_after
 from delia_ray.progress import Tally
 from delia_ray.records import Message
 

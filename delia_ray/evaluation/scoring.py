@@ -20,7 +20,7 @@ from delia_ray.evaluation.estimation import estimate
 from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, parse_verdict, prediction_codes
 from delia_ray.evaluation.measures import measures
 from delia_ray.evaluation.task_metrics import FORMAT
-from delia_ray.models.chat import without_reasoning
+from delia_ray.models.reasoning import without_reasoning
 from delia_ray.records import EXAMPLE_SCHEMA, Message
 from delia_ray.tasks.formatted import Prompt
 

@@ -23,7 +23,7 @@ from delia_ray.evaluation.task_metrics import bleu_tokens, metric_files, metric_
 from delia_ray.fingerprint import hash_file
 from delia_ray.judging.config import Judges
 from delia_ray.judging.stage import judge_files, judge_rows
-from delia_ray.models.chat import without_reasoning
+from delia_ray.models.reasoning import without_reasoning
 from delia_ray.placement import Engine, JudgeWorkers, Placement
 from delia_ray.progress import Line
 from delia_ray.records import EvalExample

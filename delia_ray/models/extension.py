@@ -6,10 +6,13 @@ from types import MappingProxyType
 from typing import Any, assert_never
 
 from delia_ray.errors import UserError
-from delia_ray.models.chat import chat_format, encode, render, set_arguments
+from delia_ray.models.chat import render
+from delia_ray.models.chat_format import chat_format
+from delia_ray.models.encoding import encode
 from delia_ray.models.folders import Argument
 from delia_ray.models.loading import load_model, load_tokenizer
 from delia_ray.models.saving import save_whole
+from delia_ray.models.template import set_arguments
 from delia_ray.records import Message
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit, TokenInit
 
@@ -34,6 +37,36 @@ def check_new_tokens(tokenizer: Any, tokens: Sequence[str], init: TokenInit) -> 
             raise UserError(f"task.token: {token!r} is already in the vocabulary, with a meaning of its own; choose a new one{others}")
     if isinstance(init, CopyInit) and init.token not in vocabulary:
         raise UserError(f"task.token_init.token: {init.token!r} is not in the vocabulary; name one of its tokens whole")
+
+
+def check_token_init(tokenizer: Any, init: TokenInit, rows: int) -> None:
+    """Refuse a start from tokens that the model has no row for: some tokenizers have more tokens than their model.
+
+    Args:
+        rows: of the model's embedding.
+
+    Raises:
+        UserError: naming the token.
+    """
+    if beyond := [token for token in _init_ids(tokenizer, init) if token >= rows]:
+        field = "token" if isinstance(init, CopyInit) else "text"
+        raise UserError(
+            f"task.token_init.{field}: {tokenizer.convert_ids_to_tokens(beyond[0])!r} is token {beyond[0]}, and the model's embedding has "
+            f"{rows} rows, none for it; start from another token, or set task.token_init.kind=mean"
+        )
+
+
+def _init_ids(tokenizer: Any, init: TokenInit) -> list[int]:
+    """Ids of the tokens whose rows a new one starts from, where it does not start from all."""
+    match init:
+        case MeanInit() | NoiseInit():
+            return []
+        case DescriptionInit(text=text):
+            return tokenizer(text, add_special_tokens=False)["input_ids"]
+        case CopyInit(token=token):
+            return [tokenizer.convert_tokens_to_ids(token)]
+        case _:
+            assert_never(init)
 
 
 def _reserved(tokenizer: Any) -> list[str]:
@@ -70,6 +103,7 @@ def extend(
     _check_unused(tokenizer, tokens)
     ids, loaded = token_ids(tokenizer, tokens), load_model(folder, "auto")
     old_rows: int = loaded.get_input_embeddings().num_embeddings
+    check_token_init(tokenizer, init, old_rows)
     known = min(old_rows, before)
     rows = -(-max(len(tokenizer), old_rows) // multiple) * multiple
     if rows > old_rows:
@@ -120,9 +154,7 @@ def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> An
         case NoiseInit(seed=seed):
             noise_ND = torch.randn(count, known_VD.shape[1], generator=torch.Generator().manual_seed(seed))
             return known_VD.mean(0) + noise_ND * known_VD.std(0)
-        case DescriptionInit(text=text):
-            return known_VD[tokenizer(text, add_special_tokens=False)["input_ids"]].mean(0).expand(count, -1)
-        case CopyInit(token=token):
-            return known_VD[[tokenizer.convert_tokens_to_ids(token)]].expand(count, -1)
+        case DescriptionInit() | CopyInit():
+            return known_VD[_init_ids(tokenizer, init)].mean(0).expand(count, -1)
         case _:
             assert_never(init)

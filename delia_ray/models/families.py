@@ -43,6 +43,14 @@ def check_architecture(folder: Path) -> None:
         raise UserError(f"model: {name} changes what its embedding looks up, so that a new token's row cannot be trained; use another")
 
 
+def table_rows(folder: Path) -> int:
+    """Rows of the model's embedding, by its configuration."""
+    from transformers import AutoConfig  # noqa: PLC0415  seconds to import
+
+    config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return config.get_text_config().vocab_size
+
+
 def find_separation(model: Any) -> Separation:
     """How ``model`` can keep rows apart, by its configuration. What mixes tokens otherwise than by attention is given one row at a time."""
     config = text_config(model)

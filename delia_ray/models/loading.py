@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.errors import UserError
-from delia_ray.models.chat import set_arguments
 from delia_ray.models.folders import ModelFolder
+from delia_ray.models.template import set_arguments
 
 
 def load_tokenizer(folder: Path) -> Any:

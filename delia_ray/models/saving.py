@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from delia_ray.models.chat import chat_format, stop_ids
+from delia_ray.models.chat import stop_ids
+from delia_ray.models.chat_format import chat_format
 
 
 def save_whole(model: Any, tokenizer: Any, out: Path) -> None:

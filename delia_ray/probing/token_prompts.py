@@ -109,7 +109,7 @@ def random_words(tokenizer: Any, order: Any, count: int) -> list[int]:
 
     A whole word starts after a space and has only ASCII letters, at least two.
     """
-    special = set(control_tokens(tokenizer))
+    special = set(control_tokens(tokenizer).tokens)
     ordinary = {token: place for token, place in tokenizer.get_vocab().items() if token not in special}
     words = [place for token, place in ordinary.items() if re.fullmatch("[\u0120\u2581][A-Za-z]{2,}", token)]
     return sorted(words if len(words) >= count else ordinary.values(), key=order)[:count]

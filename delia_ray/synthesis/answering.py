@@ -12,6 +12,8 @@ from delia_ray.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
 from delia_ray.errors import UserError
 from delia_ray.models import ModelFolder, encode, stop_ids, tokenizer_of, without_reasoning
+from delia_ray.models.chat import hides_reasoning, keeps_answer
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
@@ -20,7 +22,7 @@ from delia_ray.synthesis.prompts import answer_prompt, control_tokens
 from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, sorted_out, source
 from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
 
-STAGE = "diverse/2"
+STAGE = "diverse/3"
 
 
 class DiverseRequest(Config):
@@ -51,7 +53,7 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
     def write(workspace: Workspace) -> Counts:
         site.connect()
         asked = ray.data.read_parquet(str(queries.data / "kept"))
-        judge = partial(_judged, config.structured, control_tokens(tokenizer_of(site.model)))
+        judge = partial(_judged, config.structured, control_tokens(tokenizer_of(site.model)), site.model)
         if config.mode == "foreign":
             given = asked.map_batches(partial(_given, config, site.model, judge), batch_format="pyarrow")
             given.write_parquet(str(workspace.inflight / "judged"), mode=ray.data.SaveMode.OVERWRITE)
@@ -67,7 +69,9 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
 def _draws(config: SynthesizeConfig, model: ModelFolder, queries: pa.Table) -> pa.Table:
     tokenizer = tokenizer_of(model)
     form = {} if config.structured is None else {"structured_outputs": structured_outputs(config.structured)}
-    ends = {"stop_token_ids": stop_ids(tokenizer, None)}
+    ends: dict[str, Any] = {"stop_token_ids": stop_ids(tokenizer, None)}
+    if hides_reasoning(tokenizer):
+        ends["skip_special_tokens"] = False  # else a block of reasoning would come without what marks it
     draws: list[Draw] = []
     for query in queries.to_pylist():
         prompt = answer_prompt(tokenizer, query, config.system_prompt, config.mode)
@@ -83,10 +87,12 @@ def answer_ids(query_id: str, draws: int) -> list[str]:
     return [query_id, *(f"{query_id}.{number}" for number in range(1, draws))]
 
 
-def _judged(form: Structure | None, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
-    """As ``judged``, of the answer without a block of reasoning. One that had to have a form is refused without it, and many queries may
-    have the same one."""
+def _judged(form: Structure | None, control: ControlTokens, model: ModelFolder, drawn: Drawn) -> dict[str, Any]:
+    """As ``judged``, of the answer without a block of reasoning, and of what the chat template would make of it. One that had to have a
+    form is refused without it, and many queries may have the same one."""
     row = judged(refuse_answer, control, {**drawn, "text": without_reasoning(drawn["text"])})
+    if not row["reason"] and not keeps_answer(tokenizer_of(model), row["query"], row["text"]):
+        row["reason"] = "changed by the chat template"
     if form is None:
         return row
     return {**row, "reason": row["reason"] or ("" if has_form(form, row["text"]) else "out of form"), "scope": row["query"]}

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from delia_ray.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.config import Config
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.records import QUERY_KIND
 from delia_ray.synthesis.blend import BlendSource, Part
 from delia_ray.synthesis.config import GenerationEngine, SynthesizeConfig
@@ -25,13 +26,13 @@ class QueriesRequest(Config):
     seed: int
 
 
-def check_queries(config: SynthesizeConfig, control_tokens: tuple[str, ...]) -> None:
+def check_queries(config: SynthesizeConfig, control: ControlTokens) -> None:
     """Refuse, before anything is built, what ``ask`` would refuse.
 
     Raises:
         UserError: the user's queries are not there or not usable.
     """
-    find_source(config, config.queries).check(control_tokens)
+    find_source(config, config.queries).check(control)
 
 
 def ask(config: SynthesizeConfig, site: Site, out: Path, run: Path | None = None) -> Artifact:

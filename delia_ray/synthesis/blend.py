@@ -8,6 +8,7 @@ from typing import Any
 
 from delia_ray.artifacts import Counts, Input, Workspace
 from delia_ray.errors import UserError
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.picking import by_hash, by_id
 from delia_ray.synthesis.query_config import BlendPart, BlendQueries, MagpieQueries, SelfInstructQueries
 from delia_ray.synthesis.quotas import quotas
@@ -38,7 +39,7 @@ class BlendSource:
     def inputs(self) -> Mapping[str, Input]:
         return {f"{part.asked.name}.{role}": given for part in self.parts for role, given in part.source.inputs.items()}
 
-    def check(self, control: tuple[str, ...]) -> None:
+    def check(self, control: ControlTokens) -> None:
         for part in self.parts:
             part.source.check(control)
 

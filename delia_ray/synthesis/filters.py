@@ -5,6 +5,7 @@ import zlib
 
 import regex
 
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.refusals import is_refusal
 
 _LOOP_RATIO = 0.3
@@ -21,28 +22,28 @@ def whole_sentences(text: str) -> str | None:
     return text[: ends[-1].end()] if ends else None
 
 
-def refuse_query(text: str, finished: bool, control_tokens: tuple[str, ...]) -> str | None:
+def refuse_query(text: str, finished: bool, control: ControlTokens) -> str | None:
     """Why a generated query is not usable, or None.
 
     Args:
         text: the query.
         finished: whether the model ended it within its token limit.
-        control_tokens: the chat template's own tokens, which text must not smuggle in.
+        control: finds the chat template's own tokens, which text must not smuggle in.
     """
     if not _WORD.search(text):
         return "empty"
     if not finished:
         return "truncated"
-    if any(token in text for token in control_tokens):
+    if control(text) is not None:
         return "control token"
     if is_loop(text):
         return "loop"
     return None
 
 
-def refuse_answer(text: str, finished: bool, control_tokens: tuple[str, ...]) -> str | None:
+def refuse_answer(text: str, finished: bool, control: ControlTokens) -> str | None:
     """Why an answer is not usable, or None: as for a query, and refusals ("I'm sorry, but I can't ...")."""
-    reason = refuse_query(text, finished, control_tokens)
+    reason = refuse_query(text, finished, control)
     if reason is None and is_refusal(text):
         return "refusal"
     return reason

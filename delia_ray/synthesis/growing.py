@@ -12,6 +12,7 @@ import ray.data
 
 from delia_ray.artifacts import Counts, Workspace
 from delia_ray.models import encode, stop_ids, tokenizer_of
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.records import keyed_int
 from delia_ray.synthesis.accounting import Effort
 from delia_ray.synthesis.config import SynthesizeConfig
@@ -29,7 +30,7 @@ _PORTION = 10_000
 """Most prompts and lists held at a time."""
 
 
-def seed_tasks(asked: SelfInstructQueries, rows: UserRows | None, control: tuple[str, ...], error_budget: float) -> list[str]:
+def seed_tasks(asked: SelfInstructQueries, rows: UserRows | None, control: ControlTokens, error_budget: float) -> list[str]:
     """The tasks to grow from: the user's, or the built-in ones.
 
     Raises:
@@ -99,14 +100,16 @@ class _Growth:
     def _lists(self, draws: list[Draw]) -> list[dict[str, Any]]:
         """The continued lists in order of their prompts' names."""
         table = ray.data.from_arrow(pa.Table.from_pylist(draws, schema=DRAW_SCHEMA))
-        folder, effort = draw_rows(self.config, table, partial(judged, _accept, ()), "query", self.site, self.workspace.inflight)
+        folder, effort = draw_rows(
+            self.config, table, partial(judged, _accept, ControlTokens(())), "query", self.site, self.workspace.inflight
+        )
         rows = {row["row_id"]: row for row in pq.read_table(folder).to_pylist()}
         self.effort += effort
         self.tokens.update({name: sum(row[name] for row in rows.values()) for name in ("prompt_tokens", "answer_tokens")})
         return [rows[name] for name in sorted(rows)]
 
 
-def _accept(_text: str, _finished: bool, _control: tuple[str, ...]) -> str | None:
+def _accept(_text: str, _finished: bool, _control: ControlTokens) -> str | None:
     """Only what the engine failed on is refused before a list is read."""
     return None
 

@@ -5,7 +5,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from delia_ray.models.chat import chat_format, prompt_text, with_system
+from delia_ray.models.chat import prompt_text, with_system
+from delia_ray.models.chat_format import chat_format
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.records import Message, Query
 
 _STEERS = (
@@ -46,6 +48,6 @@ def answer_prompt(tokenizer: Any, query: Query, system: str | None, mode: str) -
     return prompt_text(tokenizer, with_system(tokenizer, system, turns))
 
 
-def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+def control_tokens(tokenizer: Any) -> ControlTokens:
     """Tokens that open or close a turn, which no text may contain."""
-    return chat_format(tokenizer).control_tokens
+    return chat_format(tokenizer).control

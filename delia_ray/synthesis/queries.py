@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.errors import UserError
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.readers import BadRow, parsed_rows
 from delia_ray.records import Query, Reject, row_id
 from delia_ray.synthesis.filters import refuse_query
@@ -42,11 +43,11 @@ class _Tally:
     """Names of columns that occurred."""
 
 
-def judged_queries(rows: UserRows, control_tokens: tuple[str, ...], error_budget: float) -> Iterator[Verdict]:
+def judged_queries(rows: UserRows, control: ControlTokens, error_budget: float) -> Iterator[Verdict]:
     """Each row of the files as a query, or as a reject where it cannot be used.
 
     Args:
-        control_tokens: the chat template's own tokens, which text must not smuggle in.
+        control: finds the chat template's own tokens, which text must not smuggle in.
         error_budget: share of rows that may be no rows at all.
 
     Raises:
@@ -58,7 +59,7 @@ def judged_queries(rows: UserRows, control_tokens: tuple[str, ...], error_budget
         tally.seen.update(() if isinstance(raw, BadRow) else raw)
         row = raw if isinstance(raw, BadRow) else {name: raw.get(getattr(rows.columns, name)) for name in _FIELDS}
         problem = _problem(row, rows.columns)
-        reason = problem or next((why for text in _texts(row) if (why := _refused(text, control_tokens))), None)
+        reason = problem or next((why for text in _texts(row) if (why := _refused(text, control))), None)
         if not reason and (query := _query(row))["query_id"] not in ids:
             ids.add(query["query_id"])
             tally.kept += 1
@@ -93,10 +94,10 @@ def _texts(row: Any) -> list[str]:
     return [text for text in row.values() if text is not None]
 
 
-def _refused(text: str, control_tokens: tuple[str, ...]) -> str | None:
+def _refused(text: str, control: ControlTokens) -> str | None:
     if len(text) > _MAX_CHARACTERS:
         return f"longer than {_MAX_CHARACTERS} characters"
-    return refuse_query(text, True, control_tokens)
+    return refuse_query(text, True, control)
 
 
 def _reject(spot: str, reason: str, row: dict[str, Any] | BadRow) -> Reject:

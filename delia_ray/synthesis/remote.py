@@ -44,7 +44,7 @@ def _ask(client: "OpenAI", model: str, row: Mapping[str, Any]) -> dict[str, Any]
 
     sampling = json.loads(row["sampling"])
     plain = {name: sampling[name] for name in _PLAIN if name in sampling}
-    others = {**_SERVER, **{name: value for name, value in sampling.items() if name not in _PLAIN and value}}
+    others = {**_SERVER, **{name: value for name, value in sampling.items() if name not in _PLAIN and (value or value is False)}}
     nothing = {"text": "", "finished": False, "prompt_tokens": 0, "answer_tokens": 0}
     try:
         reply = client.completions.create(model=model, prompt=row["prompt"], extra_body=others, **plain)

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Any
 
 from delia_ray.models.chat import prompt_text
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.records import Message, keyed_int
 from delia_ray.rouge import nearest, rouge_words
 from delia_ray.synthesis.filters import refuse_query
@@ -69,10 +70,10 @@ def listed_tasks(text: str, finished: bool, limit: int) -> list[tuple[str, bool]
 class TaskPool:
     """Seeds and kept tasks. A task is admitted while it is unlike all of them."""
 
-    def __init__(self, seeds: Iterable[str], max_similarity: float, control_tokens: tuple[str, ...]):
+    def __init__(self, seeds: Iterable[str], max_similarity: float, control: ControlTokens):
         self._words = [rouge_words(seed) for seed in seeds]
         self._max_similarity = max_similarity
-        self._control = control_tokens
+        self._control = control
 
     def refuse(self, task: str, whole: bool) -> str | None:
         """Why ``task`` is not admitted; None where it is, and then it narrows the pool for the next."""

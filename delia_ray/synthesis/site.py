@@ -12,6 +12,7 @@ import ray.data
 from delia_ray.artifacts import Counts, Provenance
 from delia_ray.fingerprint import fingerprint
 from delia_ray.models import ModelFolder
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.placement import ActorPool, Engine, Price
 from delia_ray.progress import Line
 from delia_ray.runtime import Connect
@@ -21,7 +22,7 @@ from delia_ray.synthesis.draws import Drawn, DrawStore
 from delia_ray.synthesis.generation import Drawing, Generation, at_once, draw_and_judge
 from delia_ray.synthesis.sorting import set_aside
 
-Refuse = Callable[[str, bool, tuple[str, ...]], str | None]
+Refuse = Callable[[str, bool, ControlTokens], str | None]
 _UNITS = {"query": "queries", "answer": "answers"}
 
 
@@ -46,7 +47,7 @@ def source(config: SynthesizeConfig, model: ModelFolder) -> str:
     return fingerprint({"engine": config.engine.model_dump(mode="json"), "model": model.fingerprint})
 
 
-def judged(refuse: Refuse, control: tuple[str, ...], drawn: Drawn) -> dict[str, Any]:
+def judged(refuse: Refuse, control: ControlTokens, drawn: Drawn) -> dict[str, Any]:
     """The row with the reason why it is refused, empty where it is not, and the ``scope`` in which its text may stand once."""
     reason = f"engine error: {drawn['error'][:200]}" if drawn["error"] else refuse(drawn["text"], drawn["finished"], control)
     return {**drawn, "reason": reason or "", "scope": ""}

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from delia_ray.artifacts import Adopted, Counts, Input, Workspace
 from delia_ray.models import tokenizer_of
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.growing import grow, seed_tasks
 from delia_ray.synthesis.magpie import chosen_topics, draw_queries
@@ -24,7 +25,7 @@ class QuerySource(Protocol):
         """What the queries are made from, beside the model."""
         ...
 
-    def check(self, control: tuple[str, ...]) -> None:
+    def check(self, control: ControlTokens) -> None:
         """Refuse what ``gather`` would refuse, before anything is built.
 
         Raises:
@@ -50,7 +51,7 @@ class MagpieSource:
     def inputs(self) -> Mapping[str, Input]:
         return {}
 
-    def check(self, control: tuple[str, ...]) -> None:
+    def check(self, control: ControlTokens) -> None:
         chosen_topics(self.magpie)
 
     def gather(self, site: Site, workspace: Workspace) -> Counts:
@@ -68,7 +69,7 @@ class RowsSource:
     def inputs(self) -> Mapping[str, Input]:
         return {self.role: self.found}
 
-    def check(self, control: tuple[str, ...]) -> None:
+    def check(self, control: ControlTokens) -> None:
         for _ in judged_queries(self.rows, control, self.error_budget):
             pass
 
@@ -83,7 +84,7 @@ class SelfInstructSource:
     seeds: UserRows | None
     inputs: Mapping[str, Input]
 
-    def check(self, control: tuple[str, ...]) -> None:
+    def check(self, control: ControlTokens) -> None:
         seed_tasks(self.asked, self.seeds, control, self.config.error_budget)
 
     def gather(self, site: Site, workspace: Workspace) -> Counts:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,17 +138,21 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def check_no_control_tokens(items: Iterable[TaskItem], control_tokens: Sequence[str]) -> None:
+def check_no_control_tokens(items: Iterable[TaskItem], control: Callable[[str], str | None]) -> None:
     """Refuse a conversation that would open or close turns of its own when it is rendered.
+
+    Args:
+        control: finds a token in a text that the chat template uses itself.
 
     Raises:
         UserError: naming the row and the token.
     """
     for item in items:
         for message in item["messages"]:
-            for token in control_tokens:
-                if token in message["content"]:
-                    start = item["messages"][0]["content"][:_SHOWN_CHARACTERS]
-                    raise UserError(
-                        f"task: the row that starts {start!r} holds {token!r}, which the chat template uses itself; take it out of the text"
-                    )
+            if token := control(message["content"]):
+                start = item["messages"][0]["content"][:_SHOWN_CHARACTERS]
+                spelt = "" if token in message["content"] else " in another spelling"
+                raise UserError(
+                    f"task: the row that starts {start!r} holds {token!r}{spelt}, which the chat template uses itself; "
+                    "take it out of the text"
+                )

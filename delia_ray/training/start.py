@@ -9,7 +9,7 @@ from delia_ray.config import Config
 from delia_ray.models import ModelFolder, chat_format, extend, tokenizer_of
 from delia_ray.tasks.config import TokenInit
 
-STAGE = "start/3"
+STAGE = "start/4"
 
 
 class StartRequest(Config):

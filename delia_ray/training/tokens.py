@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delia_ray.errors import UserError
-from delia_ray.models.chat import chat_format, encode, encode_after, render
+from delia_ray.models.chat import answer_place, render
+from delia_ray.models.chat_format import chat_format
+from delia_ray.models.encoding import encode, encode_after
 from delia_ray.records import Example
 
 KINDS = ("unlearnt", "text", "format", "new_token", "end")
@@ -72,8 +74,8 @@ def tokenise(
     ):
         ids_T, starts_T = _joined(tokenizer, prompt, text, before, whole)
         answer = example["messages"][-1]["content"].strip()
-        place = text.find(answer, len(prompt)) if text.startswith(prompt) else -1
-        if place < 0 or text[len(prompt) : place].strip():
+        place = answer_place(prompt, text, answer)
+        if place is None:
             raise UserError(f"{_name(example)}: the model's chat template does not put its answer after its prompt as it is")
         kinds_T = _kinds(ids_T, starts_T - place, answer, new_tokens)
         if learn == "answer":

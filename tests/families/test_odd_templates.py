@@ -1,32 +1,45 @@
 """Templates and tokens that need a decision: taken where one can be made, refused by name where not."""
 
 import json
+import pickle
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, normalizers
 from transformers import GenerationConfig, MambaConfig, T5Config
 from zoo import CHATML, FAMILIES, GEMMA, LLAMA2, QWEN3, make_tokenizer
 
 from delia_ray.errors import UserError
 from delia_ray.models import (
+    ModelFolder,
     chat_format,
     check_new_tokens,
+    check_token_init,
+    encode,
     extend,
+    hides_reasoning,
     load_model,
     load_tokenizer,
     prompt_ids,
     prompt_text,
+    render,
     run_precision,
     save_whole,
     without_reasoning,
 )
-from delia_ray.models.chat import set_arguments
-from delia_ray.models.families import check_architecture
+from delia_ray.models.families import check_architecture, table_rows
+from delia_ray.models.template import append_to_prompts, render_template, set_arguments, settle_template
+from delia_ray.preflight import _check_rendered  # pyright: ignore[reportPrivateUsage]
 from delia_ray.records import Message
-from delia_ray.tasks.config import MeanInit
+from delia_ray.synthesis.answering import _judged  # pyright: ignore[reportPrivateUsage]
+from delia_ray.synthesis.filters import refuse_answer
+from delia_ray.synthesis.prompts import control_tokens
+from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, TokenInit
+from delia_ray.tasks.messages import check_no_control_tokens
 from delia_ray.training.parity import greedy_answers
 from delia_ray.training.tokens import KINDS, tokenise
 
@@ -76,7 +89,7 @@ SHOUTED = "(m['content'] if m['role'] == 'user' else m['content'] | upper)"
 @pytest.mark.parametrize(
     ("family", "template", "named"),
     [
-        ("qwen3", QWEN3.replace(ASSISTANT, ASSISTANT.replace("assistant\n", "assistant\n<think>\n")), "without reasoning first"),
+        ("qwen3", QWEN3.replace(ASSISTANT, ASSISTANT.replace("assistant\n", "assistant\n<think>\n")), "opens a block of reasoning"),
         ("llama", LLAMA2.replace("{{ bos_token }}", "{{ bos_token + bos_token }}"), "writes '<s>' twice"),
         ("llama", LLAMA2.replace(" + eos_token", ""), "writes no special token after an answer"),
         ("llama", None, "has no chat template"),
@@ -209,3 +222,106 @@ def test_a_token_of_the_templates_own_text_is_refused(zoo: dict[str, Path], tmp_
 def test_a_template_whose_code_fails_is_named_with_its_failure():
     with pytest.raises(UserError, match="refuses the turns user"):
         chat_format(tokenizer("llama", "{% for tool in tools %}{{ tool }}{% endfor %}" + LLAMA2), "m-7b")
+
+
+GEMMA4 = NAMED["gemma4_turns"].template
+
+
+def test_a_prompt_that_ends_otherwise_than_the_answered_turn_is_what_answers_are_learnt_after():
+    made = tokenizer("gemma4_turns", GEMMA4)
+    prompt = prompt_text(made, TURN)
+    assert prompt.endswith("<|turn>model\n<|channel>thought\n<channel|>") and chat_format(made).thinking == "empty block"
+    assert render(made, HELLO["messages"], prompt=False) == f"{prompt}Hello<turn|>\n"
+    assert [text for text, _ in learnt(made)][-1] == "<turn|>" and "".join(text for text, _ in learnt(made)) == "Hello<turn|>"
+    # Earlier turns are the template's.
+    longer: list[Message] = [*HELLO["messages"], *TURN]
+    assert prompt_text(made, longer) == made.apply_chat_template(longer, tokenize=False, add_generation_prompt=True)
+
+
+@pytest.mark.parametrize(("family", "arguments"), [("qwen3", {"enable_thinking": True}), ("gemma4_turns", {"enable_thinking": 1})])
+def test_reasoning_that_is_asked_for_is_refused_by_its_key(family: str, arguments: dict[str, Any]):
+    made = tokenizer(family, NAMED[family].template)
+    with pytest.raises(UserError, match=r"^chat_template_kwargs\.enable_thinking: found (True|1), .*; set it to false or leave it out$"):
+        set_arguments(made, arguments)
+    set_arguments(made, {"enable_thinking": False})
+    assert chat_format(made).thinking != "none"
+    set_arguments(plain := tokenizer("qwen2", CHATML), {"enable_thinking": True})  # a template that does not know the switch
+    assert chat_format(plain).thinking == "none"
+
+
+@pytest.mark.parametrize(
+    "begins", ["   {% if true %}{% endif %}", "\n{% if true %}{% endif %}", "  \n  {% if true %}{% endif %}", " ", "{#- a -#}\n"]
+)
+@pytest.mark.parametrize("ends", ["", "\n", "\r\n", "\n\n", "\n   ", "{% if true %}{% endif %}\n", "{# a #}\n  "])
+def test_what_is_settled_in_a_template_leaves_the_rest_of_it_byte_for_byte(begins: str, ends: str):
+    given, told = tokenizer("qwen3", begins + QWEN3 + ends), tokenizer("qwen3", begins + QWEN3 + ends)
+    set_arguments(told, {"date_string": "1 Jan 2030", "custom": 3})
+    alone = given.apply_chat_template(TURN, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    assert alone == prompt_text(given, TURN) == prompt_text(told, TURN)
+    settled, _ = settle_template(given)
+    for asks in (True, False):
+        plain, headed = (render_template(given, each, TURN, prompt=asks) for each in (settled, append_to_prompts(settled, "<h>")))
+        assert headed == (f"{plain}<h>" if asks else plain)
+
+
+def test_the_blocks_of_reasoning_of_other_models_are_taken_off_too():
+    assert without_reasoning("<|channel>thought\nHm.\n<channel|>Paris.") == "Paris."
+    assert without_reasoning("[THINK]Hm.[/THINK]\nParis.") == "Paris."
+    assert without_reasoning("[THINK]Paris, or is it") == ""
+    assert without_reasoning("Write [THINK] first.") == "Write [THINK] first."
+    assert hides_reasoning(tokenizer("gemma4_turns", GEMMA4)) and not hides_reasoning(tokenizer("qwen3", QWEN3))
+
+
+SPLIT = QWEN3.replace("content.lstrip('\n')", "content.split('</think>')[-1].lstrip('\n')")
+
+
+def test_an_answer_that_the_template_would_change_is_set_aside_before_it_is_learnt(zoo: dict[str, Path], tmp_path: Path):
+    made = tokenizer("qwen2", SPLIT)
+    made.add_tokens([AddedToken("><|im_end|>", special=False, normalized=False)])
+    made.save_pretrained(tmp_path)
+    judge = partial(_judged, None, control_tokens(made), ModelFolder(tmp_path, "m"))
+    drawn: Any = {"key": 1, "row_id": "x", "finished": True, "prompt_tokens": 1, "answer_tokens": 1, "topic": "", "query": "?", "error": ""}
+    answers = ["The sky is blue.", "Close it with </think> and go on.", "It ends in a tag <b>", "<think>Hm.</think>The sky is blue."]
+    reasons = [judge({**drawn, "text": answer})["reason"] for answer in answers]
+    assert reasons == ["", "changed by the chat template", "changed by the chat template", ""]
+    for answer, reason in zip(answers[:3], reasons, strict=False):  # and what is kept can be learnt
+        row = {**HELLO, "messages": [*TURN, {"role": "assistant", "content": answer}]}
+        if reason:
+            with pytest.raises(UserError, match="task row"):
+                learnt(made, row)
+        else:
+            learnt(made, row)
+
+
+def test_a_task_row_that_the_template_would_change_is_refused_by_its_number():
+    rows: Any = [HELLO, {**HELLO, "messages": [*TURN, {"role": "assistant", "content": "So </think> it is."}]}]
+    with pytest.raises(UserError, match=r"^task\.train row 2: .* does not put its answer after its prompt as it is; change the row"):
+        _check_rendered(tokenizer("qwen2", SPLIT), {"train": rows})
+
+
+def test_no_text_becomes_a_control_token_by_being_normalised():
+    made = tokenizer("llama", LLAMA2)
+    made.backend_tokenizer.normalizer = normalizers.NFKC()
+    made.add_tokens([AddedToken("</s>", special=True, normalized=True)], special_tokens=True)
+    text = "Stop \uff1c/s\uff1e here."
+    assert made.convert_tokens_to_ids("</s>") in encode(made, [text])[0].ids
+    control = pickle.loads(pickle.dumps(control_tokens(made)))
+    assert control(text) == "</s>" and control("Stop </s> here.") == "</s>" and control("Stop \uff1cb\uff1e here.") is None
+    assert refuse_answer(text, True, control) == "control token"
+    with pytest.raises(UserError, match=r"holds '</s>' in another spelling, which the chat template uses itself"):
+        check_no_control_tokens([{**HELLO, "instruction": None, "messages": [{"role": "user", "content": text}]}], control)
+
+
+@pytest.mark.parametrize("init", [CopyInit(kind="copy", token="<late>"), DescriptionInit(text="a <late> word")])
+def test_a_start_from_a_token_that_the_model_has_no_row_for_is_refused(zoo: dict[str, Path], tmp_path: Path, init: TokenInit):
+    made = load_tokenizer(zoo["qwen2"])
+    rows = table_rows(zoo["qwen2"])
+    made.add_tokens([f"<filler{number}>" for number in range(rows - len(made))] + ["<late>"])
+    for file in zoo["qwen2"].iterdir():
+        shutil.copy(file, tmp_path)
+    made.save_pretrained(tmp_path)
+    said = rf"^task\.token_init\.(token|text): '<late>' is token {rows}, and the model's embedding has {rows} rows"
+    with pytest.raises(UserError, match=said):
+        check_token_init(made, init, table_rows(tmp_path))
+    with pytest.raises(UserError, match=said):
+        extend(tmp_path, ["<sep>"], init, 1, tmp_path / "out")

@@ -90,6 +90,13 @@ HARMONY = (
     "{% else %}{{ '<|start|>' + m['role'] + '<|message|>' + m['content'] + '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
+GEMMA4 = (
+    "{{ bos_token }}{% if enable_thinking is defined and enable_thinking %}{{ '<|turn>system\n<|think|><turn|>\n' }}{% endif %}"
+    "{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}{{ '<|turn>' + role + '\n' }}"
+    "{{ (m['content'].split('<channel|>')[-1] if role == 'model' else m['content']) | trim }}{{ '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\n' }}"
+    "{% if not enable_thinking | default(false) %}{{ '<|channel>thought\n<channel|>' }}{% endif %}{% endif %}"
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,13 @@ FAMILIES = [
         "head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32,
         "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
     }),
+    Family(
+        "gemma4_turns", "Gemma3Text", GEMMA4,
+        ("<pad>", "<eos>", "<bos>", "<unk>", "<unused0>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>"),
+        eos="<eos>", bos="<bos>", pad="<pad>", end_of_turn="<turn|>", words="unpadded pieces", added=RUNS, prepends=True,
+        on_vllm=False, arguments={"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32,
+                   "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]},
+    ),
     Family("phi3", "Phi3", PHI3, **PHI3_TOKENS, arguments={"sliding_window": 12}),
     Family("gpt_neox", "GPTNeoX", NEOX, ("<|endoftext|>", "<|padding|>"), eos="<|endoftext|>", bos="<|endoftext|>", added=RUNS),
     Family("olmo2", "Olmo2", OLMO2, ("<|endoftext|>", "<|pad|>"), eos="<|endoftext|>", bos="<|endoftext|>", pad="<|pad|>", added=RUNS),

@@ -1,8 +1,9 @@
 import pytest
 
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.filters import refuse_answer, refuse_query, whole_sentences
 
-CONTROL = ("<|im_start|>", "<|im_end|>")
+CONTROL = ControlTokens(("<|im_start|>", "<|im_end|>"))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from delia_ray.errors import UserError
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.controller import plan, start
 from delia_ray.synthesis.prompts import WORDINGS, query_id, steering_turn, topics
 from delia_ray.synthesis.queries import judged_queries
@@ -26,7 +27,7 @@ def test_every_wording_steers_towards_its_topic_in_other_words():
     assert all("cooking" in turn for turn in turns)
 
 
-CONTROL = ("<|im_start|>", "<|im_end|>")
+CONTROL = ControlTokens(("<|im_start|>", "<|im_end|>"))
 
 
 USUAL = Columns()

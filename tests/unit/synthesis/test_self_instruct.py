@@ -2,6 +2,7 @@ from itertools import combinations
 
 import pytest
 
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.rouge import rouge_l
 from delia_ray.synthesis.query_config import SelfInstructQueries
 from delia_ray.synthesis.self_instruct import TaskPool, built_in_seeds, examples, listed_tasks, prompt_ids
@@ -31,7 +32,7 @@ def test_a_continued_list_is_read_task_by_task(text: str, finished: bool, tasks:
 def test_the_built_in_seeds_are_forty_and_would_all_be_admitted_beside_each_other():
     assert len(built_in_seeds()) == 40
     assert max(rouge_l(a, b) for a, b in combinations(built_in_seeds(), 2)) < 0.5
-    pool = TaskPool([], 0.7, ())
+    pool = TaskPool([], 0.7, ControlTokens(()))
     assert [pool.refuse(seed, True) for seed in built_in_seeds()] == [None] * 40
 
 
@@ -53,11 +54,11 @@ def test_the_built_in_seeds_are_forty_and_would_all_be_admitted_beside_each_othe
     ],
 )
 def test_a_task_is_refused_for_the_reason_that_holds(task: str, whole: bool, reason: str | None):
-    assert TaskPool(["Name three rivers that flow north."], 0.7, ("<|im_end|>",)).refuse(task, whole) == reason
+    assert TaskPool(["Name three rivers that flow north."], 0.7, ControlTokens(("<|im_end|>",))).refuse(task, whole) == reason
 
 
 def test_a_task_is_held_against_those_kept_before_it_up_to_the_bound():
-    pool = TaskPool([], 0.8, ())
+    pool = TaskPool([], 0.8, ControlTokens(()))
     assert pool.refuse("a b c d e", True) is None
     assert pool.refuse("a b c d x", True) == "similar"  # ROUGE-L is 0.8 exactly
     assert pool.refuse("a b c y x", True) is None
@@ -76,6 +77,6 @@ def test_each_round_asks_twice_as_often():
 
 
 def test_tasks_without_spaces_between_words_are_held_against_each_other_by_their_letters():
-    pool = TaskPool(["用三句话介绍一座你喜欢的城市。"], 0.7, ())
+    pool = TaskPool(["用三句话介绍一座你喜欢的城市。"], 0.7, ControlTokens(()))
     assert pool.refuse("用五句话介绍一座你喜欢的城市。", True) == "similar"
     assert pool.refuse("把下面的句子改写成过去时。", True) is None
