@@ -79,8 +79,8 @@ class Settings(Config):
     model: str = "builtin:smollm2-135m-instruct"
     """The model to tune: ``builtin:smollm2-135m-instruct``, a Hugging Face folder, or a hub id (``owner/name[@revision]``)."""
     chat_template_kwargs: dict[str, bool | int | float | str | None] = Field(default={})
-    """Arguments of the model's chat template, such as ``{enable_thinking: false}``, which is set where a template has that switch. They
-    are written into the template that is saved with every model of the run."""
+    """Arguments of the model's chat template, such as ``{date_string: 1 Jan 2030}``. They are written into the template that is
+    saved with every model of the run. Reasoning is off wherever a template has a switch for it (``enable_thinking``)."""
     task: TaskConfig = FormatTask()
     rewrite: RewriteConfig | None = None
     """null: the grammar for the built-in format task, nothing for others."""

@@ -136,6 +136,13 @@ def test_a_model_folder_that_cannot_be_tuned_is_refused(here: Here, tiny_models:
     assert finished(here.folder) == []
 
 
+@pytest.mark.parametrize("key", ["finetune", "arms.delia"])
+def test_an_adapter_that_no_layer_can_carry_is_refused_before_anything_is_built(here: Here, tiny_models: dict[str, Artifact], key: str):
+    words = ("run", "run.name=r", f"model={tiny_models['one'].data}", f"{key}.parameters={{kind: lora, targets: [q_prjo]}}")
+    here.refuses(*words, named=["finetune.parameters.targets", "q_prjo", "the model has", "q_proj"])
+    assert finished(here.folder) == []
+
+
 def test_a_model_that_is_nowhere_is_refused(tmp_path: Path):
     assert_refused(delia("run", "run.name=r", "model=./none", cwd=tmp_path), "there is no folder ./none")
 
