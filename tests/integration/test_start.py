@@ -83,7 +83,7 @@ def test_stopping_is_learnt_though_padding_is_the_same_token(tiny_models: dict[s
         ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no special token after an answer"),
         (
             "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}<bot>{% endif %}",
-            "unlike its generation prompt",
+            "writes no special token after an answer",
         ),
     ],
 )
