@@ -279,7 +279,7 @@ def test_an_answer_that_the_template_would_change_is_set_aside_before_it_is_lear
     made = tokenizer("qwen2", SPLIT)
     made.add_tokens([AddedToken("><|im_end|>", special=False, normalized=False)])
     made.save_pretrained(tmp_path)
-    judge = partial(_judged, None, control_tokens(made), ModelFolder(tmp_path, "m"))
+    judge: Any = partial(_judged, None, control_tokens(made), ModelFolder(tmp_path, "m"))
     drawn: Any = {"key": 1, "row_id": "x", "finished": True, "prompt_tokens": 1, "answer_tokens": 1, "topic": "", "query": "?", "error": ""}
     answers = ["The sky is blue.", "Close it with </think> and go on.", "It ends in a tag <b>", "<think>Hm.</think>The sky is blue."]
     reasons = [judge({**drawn, "text": answer})["reason"] for answer in answers]
@@ -309,7 +309,8 @@ def test_no_text_becomes_a_control_token_by_being_normalised():
     assert control(text) == "</s>" and control("Stop </s> here.") == "</s>" and control("Stop \uff1cb\uff1e here.") is None
     assert refuse_answer(text, True, control) == "control token"
     with pytest.raises(UserError, match=r"holds '</s>' in another spelling, which the chat template uses itself"):
-        check_no_control_tokens([{**HELLO, "instruction": None, "messages": [{"role": "user", "content": text}]}], control)
+        held: Any = {**HELLO, "instruction": None, "messages": [{"role": "user", "content": text}]}
+        check_no_control_tokens([held], control)
 
 
 @pytest.mark.parametrize("init", [CopyInit(kind="copy", token="<late>"), DescriptionInit(text="a <late> word")])

@@ -15,6 +15,7 @@ import pytest
 from delia_ray.artifacts import Artifact, Provenance
 from delia_ray.errors import UserError
 from delia_ray.models import adopt_model
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.synthesis.answering import answer
 from delia_ray.synthesis.asking import ask, check_queries
@@ -119,7 +120,7 @@ def test_a_folder_that_datasets_saved_is_read(tmp_path: Path) -> None:
     found = ask(config({"kind": "file", "path": tmp_path / "saved/train", "columns": columns}), site(tmp_path), tmp_path / "out")
     assert sorted((row["query"], row["reference"]) for row in rows_of(found)) == [(row["query"], row["reference"]) for row in PAIRS]
     with pytest.raises(UserError, match="holds the splits train"):
-        check_queries(config({"kind": "file", "path": tmp_path / "saved"}), ())
+        check_queries(config({"kind": "file", "path": tmp_path / "saved"}), ControlTokens(()))
 
 
 def fill_cache(home: Path) -> None:
