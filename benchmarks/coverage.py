@@ -1,10 +1,12 @@
-"""How often the 95 % intervals of rates cover the truth, and how often the test by clusters is wrong: the tables of docs/evaluation.md.
+"""How often the 95 % intervals of rates and means cover the truth, and how often the test by clusters is wrong: the tables of
+docs/evaluation.md.
 
     python benchmarks/coverage.py            # prints the tables
     python benchmarks/coverage.py --write    # puts them into docs/evaluation.md
 
 Everything is drawn from fixed seeds. Items of a cluster have one chance of success, which is drawn from a beta distribution whose mean is
-the rate and whose spread makes their intraclass correlation what it is said to be.
+the rate and whose spread makes their intraclass correlation what it is said to be. Scores are normal values, correlated within a cluster
+and between two arms, that are given another distribution (a Gaussian copula).
 """
 
 import argparse
@@ -14,20 +16,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.clusters import group
 from delia_ray.evaluation.estimation import compare
 from delia_ray.evaluation.format_metrics import INVALID, NO, YES
 from delia_ray.evaluation.measures import Measure, measures
-from delia_ray.evaluation.proportions import Proportion, compared
+from delia_ray.evaluation.proportions import Limits, Proportion, compared
+from delia_ray.evaluation.sums import ANY, POSITIVE, Scale, SumScore, difference, limits
 
 DOCS = Path(__file__).parents[1] / "docs" / "evaluation.md"
 BEGIN, END = "<!-- coverage: written by benchmarks/coverage.py -->", "<!-- end of coverage -->"
 RATES = (0.0, 0.02, 0.5, 0.98)
 PAIRS = ((0.0, 0.0), (0.02, 0.02), (0.5, 0.5), (0.98, 0.98), (0.5, 0.02), (0.98, 0.5), (1.0, 0.0))
 ICC = 0.3
-SINGLE_RUNS, PAIRED_RUNS, MADE_RUNS, TEST_RUNS = 1000, 1000, 1000, 2000
+SINGLE_RUNS, PAIRED_RUNS, MADE_RUNS, MEAN_RUNS, TEST_RUNS = 1000, 1000, 1000, 1000, 2000
+RESAMPLES = 1000
 _FORMAT = measures(("format",))
 
 
@@ -58,6 +63,45 @@ SHAPES = (
 )
 MADE_SHAPES = (Shape(80, 80), Shape(80, 40), Shape(80, 8))
 TEST_SHAPES = (Shape(12, 6), Shape(80, 8), Shape(200, 8), Shape(80, 20), Shape(80, 40), Shape(200, 100))
+
+
+class Scores(NamedTuple):
+    """How the scores of an arm's items are distributed."""
+
+    name: str
+    quantile: Callable[[np.ndarray], np.ndarray]
+    mean: float
+    scale: Scale
+
+
+def _beta(name: str, a: float, b: float) -> Scores:
+    return Scores(name, lambda u: special.betaincinv(a, b, u), a / (a + b), (0.0, 1.0))
+
+
+def _lognormal(name: str, sigma: float, median: float = 1.0) -> Scores:
+    return Scores(name, lambda u: median * np.exp(sigma * special.ndtri(u)), median * float(np.exp(sigma**2 / 2)), POSITIVE)
+
+
+NORMAL = Scores("normal", special.ndtri, 0.0, ANY)
+ROUGE = _beta("like ROUGE-L: beta(2, 5)", 2, 5)
+BLEU = _beta("like sentence BLEU: beta(0.4, 2)", 0.4, 2)
+DRIFT = _lognormal("like the drift: lognormal, sigma 0.7", 0.7)
+HEAVY = _lognormal("lognormal, sigma 1", 1.0)
+MEANS = (NORMAL, ROUGE, BLEU, DRIFT)
+MEAN_PAIRS = (
+    ("normal, both", NORMAL, NORMAL, 0.0),
+    ("beta(2, 5), 9 of 10 items alike", ROUGE, ROUGE, 0.9),
+    ("beta(2, 5) and beta(0.4, 2)", ROUGE, BLEU, 0.0),
+    ("lognormal, and half of it", DRIFT, _lognormal("half", 0.7, 0.5), 0.0),
+)
+"""Name, the arms' scores, and how many of the items both arms answer alike."""
+MEAN_SHAPES = (
+    *(Shape(n, n) for n in (6, 12, 32, 80)),
+    Shape(12, 6),
+    Shape(80, 40),
+    Shape(80, 12, is_even=False),
+    Shape(80, 8),
+)
 
 
 def draw(rng: np.random.Generator, shape: Shape, rate: float, icc: float) -> np.ndarray:
@@ -125,6 +169,53 @@ def made_coverage(name: str, shape: Shape, rates: tuple[float, float, float, flo
     )
 
 
+def mean_coverage(shape: Shape, scores: Scores) -> float:
+    """How often the interval of a mean holds it."""
+    rng = np.random.default_rng([5, len(scores.name), *shape])
+    score = _mean(scores.scale)
+
+    def found() -> Limits | None:
+        columns = {"x": scores.quantile(special.ndtr(_normal(rng, shape, 1)[0]))}
+        return limits(score, columns, [group(score.influence(columns), [codes(shape)])], 0, RESAMPLES)
+
+    return _mean_coverage(found, scores.mean)
+
+
+def mean_difference_coverage(shape: Shape, left: Scores, right: Scores, alike: float) -> float:
+    """The same of the difference of two arms' means on the same items, correlated with 0.5; where all items come out alike and the scale
+    is open there is no interval, and nothing is counted."""
+    rng = np.random.default_rng([6, len(left.name), len(right.name), *shape])
+    score = _mean(left.scale)
+
+    def found() -> Limits | None:
+        ours, theirs = _normal(rng, shape, 2)
+        theirs = np.where(rng.random(shape.items) < alike, ours, theirs)
+        columns = [{"x": each.quantile(special.ndtr(values))} for each, values in ((left, ours), (right, theirs))]
+        moved = score.influence(columns[0]) - score.influence(columns[1])
+        return difference(score, *columns, [group(moved, [codes(shape)])], 0, RESAMPLES).limits
+
+    return _mean_coverage(found, left.mean - right.mean)
+
+
+def _mean_coverage(draw_limits: Callable[[], Limits | None], truth: float) -> float:
+    found = [each for each in (draw_limits() for _ in range(MEAN_RUNS)) if each is not None]
+    return sum(each.low - 1e-12 <= truth <= each.high + 1e-12 for each in found) / len(found)
+
+
+def _normal(rng: np.random.Generator, shape: Shape, arms: int) -> np.ndarray:
+    """``[A, N]`` standard normal, correlated with 0.5 between arms and with the shape's correlation within clusters."""
+    shared = [np.sqrt(0.5) * rng.normal(size=size) for size in (shape.clusters, shape.items)] if arms > 1 else [0.0, 0.0]
+    own = np.sqrt(1.0 if arms == 1 else 0.5)
+    of_cluster = np.broadcast_to(shared[0] + own * rng.normal(size=(arms, shape.clusters)), (arms, shape.clusters))[:, codes(shape)]
+    return np.sqrt(shape.icc) * of_cluster + np.sqrt(1 - shape.icc) * (shared[1] + own * rng.normal(size=(arms, shape.items)))
+
+
+def _mean(scale: Scale) -> SumScore:
+    return SumScore(
+        lambda c: np.stack([c["x"], np.ones(len(c["x"]))], axis=1), lambda sums: sums[:, 0] / sums[:, 1], is_linear=True, scale=scale
+    )
+
+
 def false_alarms(shape: Shape, icc: float = 0.5) -> float:
     """How often two arms of one rate, 0.5, differ by the test by clusters (p of at most 0.05)."""
     rng = np.random.default_rng([4, *shape])
@@ -148,7 +239,7 @@ MADE = {
 
 def tables() -> str:
     """All of them, as Markdown."""
-    return "\n\n".join(["\n".join(_singles()), "\n".join(_pairs()), "\n".join(_made()), "\n".join(_tests())])
+    return "\n\n".join(["\n".join(_singles()), "\n".join(_pairs()), "\n".join(_made()), *_means(), "\n".join(_tests())])
 
 
 def _singles() -> Iterator[str]:
@@ -178,6 +269,27 @@ def _made() -> Iterator[str]:
         for rates in cases:
             values = (f"{made_coverage(name, shape, rates):.3f}" for shape in MADE_SHAPES)
             yield _row(f"`{name}`", "{:g}, {:g}; {:g}, {:g}".format(*rates), *values)
+
+
+def _means() -> Iterator[str]:
+    yield "\n".join(
+        [
+            f"Coverage of a mean of scores ({MEAN_RUNS} runs a cell, {RESAMPLES} resamples):\n",
+            _row("items", *(each.name for each in MEANS)),
+            _rule(len(MEANS)),
+            *(_row(str(shape), *(f"{mean_coverage(shape, each):.3f}" for each in MEANS)) for shape in MEAN_SHAPES),
+        ]
+    )
+    yield "\n".join(
+        [
+            f"Coverage of the difference of two arms' means on the same items ({MEAN_RUNS} runs a cell):\n",
+            _row("items", *(name for name, *_ in MEAN_PAIRS)),
+            _rule(len(MEAN_PAIRS)),
+            *(_row(str(shape), *(f"{mean_difference_coverage(shape, *each):.3f}" for _, *each in MEAN_PAIRS)) for shape in MEAN_SHAPES),
+        ]
+    )
+    heavy = ", ".join(f"{mean_coverage(shape, HEAVY):.3f} with {shape}" for shape in MEAN_SHAPES[:4])
+    yield f"Heavier tails are covered less often: the mean of lognormal scores with sigma 1, of which one in 40 is above 7, {heavy}."
 
 
 def _tests() -> Iterator[str]:

@@ -20,8 +20,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
-
-from delia_ray.evaluation.bootstrap import bootstrap
+from scipy import stats
 
 RESULTS = Path(__file__).parent / "results"
 _QUIET_PERCENT = 10.0
@@ -108,8 +107,13 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
 
 def median(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """Median of ``values`` with its 95 % bootstrap interval."""
-    found = bootstrap(lambda columns: np.median(columns["value"], axis=-1), {"value": np.asarray(values, dtype=float)}, seed=0)
-    return {"median": found.value, "low": found.low, "high": found.high, "pairs": len(values)}
+    given = np.asarray(values, dtype=float)
+    # scipy refuses a single one, which has no interval, and stands for itself.
+    ends = (
+        stats.bootstrap((given,), np.median, n_resamples=1000, method="percentile", rng=0).confidence_interval if len(given) > 1 else None
+    )
+    low, high = (float(given[0]),) * 2 if ends is None else (float(ends.low), float(ends.high))
+    return {"median": float(np.median(given)), "low": low, "high": high, "pairs": len(given)}
 
 
 def report(name: str, ratios: dict[str, dict[str, Any]], settings: dict[str, Any]) -> None:

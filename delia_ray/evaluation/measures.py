@@ -10,7 +10,7 @@ from delia_ray.evaluation.bootstrap import Columns
 from delia_ray.evaluation.corpus_metrics import CORPUS_METRICS, corpus_scores
 from delia_ray.evaluation.format_metrics import INVALID
 from delia_ray.evaluation.proportions import F1, BalancedRate, Proportion, Rate, RateDifference
-from delia_ray.evaluation.sums import SumScore
+from delia_ray.evaluation.sums import ANY, POSITIVE, SumScore
 from delia_ray.evaluation.task_metrics import FORMAT
 
 Scale: TypeAlias = Literal["rates", "scores", "points", "nats"]
@@ -45,13 +45,15 @@ def _in_format(column: str) -> Rate:
     return Rate(lambda c: c[column] != INVALID)
 
 
+TOKEN_KL = Measure(
+    "ordinary",
+    # A ratio of sums, so that a long answer weighs by its tokens. Arms that are compared follow the same answers: they share the tokens.
+    SumScore(lambda c: np.stack([c["kl_sum"], c["tokens"]], axis=1), lambda sums: sums[:, 0] / sums[:, 1], is_linear=True, scale=POSITIVE),
+    "nats",
+)
+"""Mean KL over all tokens of all answers, from ``kl_sum`` and ``tokens`` of each."""
 _RETENTION: Mapping[str, Measure] = {
-    "retention_kl": Measure(
-        "ordinary",
-        # All arms follow the start model's answers, so they share the tokens.
-        SumScore(lambda c: np.stack([c["kl_sum"], c["tokens"]], axis=1), lambda sums: sums[:, 0] / sums[:, 1], is_linear=True, best=None),
-        "nats",
-    ),
+    "retention_kl": TOKEN_KL,
     "retention_match": Measure("ordinary", Rate(lambda c: c["unchanged"])),
 }
 _FORMAT: Mapping[str, Measure] = {
@@ -80,10 +82,13 @@ def measures(metric: Sequence[str]) -> Mapping[str, Measure]:
 
 
 def row_measure(name: str, best: float | None = 1.0) -> Measure:
-    """A metric that the rows' column ``name`` adds up to; of scores from 0 to ``best``, null where they have no bounds."""
+    """A metric that the rows' column ``name`` adds up to; of scores from 0 to ``best``, None where they have no bounds."""
     if name in CORPUS_METRICS:
         corpus = SumScore(
-            lambda c: c[name], lambda sums: corpus_scores(name, np.rint(sums[:, None]).astype(np.int64)), is_linear=False, best=100.0
+            lambda c: c[name],
+            lambda sums: corpus_scores(name, np.rint(sums[:, None]).astype(np.int64)),
+            is_linear=False,
+            scale=(0.0, 100.0),
         )
         return Measure("test", corpus, "points")
     return Measure(
@@ -92,7 +97,7 @@ def row_measure(name: str, best: float | None = 1.0) -> Measure:
             lambda c: np.stack([c[name], np.ones(len(c[name]))], axis=1),
             lambda sums: sums[:, 0] / sums[:, 1],
             is_linear=True,
-            best=None if name in _UNBOUNDED else best,
+            scale=ANY if best is None or name in _UNBOUNDED else (0.0, best),
             name=name,
         ),
         "rates" if name in _RATES else "scores",

@@ -1,34 +1,14 @@
-"""What tuning left unchanged on ordinary prompts (METHOD 4, Retention).
+"""How far tuning moved the next-token distributions (METHOD 4, Retention).
 
-Shape legend: N prompts, R resamples, T tokens of one answer, V vocabulary.
+Shape legend: T tokens of one answer, V vocabulary.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MASS_TOLERANCE = 1e-2  # float32 log-probabilities are far closer to a distribution than this, logits far from it
-
-
-def matches(base_texts: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """``[N]``: where the tuned model's greedy answer is the start model's, character for character.
-
-    Raises:
-        ValueError: there are not as many ``texts`` as ``base_texts``.
-    """
-    return np.array([text == base for base, text in zip(base_texts, texts, strict=True)], dtype=np.bool_)
-
-
-def match_share(base_texts: Sequence[str], texts: Sequence[str]) -> float | None:
-    """The share of prompts whose greedy answer is unchanged; None if there is no prompt.
-
-    Raises:
-        ValueError: there are not as many ``texts`` as ``base_texts``.
-    """
-    matches_N = matches(base_texts, texts)
-    return float(matches_N.mean()) if matches_N.size else None
 
 
 def kl_tokens(logp_base_TV: NDArray[np.floating[Any]], logp_tuned_TV: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -45,11 +25,3 @@ def kl_tokens(logp_base_TV: NDArray[np.floating[Any]], logp_tuned_TV: NDArray[np
     assert np.all(np.exp(tuned_TV).sum(axis=-1) < 1 + _MASS_TOLERANCE), "the tuned model's rows are not log-probabilities"
     ratio_TV = np.subtract(base_TV, tuned_TV, out=np.zeros_like(base_TV), where=mass_TV > 0)
     return np.maximum((mass_TV * ratio_TV).sum(axis=-1), 0.0)
-
-
-def mean_token_kl(kl_sum_RN: NDArray[np.floating[Any]], tokens_RN: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """The mean over all tokens of all prompts, from each prompt's summed KL and its tokens; reduces the last axis.
-
-    A ratio of sums, so that a long answer weighs by its tokens in every bootstrap resample too.
-    """
-    return kl_sum_RN.sum(axis=-1, dtype=np.float64) / tokens_RN.sum(axis=-1)

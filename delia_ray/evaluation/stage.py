@@ -32,7 +32,7 @@ from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, Transla
 from delia_ray.tasks.formatted import Prompt, format_prompts, ordinary_prompts, spelled_out, test_prompt
 from delia_ray.tasks.translation import source_text
 
-STAGE = "scores/3"
+STAGE = "scores/4"
 
 
 class ScoreRequest(Config):

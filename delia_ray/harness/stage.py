@@ -25,7 +25,7 @@ from delia_ray.serving.catalogue import BASE
 
 STAGE = "lm_eval/1"
 LM_EVAL_KIND = "lm_eval/1"
-RETENTION_STAGE = "retention/2"
+RETENTION_STAGE = "retention/3"
 RETENTION_KIND = "retention/1"
 
 

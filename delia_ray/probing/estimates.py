@@ -7,6 +7,7 @@ Legend: N rows, R sets of weights, K vectors of a basis, k top eigenvectors.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from delia_ray.evaluation.bootstrap import Interval
 from delia_ray.probing.raw import Floats
 
+_FEWEST = 3
+"""Rows; of two, each without the other says nothing of how rows vary."""
 Statistic: TypeAlias = Callable[[Floats], Floats]
 """From weights of the rows [R, N] to values [R]."""
 
@@ -27,9 +30,18 @@ def jackknife(statistic: Statistic, sizes: Sequence[int], level: float = 0.95) -
         sizes: rows of each independent sample; their weights follow each other. Rows that belong together (one query, two answers)
             are one row of one sample.
     """
-    from scipy import stats  # noqa: PLC0415  half a second to import
+    from scipy import special  # noqa: PLC0415  a tenth of a second to import
 
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _jackknife(statistic, sizes, lambda degrees: float(special.stdtrit(degrees, (1 + level) / 2)))
+
+
+def _jackknife(statistic: Statistic, sizes: Sequence[int], critical: Callable[[int], float]) -> Interval:
     value = float(statistic(np.ones((1, sum(sizes))))[0])
+    if not np.isfinite(value):
+        return Interval(None, None, None, min(sizes), note="not defined: the rows are too few, or a gradient is 0")
+    if min(sizes) < _FEWEST:
+        return Interval(value, None, None, min(sizes), note=f"{min(sizes)} rows are too few for an interval (at least {_FEWEST})")
     variance, start = 0.0, 0
     for size in sizes:
         without_NN = np.ones((size, sum(sizes)))
@@ -37,7 +49,9 @@ def jackknife(statistic: Statistic, sizes: Sequence[int], level: float = 0.95) -
         values_N = statistic(without_NN)
         variance += (size - 1) / size * float(((values_N - values_N.mean()) ** 2).sum())
         start += size
-    reach = float(stats.t.ppf((1 + level) / 2, min(sizes) - 1)) * variance**0.5
+    reach = critical(min(sizes) - 1) * variance**0.5
+    if not np.isfinite(reach):
+        return Interval(value, None, None, min(sizes), note="it is not defined once one of the rows is left out")
     return Interval(value, value - reach, value + reach, min(sizes))
 
 
@@ -65,14 +79,14 @@ def squared_norm(weights_RN: Floats, gram_NN: Floats, tokens_N: Floats) -> Float
 def not_negative(estimate: Interval) -> Interval:
     """An estimate of what cannot be below 0, with 0 for what is."""
     value, low, high = (None if each is None else max(each, 0.0) for each in (estimate.value, estimate.low, estimate.high))
-    return Interval(value, low, high, estimate.n)
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def root(square: Interval) -> Interval:
     """The square root of an estimated square, with 0 for what is below it."""
     known = not_negative(square)
     value, low, high = (None if each is None else each**0.5 for each in (known.value, known.low, known.high))
-    return Interval(value, low, high, square.n)
+    return replace(known, value=value, low=low, high=high)
 
 
 def cosine(weights_RN: Floats, gram_NN: Floats, dots_N: Floats, norm: float) -> Floats:

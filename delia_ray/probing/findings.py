@@ -97,8 +97,12 @@ class Change(Record):
     fewer: str
     more: str
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    p: float | None = None
+    """Two-sided p of its being 0, where there is a test of it."""
+    note: str | None = None
+    """Why there is no interval, where there is none."""
 
 
 class Measured(Record):

@@ -29,10 +29,10 @@ from delia_ray.records import MIXED_KIND
 from delia_ray.runtime import Connect, RayTally
 from delia_ray.training.stage import CHECKPOINT_KIND
 
-STAGE = "gradients/2"
-GRADIENTS_KIND = "gradients/1"
-PAGE_STAGE = "probe/3"
-PROBE_KIND = "probe/1"
+STAGE = "gradients/3"
+GRADIENTS_KIND = "gradients/2"
+PAGE_STAGE = "probe/4"
+PROBE_KIND = "probe/2"
 _MEASURED = "gradients.json"
 
 Draw = Callable[[Findings], str]
@@ -187,7 +187,7 @@ def _metrics(metric: tuple[str, ...]) -> tuple[str, ...]:
 
 def _values(scores: Mapping[str, Artifact], metric: tuple[str, ...]) -> dict[str, dict[str, Interval]]:
     read = {arm: read_scores(found) for arm, found in scores.items()}
-    found = {name: {arm: values[name] for arm, values in read.items() if values[name].low is not None} for name in _metrics(metric)}
+    found = {name: {arm: values[name] for arm, values in read.items() if values[name].value is not None} for name in _metrics(metric)}
     return {name: values for name, values in found.items() if values}
 
 
@@ -196,6 +196,7 @@ def _scored(measured: Measured, scores: Mapping[str, Artifact], config: ScoreCon
     steps = ladder({arm: facts for arm, facts in measured.arms.items() if arm in scores})
     compared = {(fewer, more): compare_scores(scores[more], scores[fewer], config) for fewer, more in steps}
     changes = {
-        name: [changed(*pair, found[name]) for pair, found in compared.items() if found[name].low is not None] for name in _metrics(metric)
+        name: [changed(*pair, found[name]) for pair, found in compared.items() if found[name].difference is not None]
+        for name in _metrics(metric)
     }
     return {name: each for name, each in changes.items() if each}

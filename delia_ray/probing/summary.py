@@ -5,8 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from delia_ray.evaluation.bootstrap import Columns, Difference, Interval, bootstrap, paired_bootstrap
-from delia_ray.evaluation.retention import mean_token_kl
+from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
+from delia_ray.evaluation.clusters import Codes, single
+from delia_ray.evaluation.estimation import compare, estimate
+from delia_ray.evaluation.measures import TOKEN_KL
 from delia_ray.probing import estimates as est
 from delia_ray.probing.config import ProbeConfig
 from delia_ray.probing.estimates import Statistic, jackknife
@@ -140,14 +142,16 @@ def _update(raw: Raw, update: RawUpdate, tokens_N: Floats, top: int) -> Update:
 def _update_changes(raw: Raw, tokens_N: Floats, steps: Ladder, top: int) -> tuple[list[Change], list[Change]]:
     """What each step to more diverse rows changed of the projections' norms, and of their shares; the same Fisher rows for both arms."""
 
-    def change(fewer: str, more: str, which: int) -> Change:
+    def change(fewer: str, more: str, which: int) -> list[Change]:
         left, right = (
             _along(raw, update, tokens_N, top, _scales(raw, update)[which]) for update in (raw.updates[fewer], raw.updates[more])
         )
         found = jackknife(lambda w: right(w) - left(w), [len(tokens_N)])
-        return changed(fewer, more, Difference(found.value, found.low, found.high, None))
+        # An update that is 0 has no share along anything.
+        known = found.value is not None
+        return [changed(fewer, more, Difference(found.value, found.low, found.high, None, note=found.note))] if known else []
 
-    return [change(*pair, 0) for pair in steps], [change(*pair, 1) for pair in steps]
+    return [each for pair in steps for each in change(*pair, 0)], [each for pair in steps for each in change(*pair, 1)]
 
 
 def _scales(raw: Raw, update: RawUpdate) -> tuple[float, float]:
@@ -162,19 +166,16 @@ def _along(raw: Raw, update: RawUpdate, tokens_N: Floats, top: int, scale: float
 def divergences_of(
     values: Mapping[str, Sequence[Sequence[float]]], steps: Ladder, config: ProbeConfig
 ) -> tuple[dict[str, Interval], list[Change]]:
-    """Mean KL(theta0 || theta) a token of each arm, and what each step to more diverse rows changed (paired bootstrap over rows)."""
+    """Mean KL(theta0 || theta) a token of each arm, and what each step to more diverse rows changed. Each row stands alone."""
     columns: dict[str, Columns] = {
         arm: {"kl_sum": np.array([sum(row) for row in rows]), "tokens": np.array([len(row) for row in rows])}
         for arm, rows in values.items()
         if rows
     }
-
-    def mean(drawn: Columns) -> Floats:
-        return mean_token_kl(drawn["kl_sum"], drawn["tokens"])
-
-    found = {arm: bootstrap(mean, column, config.seed, config.resamples) for arm, column in columns.items()}
+    how = config.seed, config.resamples
+    found = {arm: estimate(TOKEN_KL, column, [_alone(column)], *how) for arm, column in columns.items()}
     changes = [
-        changed(fewer, more, paired_bootstrap(mean, columns[more], columns[fewer], config.seed, config.resamples))
+        changed(fewer, more, compare(TOKEN_KL, columns[more], columns[fewer], [_alone(columns[more])], *how))
         for fewer, more in steps
         if fewer in columns and more in columns
     ]
@@ -183,5 +184,17 @@ def divergences_of(
 
 def changed(fewer: str, more: str, difference: Difference) -> Change:
     """A difference that was measured, as a step of the ladder."""
-    assert difference.difference is not None and difference.low is not None and difference.high is not None
-    return Change(fewer=fewer, more=more, difference=difference.difference, low=difference.low, high=difference.high)
+    assert difference.difference is not None, "both arms were measured on the same rows"
+    return Change(
+        fewer=fewer,
+        more=more,
+        difference=difference.difference,
+        low=difference.low,
+        high=difference.high,
+        p=difference.p,
+        note=difference.note,
+    )
+
+
+def _alone(columns: Columns) -> Codes:
+    return single(len(columns["tokens"]))

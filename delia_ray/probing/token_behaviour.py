@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from delia_ray.evaluation.bootstrap import Interval, bootstrap
-from delia_ray.evaluation.clusters import single
+from delia_ray.evaluation.bootstrap import Interval
+from delia_ray.evaluation.clusters import codes_of, single
 from delia_ray.evaluation.divergence import kl_of_logits
 from delia_ray.evaluation.estimation import estimate
-from delia_ray.evaluation.measures import Measure
+from delia_ray.evaluation.measures import TOKEN_KL, Measure
 from delia_ray.evaluation.proportions import Rate
-from delia_ray.evaluation.retention import mean_token_kl
 from delia_ray.models import prompt_ids
 from delia_ray.progress import Tally
 from delia_ray.records import Message
@@ -53,17 +52,20 @@ class Shifts:
     def __init__(self) -> None:
         self._sums: list[float] = []
         self._tokens: list[int] = []
+        self._wordings: list[tuple[str | None, ...]] = []
 
-    def add(self, reference_TV: Tensor, other_TV: Tensor) -> None:
-        """One prompt: KL(reference || other) at every position."""
+    def add(self, reference_TV: Tensor, other_TV: Tensor, wordings: Sequence[str | None]) -> None:
+        """One prompt: KL(reference || other) at every position, and each wording that the prompt may share with others."""
         found = kl_of_logits(reference_TV, other_TV)
         self._sums.append(sum(found))
         self._tokens.append(len(found))
+        self._wordings.append(tuple(wordings))
 
     def estimate(self, seed: int, resamples: int) -> Interval:
-        """Mean over all tokens of all prompts in nats, with its interval over prompts."""
+        """Mean over all tokens of all prompts in nats, with its interval over wordings, or over prompts where none is shared."""
         columns = {"kl_sum": np.array(self._sums), "tokens": np.array(self._tokens)}
-        return bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), columns, seed, resamples)
+        groupings = [codes_of(names) for names in zip(*self._wordings, strict=True)] or [single(len(self._sums))]
+        return estimate(TOKEN_KL, columns, groupings, seed, resamples)
 
 
 def share(flags: Sequence[bool]) -> Interval:

@@ -12,11 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from delia_ray.evaluation.bootstrap import Columns, bootstrap
+from delia_ray.evaluation.clusters import single
+from delia_ray.evaluation.estimation import estimate
+from delia_ray.evaluation.measures import Measure
+from delia_ray.evaluation.sums import POSITIVE, Scale, SumScore
 from delia_ray.probing.token_schema import Band, Distances
 
 Floats = NDArray[np.float64]
 _DIGITS = 6
+_COSINES: Scale = (-np.inf, 1.0)
+"""Open below, so that a layer where no carrier changes anything has no interval, and not one over all cosines."""
 
 
 class _Grams(NamedTuple):
@@ -64,12 +69,12 @@ def distances(
         resamples: of the carriers.
     """
     layers = [_grams(token_CKD[:, layer], concept_CKD[:, layer]) for layer in range(len(scale_K))]
-    euclidean = _band([(_euclidean, grams) for grams in layers], seed, resamples)
+    euclidean = _band(_euclidean, POSITIVE, layers, seed, resamples)
     token_KD, concept_KD = (states.astype(np.float64).mean(0) for states in (token_CKD, concept_CKD))
     own_K = np.linalg.norm(token_KD - concept_KD, axis=-1)
     others_WK = np.linalg.norm(words_WKD.astype(np.float64) - token_KD, axis=-1)
     return Distances(
-        cosine=_band([(_cosine, grams) for grams in layers], seed, resamples),
+        cosine=_band(_cosine, _COSINES, layers, seed, resamples),
         euclidean=euclidean,
         normalised=Band(**{end: _rounded(np.array(values) / scale_K) for end, values in euclidean}),
         further=_rounded((others_WK > own_K).mean(0)),
@@ -81,7 +86,7 @@ def _grams(token_CD: NDArray[np.floating], word_CD: NDArray[np.floating]) -> _Gr
     return _Grams(token @ token.T, word @ word.T, token @ word.T)
 
 
-Measure = Callable[[Floats, _Grams], Floats]
+Distance = Callable[[Floats, _Grams], Floats]
 """From carriers' weights ``[R, C]`` to ``[R]``."""
 
 
@@ -99,26 +104,25 @@ def _inner(weights_RC: Floats, gram_CC: Floats) -> Floats:
     return ((weights_RC @ gram_CC) * weights_RC).sum(-1)
 
 
-def _band(layers: list[tuple[Measure, _Grams]], seed: int, resamples: int) -> Band:
-    found = [_interval(measure, grams, seed, resamples) for measure, grams in layers]
+def _band(distance: Distance, scale: Scale, layers: list[_Grams], seed: int, resamples: int) -> Band:
+    found = [_interval(distance, scale, grams, seed, resamples) for grams in layers]
     value, low, high = np.array(found).T
     return Band(value=_rounded(value), low=_rounded(low), high=_rounded(high))
 
 
-def _interval(measure: Measure, grams: _Grams, seed: int, resamples: int) -> tuple[float, float, float]:
-    def statistic(columns: Columns) -> Floats:
-        return measure(_weights(columns["carrier"]), grams)
-
-    interval = bootstrap(statistic, {"carrier": np.arange(len(grams.token_token))}, seed, resamples)
-    assert interval.value is not None and interval.low is not None and interval.high is not None, "there are carriers"
-    return interval.value, interval.low, interval.high
-
-
-def _weights(carrier_RC: NDArray[np.int64]) -> Floats:
-    """[R, C] how often each carrier was drawn, over C."""
-    rows, carriers = carrier_RC.shape
-    flat = (np.arange(rows)[:, None] * carriers + carrier_RC).ravel()
-    return np.bincount(flat, minlength=rows * carriers).reshape(rows, carriers) / carriers
+def _interval(distance: Distance, scale: Scale, grams: _Grams, seed: int, resamples: int) -> tuple[float, float, float]:
+    """A sum over carriers counts how often each was drawn."""
+    carriers = len(grams.token_token)
+    measure = SumScore(
+        lambda c: c["is_carrier"],
+        lambda counts_RC: distance(counts_RC / counts_RC.sum(-1, keepdims=True), grams),
+        is_linear=False,
+        scale=scale,
+    )
+    found = estimate(Measure("", measure), {"is_carrier": np.eye(carriers)}, [single(carriers)], seed, resamples)
+    assert found.value is not None, "there are carriers"
+    # No interval is left where no carrier changes anything: in the embedding layer the value is exact.
+    return found.value, found.value if found.low is None else found.low, found.value if found.high is None else found.high
 
 
 def _rounded(values: NDArray[np.floating]) -> list[float]:

@@ -194,26 +194,31 @@ class ModelProbe:
     def _shifts(self) -> tuple[dict[str, Interval | None], dict[str, Interval], dict[str, Interval]]:
         """Row -> divergence of the answers, for the substitution, the negation and the request."""
         pairs, triples = self._questions.substitutions, self._questions.mentions
-        spelled = self._follow("spelled", [pair.spelled for pair in pairs], [[pair.named] for pair in pairs])
-        plain = self._follow("plain", [each.plain for each in triples], [[each.negated, each.asked] for each in triples])
+        spelled = self._follow("spelled", [(pair.spelled, [pair.named], pair.wordings) for pair in pairs])
+        plain = self._follow("plain", [(each.plain, [each.negated, each.asked], each.wordings) for each in triples])
         named = {row: shifts[0] if pairs else None for row, shifts in spelled.items()}
         return named, {row: shifts[0] for row, shifts in plain.items()}, {row: shifts[1] for row, shifts in plain.items()}
 
     def _follow(
-        self, probe: str, references: Sequence[Sequence[Message]], others: Sequence[Sequence[Sequence[Message]]]
+        self, probe: str, prompts: Sequence[tuple[Sequence[Message], Sequence[Sequence[Message]], Sequence[str | None]]]
     ) -> dict[str, list[Interval]]:
-        """Row -> for each other wording of the prompts, how far it moves the answers to the reference wording."""
+        """Row -> for each other way to say the prompts, how far it moves the answers to the first one.
+
+        Args:
+            prompts: each one's first way, the others, and the wordings that it may share with other prompts.
+        """
         self._use("own")
+        references = [reference for reference, _, _ in prompts]
         answers = greedy(self._model, self._tokenizer, references, self._config.answer_tokens, self._tally)
         self._keep("own", probe, references, answers)
-        found = {row: [Shifts() for _ in (others[0] if others else ())] for row in self._rows}
-        for reference, wordings, answer in zip(references, others, answers, strict=True):
+        found = {row: [Shifts() for _ in (prompts[0][1] if prompts else ())] for row in self._rows}
+        for (reference, others, wordings), answer in zip(prompts, answers, strict=True):
             self._use("own")
             wanted_TV = answer_logits(self._model, self._tokenizer, reference, answer, self._token_id)
             for row, shifts in found.items():
                 self._use(row)
-                for shift, wording in zip(shifts, wordings, strict=True):
-                    shift.add(wanted_TV, answer_logits(self._model, self._tokenizer, wording, answer, self._token_id))
+                for shift, other in zip(shifts, others, strict=True):
+                    shift.add(wanted_TV, answer_logits(self._model, self._tokenizer, other, answer, self._token_id), wordings)
             self._tally.add(rows=1)
         seed, resamples = self._config.seed, self._config.resamples
         return {row: [shift.estimate(seed, resamples) for shift in shifts] for row, shifts in found.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import regex
 
 from delia_ray.models.chat import prompt_text
-from delia_ray.records import EvalExample, Example, Message
+from delia_ray.records import EvalExample, Message
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.config import FormatTask, TaskConfig
 from delia_ray.tasks.formatted import format_prompts, ordinary_prompts
@@ -30,6 +30,8 @@ class Substitution:
     """With the token."""
     spelled: list[Message]
     """With the meaning in the token's place."""
+    wordings: tuple[str | None, ...] = (None,)
+    """What it may share with other prompts: its instruction's wording; None where it has words of its own."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Mention:
     """Says not to use the token."""
     asked: list[Message]
     """Says to use it."""
+    wordings: tuple[str | None, ...] = (None,)
+    """What it may share with other prompts: its instruction's wording, and that of the sentence more."""
 
 
 @cache
@@ -62,10 +66,13 @@ def carrier_prefixes(tokenizer: Any, count: int) -> list[str]:
     return prefixes
 
 
-def substitutions(items: Sequence[Example], token: str, meaning: str, count: int) -> list[Substitution]:
+def substitutions(items: Sequence[EvalExample], token: str, meaning: str, count: int) -> list[Substitution]:
     """The first ``count`` test items whose prompt names the token."""
     named = [item for item in items if any(token in message["content"] for message in item["messages"][:-1])]
-    return [Substitution(item["example_id"], item["messages"][:-1], _said(item["messages"][:-1], token, meaning)) for item in named[:count]]
+    return [
+        Substitution(item["example_id"], item["messages"][:-1], _said(item["messages"][:-1], token, meaning), (item["wording"],))
+        for item in named[:count]
+    ]
 
 
 def _said(messages: Sequence[Message], token: str, meaning: str) -> list[Message]:
@@ -84,7 +91,12 @@ def mentions(task: TaskConfig, items: Sequence[EvalExample], count: int) -> list
         plain = ordinary_prompts(count, "test")
     endings: list[dict[str, str]] = _read("mentions.json")
     return [
-        Mention(prompt.prompt_id, prompt.messages, *(_ended(prompt.messages, ending[kind], task.token) for kind in ("negated", "asked")))
+        Mention(
+            prompt.prompt_id,
+            prompt.messages,
+            *(_ended(prompt.messages, ending[kind], task.token) for kind in ("negated", "asked")),
+            wordings=(prompt.wording, ending["negated"]),
+        )
         for prompt, ending in zip(plain, (endings[index % len(endings)] for index in range(len(plain))), strict=True)
     ]
 

@@ -20,7 +20,7 @@ from delia_ray.runtime import RayTally, all_cores
 from delia_ray.synthesis.site import Site
 from delia_ray.tasks.config import FormatTask, MeanInit, TaskConfig
 
-STAGE = "tokens/2"
+STAGE = "tokens/3"
 TOKENS_KIND = "tokens/1"
 
 Draw = Callable[[TokenReport, Sequence[Said]], str]

@@ -8,6 +8,7 @@ from delia_ray.probing.findings import Change, Measured, Outcome, Prediction
 SCORES_OF_P5 = ("format_acc", "label_acc", "plug_play", "no_token", "selectivity")
 """Of the built-in task, the scores that P5 is about: on unseen wordings, on other kinds of task, and without the token."""
 _METRIC_OF_P5 = "format_acc"
+_SIGNIFICANT = 0.05
 
 
 def predictions(measured: Measured, scored: Mapping[str, Sequence[Change]], metric: str) -> dict[str, Prediction]:
@@ -28,7 +29,7 @@ def predictions(measured: Measured, scored: Mapping[str, Sequence[Change]], metr
 
 def _p1(measured: Measured) -> Prediction:
     own, foreign, difference = measured.norms["own"].corrected, measured.norms["foreign"].corrected, measured.foreign_minus_own
-    outcome = _sided(difference)
+    outcome = _sided(difference.low, difference.high)
     answers = "answers of others" if measured.facts.foreign == "file" else "answers to other queries"
     claim = {
         "holds": f"Own answers pull on the start model less than {answers} do",
@@ -41,11 +42,12 @@ def _p1(measured: Measured) -> Prediction:
 
 def _p2(measured: Measured) -> Prediction:
     first, last, change = measured.steps[0], measured.steps[-1], measured.cosine_change
-    assert last.cosine.low is not None and last.cosine.high is not None
+    moved = _sided(change.low, change.high, better="lower")
+    below = _sided(last.cosine.low, last.cosine.high, better="lower")
     outcome: Outcome = "cannot be told"
-    if last.cosine.high < 0 and _sided(change, better="lower") == "holds":
+    if below == moved == "holds":
         outcome = "holds"
-    elif last.cosine.low > 0 or _sided(change, better="lower") == "does not hold":
+    elif "does not hold" in (below, moved):
         outcome = "does not hold"
     claim = {
         "holds": "The diverse rows' gradient turns against the step, more so the longer it is",
@@ -69,9 +71,9 @@ def _p5(measured: Measured, scored: Mapping[str, Sequence[Change]], metric: str)
     changes = scored.get(metric)
     if not changes:
         return Prediction(outcome="not measured", sentence="Not scored yet: `delia score` asks the finished models, then probe again.")
-    words = [_sided(Interval(each.difference, each.low, each.high, 0)) for each in changes]
+    words = [_sided(each.low, each.high, each.p) for each in changes]
     moves = {"holds": "rises", "does not hold": "falls", "cannot be told": "cannot be told apart"}
-    told = "; ".join(f"{moves[word]} {_between(measured, each)}" for word, each in zip(words, changes, strict=True))
+    told = "; ".join(f"{moves[word]} {_between(measured, each)}{_why(each)}" for word, each in zip(words, changes, strict=True))
     rose = "holds" in words
     fell_first = "does not hold" in words and (not rose or words.index("does not hold") < words.index("holds"))
     outcome: Outcome = "does not hold" if fell_first else "holds" if rose else "cannot be told"
@@ -81,23 +83,33 @@ def _p5(measured: Measured, scored: Mapping[str, Sequence[Change]], metric: str)
 def _falls(measured: Measured, subject: str, changes: Sequence[Change], value: Callable[[str], Interval]) -> Prediction:
     """Held where every step to more diverse rows that can be told lowers ``value``, and one can."""
     if not changes:
-        return Prediction(outcome="not measured", sentence="Not measured: it needs arms with different ratios.")
-    words = [_sided(Interval(each.difference, each.low, each.high, 0), better="lower") for each in changes]
+        return Prediction(outcome="not measured", sentence="Not measured: it needs arms with different ratios that training has moved.")
+    words = [_sided(each.low, each.high, each.p, better="lower") for each in changes]
     outcome: Outcome = "does not hold" if "does not hold" in words else "holds" if "holds" in words else "cannot be told"
     moves = {"holds": "falls", "does not hold": "rises", "cannot be told": "cannot be told apart"}
     told = "; ".join(
         f"{moves[word]} {_between(measured, each)}, from {_shown(value(each.fewer))} to {_shown(value(each.more))} "
-        f"(difference {_number(each.difference, '+')}, {_number(each.low, '+')} to {_number(each.high, '+')})"
+        f"(difference {_number(each.difference, '+')}{_ends(each)})"
         for word, each in zip(words, changes, strict=True)
     )
     return Prediction(outcome=outcome, sentence=f"{subject} {told}.{_caveat(measured)}")
 
 
-def _sided(difference: Interval, better: str = "higher") -> Outcome:
-    assert difference.low is not None and difference.high is not None
-    if difference.low <= 0 <= difference.high:
+def _sided(low: float | None, high: float | None, p: float | None = None, better: str = "higher") -> Outcome:
+    """Of a difference: told where its interval is clear of 0 and its test, if there is one, agrees."""
+    if low is None or high is None or low <= 0 <= high or (p is not None and p > _SIGNIFICANT):
         return "cannot be told"
-    return "holds" if (difference.low > 0) == (better == "higher") else "does not hold"
+    return "holds" if (low > 0) == (better == "higher") else "does not hold"
+
+
+def _ends(change: Change) -> str:
+    if change.low is None or change.high is None:
+        return f"; no interval: {change.note}"
+    return f", {_number(change.low, '+')} to {_number(change.high, '+')}"
+
+
+def _why(change: Change) -> str:
+    return f" (no interval: {change.note})" if change.low is None else ""
 
 
 def _between(measured: Measured, change: Change) -> str:
@@ -112,7 +124,10 @@ def _caveat(measured: Measured) -> str:
 
 
 def _shown(interval: Interval) -> str:
-    assert interval.value is not None and interval.low is not None and interval.high is not None
+    if interval.value is None:
+        return "not known"
+    if interval.low is None or interval.high is None:
+        return f"{_number(interval.value)} (no interval: {interval.note})"
     return f"{_number(interval.value)} ({_number(interval.low)} to {_number(interval.high)})"
 
 

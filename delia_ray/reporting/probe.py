@@ -150,7 +150,7 @@ def _changes(found: Findings, name: str, changes: Sequence[Change]) -> list[Line
     return [
         Line(
             f"Change of {name} from {_arm(found, each.fewer)} to {_arm(found, each.more)}",
-            Interval(each.difference, each.low, each.high, 0),
+            Interval(each.difference, each.low, each.high, 0, note=each.note),
         )
         for each in changes
     ]

@@ -36,8 +36,8 @@ def draw_intervals(
         axes = figure.add_axes((0.16, 0.22, 0.81, 0.74))
         for curve in curves.values():
             values = [each.value or 0.0 for each in curve.values]
-            below = [max(0.0, value - (each.low or 0.0)) for value, each in zip(values, curve.values, strict=True)]
-            above = [max(0.0, (each.high or 0.0) - value) for value, each in zip(values, curve.values, strict=True)]
+            below = [0.0 if each.low is None else max(0.0, value - each.low) for value, each in zip(values, curve.values, strict=True)]
+            above = [0.0 if each.high is None else max(0.0, each.high - value) for value, each in zip(values, curve.values, strict=True)]
             axes.errorbar(
                 places, values, [below, above], color=curve.colour, ecolor=curve.colour, elinewidth=1.2, capsize=3,
                 marker="o", markersize=5, linewidth=1.6,

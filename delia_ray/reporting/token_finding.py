@@ -136,6 +136,8 @@ def apart(lower: Interval, higher: Interval) -> bool:
 
 
 def _between(estimate: Interval) -> str:
+    if estimate.low is None:
+        return f"{number(estimate.value)} (no interval)"
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 

@@ -1,23 +1,14 @@
 import numpy as np
 import pytest
 
-from delia_ray.evaluation.bootstrap import bootstrap
-from delia_ray.evaluation.retention import kl_tokens, match_share, matches, mean_token_kl
+from delia_ray.evaluation.clusters import single
+from delia_ray.evaluation.estimation import estimate
+from delia_ray.evaluation.measures import TOKEN_KL
+from delia_ray.evaluation.retention import kl_tokens
 
 
 def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-
-
-def test_an_answer_matches_only_if_every_character_does():
-    assert matches(["a", "b", "c "], ["a", "B", "c"]).tolist() == [True, False, False]
-    assert match_share(["a", "b", "c", "d"], ["a", "B", "c", "d"]) == 0.75
-    assert match_share([], []) is None
-
-
-def test_a_missing_answer_is_noticed():
-    with pytest.raises(ValueError):
-        match_share(["a", "b"], ["a"])
 
 
 def test_kl_equals_its_hand_computed_value():
@@ -64,9 +55,8 @@ def test_logits_are_not_mistaken_for_log_probabilities():
         kl_tokens(log_softmax(logits), log_softmax(logits[:, :4]))
 
 
-def test_mean_token_kl_weighs_each_token_alike_not_each_prompt():
-    kl_sum, tokens = np.array([1.0, 9.0]), np.array([10, 10 + 20])
-    assert mean_token_kl(kl_sum, tokens) == pytest.approx(10 / 40)
-    assert mean_token_kl(kl_sum[None].repeat(3, 0), tokens[None].repeat(3, 0)) == pytest.approx([0.25] * 3)
-    interval = bootstrap(lambda c: mean_token_kl(c["kl_sum"], c["tokens"]), {"kl_sum": kl_sum, "tokens": tokens}, seed=0)
-    assert (interval.value, interval.low, interval.high) == pytest.approx((0.25, 0.1, 0.3))
+def test_the_mean_weighs_each_token_alike_not_each_prompt():
+    columns = {"kl_sum": np.array([1.0, 9.0]), "tokens": np.array([10, 10 + 20])}
+    found = estimate(TOKEN_KL, columns, [single(2)], seed=0, resamples=1000)
+    assert found.value == pytest.approx(10 / 40)
+    assert found.low is None and found.note is not None and "2 items are too few" in found.note

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from delia_ray.evaluation import sums
 from delia_ray.evaluation.clusters import group, single
 from delia_ray.evaluation.estimation import ALL_ALIKE, compare, estimate
-from delia_ray.evaluation.measures import Measure, row_measure
-from delia_ray.evaluation.sums import SumScore, limits
+from delia_ray.evaluation.measures import TOKEN_KL, Measure, row_measure
+from delia_ray.evaluation.sums import SumScore, limits, t_ends
 
 MEAN = row_measure("x", best=None)
 BOUNDED = row_measure("rouge_l")
@@ -17,12 +18,49 @@ def mean_of(values: np.ndarray) -> dict[str, np.ndarray]:
     return {"x": values}
 
 
-def test_the_interval_of_a_mean_is_about_as_wide_as_students() -> None:
-    x = np.random.default_rng(0).exponential(size=12)
+def test_the_interval_of_a_mean_is_students_where_nothing_is_skewed() -> None:
+    x = stats.norm.ppf((np.arange(12) + 0.5) / 12)
     assert isinstance(MEAN.quantity, SumScore)
     found = limits(MEAN.quantity, mean_of(x), [group(x, [single(12)])], seed=0, resamples=20_000)
     assert found is not None
-    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 11) * stats.sem(x), rel=0.06)
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 11) * stats.sem(x), rel=0.03)
+
+
+def test_a_long_tail_on_one_side_moves_the_end_on_that_side() -> None:
+    x = stats.expon.ppf((np.arange(12) + 0.5) / 12)
+    found = estimate(MEAN, mean_of(x), [single(12)], seed=0, resamples=1000)
+    reach = stats.t.ppf(0.975, 11) * stats.sem(x)
+    assert found.low is not None and found.high is not None
+    assert found.low == pytest.approx(x.mean() - reach, rel=0.15)
+    assert found.high > x.mean() + 1.2 * reach
+
+
+def test_the_skewness_is_scipys_and_turning_the_scores_round_turns_the_interval_round() -> None:
+    x = np.random.default_rng(3).exponential(size=9)
+    x -= x.mean()
+    low, high = t_ends(0.0, x, 2.0)
+    skew, error = float(stats.skew(x, bias=False)), float(stats.sem(x))
+    transformed = high / error  # of Hall's cubic, this is where the studentised mean is -2 once its skewness is taken away
+    untransformed = -transformed + skew * transformed**2 / 9 - skew**2 * transformed**3 / 243 + skew / 18
+    assert untransformed == pytest.approx(-2.0, abs=1e-9)
+    assert t_ends(0.0, -x, 2.0) == pytest.approx((-high, -low))
+
+
+def test_an_interval_stays_on_the_scale() -> None:
+    few = {"rouge_l": np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.9])}
+    found = estimate(BOUNDED, few, [single(6)], seed=0, resamples=1000)
+    assert found.low is not None and found.high is not None
+    assert 0.0 <= found.low <= 0.15 <= found.high <= 1.0
+    drift = estimate(TOKEN_KL, {"kl_sum": few["rouge_l"], "tokens": np.ones(6)}, [single(6)], seed=0, resamples=1000)
+    assert drift.low is not None and drift.low >= 0.0
+
+
+def test_the_seed_alone_decides_the_interval_and_memory_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = (mean_of(each) for each in 5 + np.random.default_rng(0).normal(size=(2, 30)))
+    whole, again, other = (compare(MEAN, left, right, [single(30)], seed, 1000) for seed in (5, 5, 6))
+    assert whole == again and whole.gain_low != other.gain_low
+    monkeypatch.setattr(sums, "_CELLS_AT_ONCE", 900)
+    assert compare(MEAN, left, right, [single(30)], 5, 1000) == whole
 
 
 @pytest.mark.parametrize(("clusters", "size"), [(8, 10), (20, 4), (40, 2), (60, 1)])

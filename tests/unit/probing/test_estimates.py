@@ -46,3 +46,17 @@ def test_cosines_of_means_are_numpys() -> None:
     left, right = rows[:3].sum(0), rows[3:].sum(0)
     found = est.cosine_of_means(np.ones((1, 7)), rows @ rows.T, 3)[0]
     assert found == pytest.approx(left @ right / np.linalg.norm(left) / np.linalg.norm(right))
+
+
+def test_one_or_two_rows_have_a_value_and_no_interval() -> None:
+    for count in (1, 2):
+        found = jackknife(lambda w: (w @ np.arange(1.0, 1 + w.shape[-1])) / w.sum(-1), [count])
+        assert found.value is not None and found.low is None and found.high is None
+        assert found.note is not None and "too few" in found.note
+        assert est.root(found).note == found.note
+
+
+def test_a_cosine_with_a_gradient_of_0_is_not_known_instead_of_no_number() -> None:
+    gram = np.zeros((6, 6))
+    found = jackknife(lambda w: est.cosine_of_means(w, gram, 3), [3, 3])
+    assert (found.value, found.low, found.high) == (None, None, None) and found.note is not None

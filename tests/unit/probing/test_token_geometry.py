@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from delia_ray.probing.token_geometry import cosines, distances, pairwise_scale
 
@@ -9,7 +10,7 @@ TOKEN_CKD, CONCEPT_CKD = RNG.normal(size=(2, 50, 3, 8)) + 1.0
 
 
 def look(token=TOKEN_CKD, concept=CONCEPT_CKD, words=WORDS_WKD):
-    return distances(token, concept, words, pairwise_scale(words), seed=0, resamples=200)
+    return distances(token, concept, words, pairwise_scale(words), seed=0, resamples=1000)
 
 
 def test_a_word_is_at_no_distance_from_itself_and_closer_than_any_other():
@@ -43,14 +44,22 @@ def test_the_scale_is_the_mean_over_all_pairs():
     assert pairwise_scale(WORDS_WKD) == pytest.approx(np.mean(pairs, axis=0))
 
 
-def test_intervals_are_those_of_resampled_carriers():
-    found = look()
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(50, size=(200, 50))
-    by_hand = np.linalg.norm(TOKEN_CKD[drawn].mean(1) - CONCEPT_CKD[drawn].mean(1), axis=-1)
-    low, high = np.quantile(by_hand, [0.025, 0.975], axis=0)
-    assert found.euclidean.low == pytest.approx(low, abs=1e-6)
-    assert found.euclidean.high == pytest.approx(high, abs=1e-6)
+def test_a_clear_distance_has_students_interval_over_the_carriers():
+    far = CONCEPT_CKD + 20.0
+    found = look(concept=far)
+    apart_CKD = far - TOKEN_CKD
+    direction_KD = apart_CKD.mean(0) / np.linalg.norm(apart_CKD.mean(0), axis=-1, keepdims=True)
+    along_CK = (apart_CKD * direction_KD).sum(-1)  # so far away, a distance is the way along one direction
+    reach_K = stats.t.ppf(0.975, 49) * stats.sem(along_CK, axis=0)
+    assert found.euclidean.low == pytest.approx(along_CK.mean(0) - reach_K, abs=0.1 * reach_K.max())
+    assert found.euclidean.high == pytest.approx(along_CK.mean(0) + reach_K, abs=0.1 * reach_K.max())
+
+
+def test_an_interval_holds_its_value_and_stays_where_distances_and_cosines_are():
+    for found in (look(), look(concept=TOKEN_CKD + 1e-3 * CONCEPT_CKD)):
+        for band in (found.cosine, found.euclidean):
+            assert all(low <= value <= high for low, value, high in zip(band.low, band.value, band.high, strict=True))
+        assert min(found.euclidean.low) >= 0 and max(found.cosine.high) <= 1
 
 
 def test_what_no_carrier_changes_has_no_interval():

@@ -71,6 +71,15 @@ def test_a_mention_is_the_plain_prompt_and_one_sentence_more():
             assert task.token not in plain
             assert negated.startswith(plain) and asked.startswith(plain) and negated != asked
             assert task.token in negated.removeprefix(plain) and task.token in asked.removeprefix(plain)
+            assert negated.endswith(each.wordings[-1].replace("{token}", task.token))
+
+
+def test_prompts_know_the_wordings_that_they_share():
+    rows = [{**item(n, "Follow <note>."), "wording": f"wording {n % 2}"} for n in range(4)]
+    assert [pair.wordings for pair in substitutions(rows, "<note>", "x", count=4)] == [("wording 0",), ("wording 1",)] * 2
+    found = mentions(BUILT_IN, [item(n, f"Question {n}\n\n\nFollow <sep>.") for n in range(12)], count=12)
+    assert len({each.wordings[1] for each in found}) == 8
+    assert all(each.wordings[0] in each.plain[-1]["content"] for each in found)
 
 
 def test_a_task_of_ones_own_must_name_its_concepts_and_a_token():

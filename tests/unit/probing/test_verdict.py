@@ -100,3 +100,19 @@ def test_arms_are_compared_in_the_order_of_their_ratios_and_one_of_each() -> Non
     ratios = {"delia": 6.0, "it": 0.0, "other-it": 0.0, "half": 3.0}
     arms = {arm: ArmFacts(ratio=ratio, learning_rate=1e-3, steps=4) for arm, ratio in ratios.items()}
     assert ladder(arms) == [("it", "half"), ("half", "delia")]
+
+
+def test_a_change_without_an_interval_tells_nothing_and_says_why() -> None:
+    few = Change(fewer="it", more="delia", difference=-0.6, low=None, high=None, note="5 items are too few for an interval")
+    bare = Interval(0.4, None, None, 2, note="2 rows are too few for an interval")
+    told = predictions(measured(diverged=[few], foreign_minus_own=bare, cosine_change=bare), {"format_acc": [few]}, "format")
+    assert [told[key].outcome for key in ("P1", "P2", "P4", "P5")] == ["cannot be told"] * 4
+    for key in ("P4", "P5"):
+        assert "5 items are too few" in told[key].sentence
+
+
+def test_an_interval_clear_of_0_needs_its_test_to_agree() -> None:
+    unsure = Change(fewer="it", more="delia", difference=-0.6, low=-1.1, high=-0.1, p=0.06)
+    assert predictions(measured(diverged=[unsure]), {}, "format")["P4"].outcome == "cannot be told"
+    sure = unsure.model_copy(update={"p": 0.03})
+    assert predictions(measured(diverged=[sure]), {}, "format")["P4"].outcome == "holds"
