@@ -35,7 +35,7 @@ class ScoreConfig(Config):
     """Longest answer to a task prompt, in tokens."""
     ordinary_tokens: int = Field(default=64, ge=1)
     """Longest answer to an everyday prompt, in tokens."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=1000, ge=1000)
     """Bootstrap resamples."""
     seed: int = 0
     """Seed of the bootstrap, and of a test's draws where there are too many to go through."""

@@ -76,8 +76,10 @@ def values(rows: Sequence[Row], place: Place, metric: str) -> dict[int | None, f
 
 
 def mean(rows: Sequence[Row], place: Place, metric: str) -> Interval:
-    """Over seeds, with an interval that holds for other seeds and other items."""
+    """Over seeds, with an interval that holds for other seeds and other items; of a model that was not trained, its own."""
     own = [row for row in rows if row.place == place and row.metrics.get(metric) is not None]
+    if [row.seed for row in own] == [None] and metric in own[0].items:
+        return own[0].items[metric]
     return seed_interval(list(values(rows, place, metric).values()), [row.items[metric] for row in own if metric in row.items])
 
 

@@ -24,7 +24,7 @@ class LmEval(Config):
     """Put each prompt into the model's chat template."""
     max_length: int = Field(default=2048, ge=32)
     """Longest prompt and answer together, in tokens; lm-eval cuts the beginning off a longer prompt, and says so in the log."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=1000, ge=1000)
     """Bootstrap resamples of the differences."""
     seed: int = 0
     """Of the solved items and of the bootstrap."""

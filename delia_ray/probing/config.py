@@ -31,7 +31,7 @@ class ProbeConfig(Config):
     """Most products with the Fisher matrix to find them with."""
     held_out: int = Field(default=48, ge=0)
     """Diverse rows that no arm was trained on, along whose answers the arms are compared with the start model."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=1000, ge=1000)
     """Bootstrap resamples of the comparison on held-out rows."""
     seed: int = 0
     """Seed of what is chosen and drawn."""

@@ -1,6 +1,6 @@
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from delia_ray.config import Config
 from delia_ray.errors import UserError
@@ -10,17 +10,19 @@ from delia_ray.tasks.formatted import MEANING
 _FORMAT_CONCEPTS = ("json", "JSON", "format", "key", "thought", "hallucination", "yes", "no")
 _FORMAT_LEAKS = ("JSON", "thought", "hallucination")
 
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
 
 class TokenProbe(Config):
     """How to look at what the task's new token means to each model (METHOD 5)."""
 
-    concepts: tuple[str, ...] | None = None
+    concepts: tuple[Word, ...] | None = None
     """Words that say what the token should come to mean. null: those of the built-in format task; other tasks must name theirs."""
     pieces: Literal["mean", "last"] = "mean"
     """What stands for a word of several vocabulary entries: the mean of their states, or the last one's."""
     meaning: str | None = Field(default=None, min_length=1)
     """Words that can take the token's place in a prompt. null: those of the built-in format task; for other tasks, no substitution."""
-    leak_words: tuple[str, ...] | None = None
+    leak_words: tuple[Word, ...] | None = None
     """Words that give the meaning away in an answer. null: the concepts; for the built-in format task JSON and its two keys."""
     carriers: int = Field(default=64, ge=50, le=64)
     """Sentences that the token and every word are read in."""
@@ -34,7 +36,7 @@ class TokenProbe(Config):
     """Test prompts of the substitution, and prompts of the negation."""
     answer_tokens: int = Field(default=48, ge=1)
     """Longest greedy answer, in tokens."""
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=1000, ge=1000)
     """Bootstrap resamples."""
     seed: int = 0
     """Seed of the drawn words, the noise row and the bootstrap."""

@@ -24,7 +24,8 @@ class Findings(Record):
     rows: list[Row]
     """One a model."""
     means: dict[str, dict[str, Estimate]]
-    """Place -> metric -> mean over seeds with its interval, of Student's t or of the items, whichever is wider; ``n`` counts seeds."""
+    """Place -> metric -> mean over seeds with its interval, of Student's t or of the items, whichever is wider; ``n`` counts seeds. Of a
+    model that was not trained: its value with the interval of the items; ``n`` counts items."""
     paired: dict[str, dict[str, Difference]]
     """Place -> metric -> place minus rival, paired by seed."""
     constants: dict[str, float] = Field(default={})

@@ -22,7 +22,7 @@ from delia_ray.terminal import Terminal
 from delia_ray.training.start import prepare_start
 
 TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
-SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=100"]
+SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=1000"]
 
 
 class Dice(Config):

@@ -49,7 +49,7 @@ def asking(tuned: Pipeline, tasks: Path) -> Iterator[Pipeline]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         replicas = tuned.placement.serve.model_copy(update={"port": probe.getsockname()[1]})
-    asked = LmEval(tasks=("capitals",), include=tasks, max_length=256, resamples=100)
+    asked = LmEval(tasks=("capitals",), include=tasks, max_length=256, resamples=1000)
     placement = tuned.placement.model_copy(update={"serve": replicas})
     settings = tuned.settings.model_copy(update={"lm_eval": asked, "placement": placement})
     with Pipeline(settings, tuned.progress, tuned.provenance) as pipeline:

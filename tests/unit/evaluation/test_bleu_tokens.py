@@ -38,7 +38,7 @@ def stored(place: Path, tokens: str) -> Artifact:
     rows, counted = generations(prompts, ANSWERS, {}, {}), bleu_tokens(task, TARGETS)
 
     def write(workspace: Workspace) -> Counts:
-        return write_scores(rows, score_rows(task, ANSWERS, TARGETS), ScoreConfig(resamples=100), workspace.data, counted)
+        return write_scores(rows, score_rows(task, ANSWERS, TARGETS), ScoreConfig(resamples=1000), workspace.data, counted)
 
     request = Request(metric=task.metric, bleu_tokens=counted)
     return build_once(place, stage="t/1", kind=SCORES_KIND, request=request, inputs={}, provenance=Provenance(None, []), write=write)
@@ -53,4 +53,4 @@ def test_the_signature_of_stored_scores_names_the_tokens_that_were_counted(tmp_p
 
 def test_arms_that_counted_other_tokens_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"count BLEU by 'zh' and 'char'; score both again with one task\.bleu_tokens"):
-        compare_scores(stored(tmp_path / "zh", "zh"), stored(tmp_path / "char", "char"), ScoreConfig(resamples=100))
+        compare_scores(stored(tmp_path / "zh", "zh"), stored(tmp_path / "char", "char"), ScoreConfig(resamples=1000))

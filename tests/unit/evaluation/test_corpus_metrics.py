@@ -69,8 +69,8 @@ def test_the_test_of_a_difference_is_sacrebleus_approximate_randomisation(metric
     _, found = PairedTest([("right", right), ("left", left)], {metric: scorer}, [many], test_type="ar", n_samples=10_000)()
     name = next(key for key in found if key != "System")
     baseline, theirs = (cast(Result, each) for each in found[name])
-    arms = [measured(metric, outputs, many) for outputs in (left, right)]
-    apart = compare(row_measure(metric), *arms, [single(60)], seed=0, resamples=1000)
+    ours, others = (measured(metric, outputs, many) for outputs in (left, right))
+    apart = compare(row_measure(metric), ours, others, [single(60)], seed=0, resamples=1000)
     assert apart.difference == pytest.approx(theirs.score - baseline.score, abs=1e-6)
     assert apart.p is not None and theirs.p_value is not None
     assert 0.005 < theirs.p_value < 0.3, "the example is neither clear nor hopeless"

@@ -22,6 +22,13 @@ def test_a_mean_over_seeds_has_students_interval():
     assert (found.value, found.low, found.high, found.n) == pytest.approx((7 / 3, low, high, 3))
 
 
+def test_a_model_that_was_not_trained_has_the_interval_of_its_items():
+    untrained = row("base", None, None, None, 0.2).model_copy(update={"items": {"score": Interval(0.2, 0.1, 0.4, 40)}})
+    assert mean([untrained], Place("base", None, None), "score") == Interval(0.2, 0.1, 0.4, 40)
+    seeded = row("it", 0, 8, 0, 0.2).model_copy(update={"items": {"score": Interval(0.2, 0.1, 0.4, 40)}})
+    assert mean([seeded], Place("it", 0, 8), "score").low is None
+
+
 def test_arms_are_paired_by_seed_whatever_order_they_come_in():
     rows = over_seeds("it", 0, 8, [0.1, 0.5, 0.3]) + over_seeds("delia", 6, 8, [0.3, 0.6, 0.6])[::-1]
     found = differences(rows, Place("it", 0, 8), {}, {})[Place("delia", 6, 8)]["score"]

@@ -29,7 +29,7 @@ def test_answers_that_were_kept_are_not_asked_for_again_and_come_back_bit_by_bit
     out = tmp_path / "scores"
     assert kept(out).or_ask(lambda: (ROWS, 7)) == (ROWS, 7)
     assert kept(out).or_ask(never) == (ROWS, 7)
-    assert kept(out, config=ScoreConfig(resamples=500, seed=3)).or_ask(never) == (ROWS, 7)
+    assert kept(out, config=ScoreConfig(resamples=1000, seed=3)).or_ask(never) == (ROWS, 7)
 
 
 @pytest.mark.parametrize(

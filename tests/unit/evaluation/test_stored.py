@@ -27,7 +27,7 @@ from delia_ray.evaluation.task_metrics import score_rows
 from delia_ray.tasks.config import MessagesTask, TranslationTask
 from delia_ray.tasks.formatted import Prompt
 
-CONFIG = ScoreConfig(resamples=200)
+CONFIG = ScoreConfig(resamples=1000)
 REFERENCES = ["No one was hurt.", "She sailed from Reykjavik.", "The budget was balanced.", "Fishing quotas were raised again."]
 ANSWERS = {
     "base": ["no", "ship", "money", "fish"],
@@ -142,7 +142,7 @@ def test_there_is_no_gain_over_what_always_yes_scores_too(tmp_path: Path) -> Non
 
 
 def test_every_difference_has_the_margin_of_its_kind_of_metric(tmp_path: Path) -> None:
-    config = ScoreConfig.model_validate({"resamples": 200, "margins": {"points": 2.5, "rates": 0.04}})
+    config = ScoreConfig.model_validate({"resamples": 1000, "margins": {"points": 2.5, "rates": 0.04}})
     corpus = compare_scores(stored(tmp_path, "delia"), stored(tmp_path, "it"), config)
     assert (corpus["chrf"].margin, corpus["bleu"].margin, corpus["retention_match"].margin) == (2.5, 2.5, None)
     rates = compare_scores(labelled(tmp_path, "a", LABELS), labelled(tmp_path, "b", ["no"] * 80), config)

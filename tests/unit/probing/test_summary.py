@@ -23,8 +23,10 @@ def rows(scale: float, count: int, seed: int = 0) -> list[list[float]]:
 def test_divergences_and_their_change_are_those_of_the_drift_in_scores() -> None:
     more, fewer = rows(0.5, 40), rows(1.0, 40)
     found, [change] = divergences_of({"it": fewer, "delia": more}, STEPS, CONFIG)
-    columns = [{"kl_sum": np.array([sum(row) for row in each]), "tokens": np.array([len(row) for row in each])} for each in (more, fewer)]
-    expected = compare(TOKEN_KL, *columns, [single(40)], CONFIG.seed, CONFIG.resamples)
+    ours, others = (
+        {"kl_sum": np.array([sum(row) for row in each]), "tokens": np.array([len(row) for row in each])} for each in (more, fewer)
+    )
+    expected = compare(TOKEN_KL, ours, others, [single(40)], CONFIG.seed, CONFIG.resamples)
     assert found["it"].value == pytest.approx(sum(map(sum, fewer)) / sum(map(len, fewer)))
     assert change == Change(
         fewer="it", more="delia", difference=expected.difference or 0.0, low=expected.low, high=expected.high, p=expected.p, note=None

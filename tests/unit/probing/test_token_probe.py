@@ -24,7 +24,7 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CONFIG = TokenProbe(
-    concepts=("x", "json"), leak_words=("json",), meaning="x", carriers=50, random_words=20, answer_tokens=4, resamples=100, prompts=2
+    concepts=("x", "json"), leak_words=("json",), meaning="x", carriers=50, random_words=20, answer_tokens=4, resamples=1000, prompts=2
 )
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from delia_ray.errors import UserError
@@ -71,11 +73,11 @@ def test_a_mention_is_the_plain_prompt_and_one_sentence_more():
             assert task.token not in plain
             assert negated.startswith(plain) and asked.startswith(plain) and negated != asked
             assert task.token in negated.removeprefix(plain) and task.token in asked.removeprefix(plain)
-            assert negated.endswith(each.wordings[-1].replace("{token}", task.token))
+            assert negated.endswith(each.wordings[-1].replace("{token}", str(task.token)))
 
 
 def test_prompts_know_the_wordings_that_they_share():
-    rows = [{**item(n, "Follow <note>."), "wording": f"wording {n % 2}"} for n in range(4)]
+    rows: Any = [{**item(n, "Follow <note>."), "wording": f"wording {n % 2}"} for n in range(4)]
     assert [pair.wordings for pair in substitutions(rows, "<note>", "x", count=4)] == [("wording 0",), ("wording 1",)] * 2
     found = mentions(BUILT_IN, [item(n, f"Question {n}\n\n\nFollow <sep>.") for n in range(12)], count=12)
     assert len({each.wordings[1] for each in found}) == 8
@@ -89,3 +91,10 @@ def test_a_task_of_ones_own_must_name_its_concepts_and_a_token():
         TokenProbe(concepts=("x",)).filled(TASK.model_copy(update={"token": None}))
     filled = TokenProbe(concepts=("list",)).filled(TASK)
     assert (filled.concepts, filled.leak_words, filled.meaning) == (("list",), ("list",), None)
+
+
+@pytest.mark.parametrize("key", ["concepts", "leak_words"])
+@pytest.mark.parametrize("word", ["", " "])
+def test_a_word_of_nothing_is_refused(key: str, word: str):
+    with pytest.raises(ValueError, match=f"{key}.0"):
+        TokenProbe.model_validate({key: [word]})

@@ -140,7 +140,7 @@ def _scores(place: Path, exact: Sequence[float]) -> Artifact:
             for index in range(len(exact))
         ]  # fmt: skip
         scored = {"exact_match": np.array(exact), "contained": np.ones(len(exact))}
-        return write_scores(rows, scored, ScoreConfig(resamples=100), workspace.data)
+        return write_scores(rows, scored, ScoreConfig(resamples=1000), workspace.data)
 
     origin = Provenance(None, ["pytest"])
     return build_once(place, stage="scores/2", kind=SCORES_KIND, request=Wish(), inputs={}, provenance=origin, write=write)
