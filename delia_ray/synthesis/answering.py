@@ -18,6 +18,7 @@ from delia_ray.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.draws import DRAW_SCHEMA, JUDGED_SCHEMA, Draw, Drawn, new_draw
 from delia_ray.synthesis.filters import refuse_answer
+from delia_ray.synthesis.generation import blocks_of
 from delia_ray.synthesis.prompts import answer_prompt, control_tokens
 from delia_ray.synthesis.site import Site, draw_rows, judged, part_rows, sorted_out, source
 from delia_ray.synthesis.structure import Structure, has_form, structured_outputs
@@ -52,7 +53,7 @@ def answer(config: SynthesizeConfig, queries: Artifact, site: Site, out: Path) -
 
     def write(workspace: Workspace) -> Counts:
         site.connect()
-        asked = ray.data.read_parquet(str(queries.data / "kept"))
+        asked = ray.data.read_parquet(str(queries.data / "kept"), override_num_blocks=blocks_of(int(queries.manifest.counts["rows"])))
         judge = partial(_judged, config.structured, control_tokens(tokenizer_of(site.model)), site.model)
         if config.mode == "foreign":
             given = asked.map_batches(partial(_given, config, site.model, judge), batch_format="pyarrow")

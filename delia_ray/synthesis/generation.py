@@ -29,6 +29,12 @@ _MAX_MODEL_TOKENS = 2048
 MAX_BLOCKS = 20_000
 """Rows of one block are lost together when their actor is; more blocks than this would keep Ray Data's scheduler busy."""
 _TOP_REASONS = 3
+_ROWS_PER_BLOCK = 2_000
+
+
+def blocks_of(rows: int) -> int:
+    """How many blocks to read ``rows`` in where each may cost a process that imports transformers, so that it must be worth it."""
+    return max(1, rows // _ROWS_PER_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,13 @@ def draw_and_judge(
     ray.wait([before])  # what is drawn from here on is new
     spent = drawing(generation, Desk(asked, failed, line, unit, before))
     wanted = _keys.remote(DrawStore(asked))
-    total, missing = ray.get(_counts.remote(wanted, before))
+    total, missing, known = ray.get(_counts.remote(wanted, before))
     _check_budget(failed, total, generation.error_budget)
     stores = (generation.store, failed)
     tokens = ray.get(_new_tokens.remote(stores, wanted, before)) if missing else (0, 0)
     files = [str(file) for store in stores for file in store.files()]
-    rows = ray.data.read_parquet(files).map_batches(partial(_only, wanted), batch_format="pyarrow")
+    stored = ray.data.read_parquet(files, override_num_blocks=blocks_of(known + missing))
+    rows = stored.map_batches(partial(_only, wanted), batch_format="pyarrow")
     rows.map(lambda row: judge(cast(Drawn, row))).write_parquet(str(judged), mode=ray.data.SaveMode.OVERWRITE)
     gpu_seconds = spent.held_seconds * generation.pool.num_gpus
     return judged, Effort(missing, total - missing, spent.seconds, *tokens, spent.cpu_seconds, gpu_seconds)
@@ -106,7 +113,7 @@ def draw(todo: ray.data.Dataset, generation: Generation, desk: Desk, tally: RayT
 
 def _draw_missing(draws: ray.data.Dataset, generation: Generation, desk: Desk) -> Spent:
     draws.write_parquet(str(desk.asked), mode=ray.data.SaveMode.OVERWRITE)
-    total, missing = ray.get(_counts.remote(_keys.remote(DrawStore(desk.asked)), desk.before))
+    total, missing, _ = ray.get(_counts.remote(_keys.remote(DrawStore(desk.asked)), desk.before))
     if not missing:
         desk.line.say(f"{total} {desk.unit} drawn before")
         return Spent(0.0)
@@ -124,8 +131,9 @@ def _keys(store: DrawStore) -> Any:
 
 
 @ray.remote(num_cpus=0)
-def _counts(wanted: Any, drawn: Any) -> tuple[int, int]:
-    return len(wanted), len(wanted) - int(contains(drawn, wanted).sum())
+def _counts(wanted: Any, drawn: Any) -> tuple[int, int, int]:
+    """How many rows are wanted, are missing, and were there before."""
+    return len(wanted), len(wanted) - int(contains(drawn, wanted).sum()), len(drawn)
 
 
 @ray.remote(num_cpus=0)
