@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-docs experiment test check format chaos test-plugins bench-data bench-synthesis bench-training clean
+.PHONY: help install demo demo-docs experiment test check format chaos test-slow test-plugins bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,15 +21,18 @@ demo-docs: install  ## README's table and drawing from runs/demo; MEASURED="minu
 experiment: install  ## every arm under three seeds, and the dose of diverse rows; over two hours, resumable
 	@$(BIN)/delia experiment --config jobs/configs/experiment.yaml
 
-test: install  ## every test but those that need a GPU, kill processes or run plug-ins
-	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins" tests/unit tests/families tests/integration tests/e2e
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+
+test: install  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
+	$(PARALLEL) tests/unit tests/families
+	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow" tests/integration tests/e2e
 
 check: install  ## format, lint, types, import contracts, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit
+	$(PARALLEL) tests/unit
 
 format: install  ## rewrite the code the way `check` wants it
 	$(BIN)/ruff check --fix .
@@ -37,6 +40,9 @@ format: install  ## rewrite the code the way `check` wants it
 
 chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
+
+test-slow: install  ## the tests that `make test` leaves out for their time: more ways to place a training, to stop it, to draw
+	$(BIN)/python -m pytest -m slow tests
 
 test-plugins: install .venv-judges/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
 	$(BIN)/python -m pytest -m plugins tests/integration tests/judges

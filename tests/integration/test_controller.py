@@ -58,11 +58,13 @@ def test_collapsing_topics_are_heated_reworded_and_stopped_and_a_rerun_does_the_
     assert kept.items() <= asked.items() and kept == topic_of(again)
 
 
+@pytest.mark.slow
 def test_more_rows_under_the_controller_draw_only_the_new_ones(tmp_path: Path) -> None:
     build(tmp_path / "a", 500)
     assert effort(build(tmp_path / "b", 550)) == (50, 500)
 
 
+@pytest.mark.slow
 def test_a_controller_that_finds_nothing_to_do_changes_no_draw(tmp_path: Path) -> None:
     plain = build(tmp_path / "plain", 300, controller=None)
     calm = build(tmp_path / "calm", 300, CONTROLLER.model_copy(update={"new_trigrams": 0.0, "new_texts": 0.0}))

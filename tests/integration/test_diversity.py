@@ -53,6 +53,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.slow
 def test_a_pool_is_described_alike_by_one_actor_and_by_two(tmp_path: Path, own: Path) -> None:
     def site(actors: int) -> Site:
         pool = ActorPool(size=actors, batch_rows=8)

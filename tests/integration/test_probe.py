@@ -35,7 +35,7 @@ from delia_ray.training.stage import CHECKPOINT_KIND
 from delia_ray.training.tokens import TokenisedRow
 
 CONFIG = ProbeConfig(
-    rows=6, answer_tokens=8, coordinates=4000, step_lengths=(1e-3, 1e-2), fisher_rows=4, eigenvectors=2, iterations=5, held_out=4,
+    rows=6, answer_tokens=8, coordinates=4000, step_lengths=(1e-3, 1e-2), fisher_rows=4, eigenvectors=2, iterations=5, held_out=8,
     resamples=1000,
 )  # fmt: skip
 ROW = TokenisedRow([5, 9, 300, 17, 2], [0, 0, 1, 1, 4], "diverse")

@@ -75,6 +75,7 @@ def test_lowering_the_ratio_as_advised_works_under_the_same_name_and_draws_nothi
     assert run.counts("arms/delia/mixed")["effective_ratio"] == float(advised[1])
 
 
+@pytest.mark.slow
 def test_a_number_that_follows_from_the_ratio_follows_it_down_too(run: Run):
     run.does("synthesize", "synthesize.queries.rows=null", "mix.ratio=3")
     run.does("synthesize", "synthesize.queries.rows=null", "mix.ratio=2")

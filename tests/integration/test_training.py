@@ -83,9 +83,9 @@ def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
     "workers",
     [
         {"workers": 2},
-        {"zero_stage": 0, "micro_batch_tokens": 16},
-        {"zero_stage": 2, "recompute": "layers", "trackers": ("tensorboard",)},
-        {"zero_stage": 3, "kernels": "compiled"},
+        {"zero_stage": 2, "micro_batch_tokens": 16, "recompute": "layers", "trackers": ("tensorboard",)},
+        pytest.param({"zero_stage": 0}, marks=pytest.mark.slow),
+        pytest.param({"zero_stage": 3, "kernels": "compiled"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -112,6 +112,7 @@ def scalars(events: Path, name: str) -> list[float]:
     return values
 
 
+@pytest.mark.slow
 def test_a_run_that_was_asked_to_stop_goes_on_with_another_number_of_workers(
     reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path
 ):
@@ -148,7 +149,7 @@ def test_full_training_moves_every_layer_and_saves_a_whole_model(local_ray: None
     assert losses(checkpoint)[-1] < losses(checkpoint)[0]
 
 
-@pytest.mark.parametrize(("tied", "stage"), [(False, 1), (True, 3)])
+@pytest.mark.parametrize(("tied", "stage"), [pytest.param(False, 1, marks=pytest.mark.slow), (True, 3)])
 def test_only_the_new_row_moves_when_only_it_is_trained(
     local_ray: None, tiny_models: dict[str, Artifact], tied_model: Artifact, mixed: Artifact, tmp_path: Path, tied: bool, stage: int
 ):

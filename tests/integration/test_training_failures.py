@@ -34,6 +34,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_rows(local_ray: None, start
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_its_last_checkpoint_goes_on(
     reference: Artifact, start: Artifact, mixed: Artifact, tmp_path: Path, small_disk: Path
 ):
