@@ -97,7 +97,9 @@ def test_lines_of_arrays_are_no_array(tmp_path: Path):
     assert [row for _, row in parsed_rows(tmp_path / "q.jsonl", "k")] == [BadRow("found list", "[1]"), BadRow("found list", "[2]")]
 
 
-@pytest.mark.parametrize(("name", "raw"), [("q.jsonl.gz", b"x"), ("q.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:20]), ("q.parquet.gz", b"x")])
+@pytest.mark.parametrize(
+    ("name", "raw"), [("q.jsonl.gz", b"x"), ("q.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:20]), ("q.parquet.gz", b"x")]
+)
 def test_a_file_that_is_not_compressed_as_it_says_is_refused(tmp_path: Path, name: str, raw: bytes):
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(UserError, match=name) as caught:
