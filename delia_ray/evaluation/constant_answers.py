@@ -20,6 +20,8 @@ _BY_TARGET: Mapping[str, Callable[[str], str]] = {
 def best_constants(metric: Sequence[str], labels: Sequence[Label], targets: Sequence[str]) -> dict[str, float]:
     """Metric -> the score of always giving the same answer, whichever is best by it; for the metrics that ask for one answer of several.
 
+    Where answers are compared with targets, the constants that are tried are the targets themselves.
+
     Args:
         metric: the metrics that were taken.
         labels: of the test items, where they have labels.
@@ -28,8 +30,10 @@ def best_constants(metric: Sequence[str], labels: Sequence[Label], targets: Sequ
     found = _of_labels(label_codes(labels)) if labels else {}
     for name in metric:
         if name in _BY_TARGET and targets:
-            commonest = Counter(_BY_TARGET[name](target) for target in targets).most_common(1)[0][0]
-            found[name] = float(np.mean([METRICS[name](commonest, target) for target in targets]))
+            answers = Counter(_BY_TARGET[name](target) for target in targets)
+            # What equals most targets is the commonest; what contains most may be a rarer one that is longer.
+            tried = answers if name == "contains" else [answers.most_common(1)[0][0]]
+            found[name] = max(float(np.mean([METRICS[name](answer, target) for target in targets])) for answer in tried)
     return found
 
 

@@ -52,7 +52,10 @@ def check_lora(folder: Path, lora: Lora) -> None:
     Raises:
         UserError: the model has no such layers, PEFT refuses them, or the model does not run with an adapter there.
     """
-    config, left_out, tried = _load_config(folder), layers_left_out(folder, lora), lora.model_copy(update={"rank": 1})
+    config, tried = _load_config(folder), lora.model_copy(update={"rank": 1})
+    if lora.targets != _ALL:
+        _refuse_unknown(config, lora.targets)
+    left_out = layers_left_out(folder, lora)
     # Fake tensors have a device to be asked for and hold nothing: unlike meta ones, most models run on them.
     nothing = FakeTensorMode(allow_non_fake_inputs=True)
     with nothing:
@@ -97,6 +100,18 @@ def layers_left_out(folder: Path, lora: Lora) -> list[str]:
         leaves = _linear_leaves(_skeleton(config), odd)
         refused = {leaf for leaf in leaves if _attach_error(config, plain.model_copy(update={"targets": (leaf,)}), odd)}
         return sorted(odd | {name for name in _linear_layers(_skeleton(config)) if _leaf(name) in refused})
+
+
+def _refuse_unknown(config: Any, targets: Collection[str]) -> None:
+    """Refuse a name that no layer has: where another has one, PEFT would leave it out without a word."""
+    with torch.device("meta"):
+        model = _skeleton(config)
+    names = [f".{name}" for name, _ in model.named_modules()]
+    if unknown := [target for target in targets if not any(name.endswith(f".{target}") for name in names)]:
+        raise UserError(
+            f"finetune.parameters.targets: no layer of {config.model_type} is called {', '.join(unknown)}; the model has "
+            f"{', '.join(_linear_leaves(model))}"
+        )
 
 
 def _peft_config(lora: Lora, left_out: Collection[str]) -> LoraConfig:

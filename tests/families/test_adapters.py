@@ -37,7 +37,7 @@ def test_the_adapter_of_the_default_settings_is_taken_or_refused_with_a_way_out(
             r"targets: router of phimoe is no plain linear layer, .* name others, or all-linear",
         ),
         ("mamba", Lora(targets=("out_proj",)), r"targets: \['out_proj'\] \(.*incompatible.*\); the model has dt_proj, in_proj"),
-        ("llama", Lora(targets=("q_prjo",)), r"targets: \['q_prjo'\] \(.*not found.*\); the model has down_proj, .*q_proj"),
+        ("llama", Lora(targets=("q_proj", "v_prjo")), "targets: no layer of llama is called v_prjo; the model has down_proj, .*q_proj"),
         ("llama_tied", Lora(targets=("q_proj", "embed_tokens")), r"targets: q_proj, embed_tokens has a table that the model both reads"),
         ("mixtral", Lora(variant="dora"), r"set finetune\.parameters\.dropout=0 and finetune\.parameters\.variant=plain"),
     ],

@@ -26,6 +26,7 @@ def test_of_a_users_targets_the_commonest_is_given_always() -> None:
     assert best_constants(("exact_match",), [], targets) == pytest.approx({"exact_match": 2 / 6})
     assert best_constants(("json_match",), [], targets[3:]) == {"json_match": 1.0}
     assert best_constants(("contains",), [], ["yes", "yes", "es", "no"]) == {"contains": 0.75}
+    assert best_constants(("contains",), [], ["ye", "ye", "yes and no", "no"]) == {"contains": 1.0}
 
 
 def test_metrics_that_ask_for_no_answer_among_several_have_none() -> None:
