@@ -31,7 +31,7 @@ FORMS = {
     "choice": {"kind": "choice", "options": ["dog", "cat", "a horse of another colour"]},
 }
 SAMPLINGS = {"nucleus": {"temperature": 2.0, "top_p": 0.95, "top_k": 0}, "theory": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}}
-DRAWS = 12
+DRAWS = 8
 
 
 def test_every_answer_has_its_form_however_hot_it_is_drawn() -> None:

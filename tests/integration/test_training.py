@@ -141,6 +141,7 @@ def test_only_the_new_row_of_the_vocabulary_moves(reference: Artifact, start: Ar
         assert moved == [token]
 
 
+@pytest.mark.slow
 def test_full_training_moves_every_layer_and_saves_a_whole_model(local_ray: None, start: Artifact, mixed: Artifact, tmp_path: Path):
     config = CONFIG.model_copy(update={"parameters": Full(kind="full"), "learning_rate": 1e-3})
     checkpoint = train(start, mixed, tmp_path / "checkpoint", config, steps=15)
@@ -149,7 +150,8 @@ def test_full_training_moves_every_layer_and_saves_a_whole_model(local_ray: None
     assert losses(checkpoint)[-1] < losses(checkpoint)[0]
 
 
-@pytest.mark.parametrize(("tied", "stage"), [pytest.param(False, 1, marks=pytest.mark.slow), (True, 3)])
+@pytest.mark.parametrize(("tied", "stage"), [(False, 1), (True, 3)])
+@pytest.mark.slow
 def test_only_the_new_row_moves_when_only_it_is_trained(
     local_ray: None, tiny_models: dict[str, Artifact], tied_model: Artifact, mixed: Artifact, tmp_path: Path, tied: bool, stage: int
 ):
