@@ -4,7 +4,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # some architectures would ask the hub for k
 from pathlib import Path
 
 import pytest
-from zoo import FAMILIES, TOKEN, Family, make
+from family_table import FAMILIES, TOKEN, Family
+from zoo import make
 
 from delia_ray.models import extend
 from delia_ray.tasks.config import NoiseInit

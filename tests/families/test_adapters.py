@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from zoo import FAMILIES, Family
+from family_table import FAMILIES, Family
 
 from delia_ray.errors import UserError
 from delia_ray.training.config import Lora

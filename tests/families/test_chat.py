@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from zoo import TOKEN, Family
+from family_table import TOKEN, Family
 
 from delia_ray.evaluation.divergence import _row  # pyright: ignore[reportPrivateUsage]
 from delia_ray.models import ModelFolder, chat_format, load_tokenizer, prompt_ids, token_ids, tokenizer_of, with_system

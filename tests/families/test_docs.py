@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from zoo import FAMILIES
+from family_table import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_table import FAMILIES
 from test_chat import QUESTION
-from zoo import FAMILIES
 
 from delia_ray.models import load_model, load_tokenizer, prompt_ids, stop_ids
 from delia_ray.records import Message

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_table import TOKEN, Family
 from test_chat import ANSWERS, example
-from zoo import TOKEN, Family
 
 from delia_ray.models import load_model, load_tokenizer, save_whole, token_ids
 from delia_ray.training.config import FinetuneConfig, Full, Lora, Parameters, Sft, TokenOnly

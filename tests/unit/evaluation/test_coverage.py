@@ -1,20 +1,10 @@
 """Intervals and tests hold what they promise: by simulation, with what docs/evaluation.md prints."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "coverage.py"
-_spec = importlib.util.spec_from_file_location("coverage_simulation", SCRIPT)
-assert _spec is not None and _spec.loader is not None
-simulation = importlib.util.module_from_spec(_spec)
-sys.modules["coverage_simulation"] = simulation
-_spec.loader.exec_module(simulation)
+from benchmarks import coverage, simulation
 
-
-PRINTED = simulation.DOCS.read_text(encoding="utf-8").partition(simulation.BEGIN)[2].partition(simulation.END)[0]
+PRINTED = coverage.DOCS.read_text(encoding="utf-8").partition(coverage.BEGIN)[2].partition(coverage.END)[0]
 
 
 def tables() -> list[list[list[str]]]:
@@ -43,15 +33,15 @@ def test_every_printed_interval_covers_the_truth_in_92_of_100_runs_and_no_test_i
 def test_the_printed_tables_are_what_the_simulation_gives():
     """In each table the row that is simulated fastest; a cell has a seed of its own."""
     singles, pairs, made, means, differences, alarms = (table[1:] for table in tables())
-    shape, mean_shape, test_shape = simulation.SHAPES[0], simulation.MEAN_SHAPES[0], simulation.TEST_SHAPES[0]
-    [(name, [case, *_]), *_] = simulation.MADE.items()
+    shape, mean_shape, test_shape = coverage.SHAPES[0], coverage.MEAN_SHAPES[0], coverage.TEST_SHAPES[0]
+    [(name, [case, *_]), *_] = coverage.MADE.items()
     again = [
-        (singles[0][1:], [simulation.single_coverage(shape, rate) for rate in simulation.RATES]),
-        (pairs[0][1:3], [simulation.paired_coverage(shape, pair) for pair in simulation.PAIRS[:2]]),
-        (made[0][2:3], [simulation.made_coverage(name, simulation.MADE_SHAPES[0], case)]),
+        (singles[0][1:], [simulation.single_coverage(shape, rate) for rate in coverage.RATES]),
+        (pairs[0][1:3], [simulation.paired_coverage(shape, pair) for pair in coverage.PAIRS[:2]]),
+        (made[0][2:3], [simulation.made_coverage(name, coverage.MADE_SHAPES[0], case)]),
         (means[0][1:], [simulation.mean_coverage(mean_shape, each) for each in simulation.MEANS]),
         (differences[0][1:2], [simulation.mean_difference_coverage(mean_shape, *simulation.MEAN_PAIRS[0][1:])]),
         (alarms[0][:1], [simulation.false_alarms(test_shape)]),
     ]
     for printed, found in again:
-        assert [float(cell) for cell in printed] == pytest.approx(found, abs=0.005), "run benchmarks/coverage.py --write"
+        assert [float(cell) for cell in printed] == pytest.approx(found, abs=0.005), "run python -m benchmarks.coverage --write"
