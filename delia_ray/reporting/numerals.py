@@ -2,19 +2,23 @@
 
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
+_ROUNDING = 1e-12
+"""What two equal sums may differ by for the order of their terms."""
 
 
 def number(value: float | None) -> str:
     """Three decimals; two significant digits where three decimals would hide the value."""
     if value is None:
         return "not measured"
+    if abs(value) < _ROUNDING:
+        value = 0.0
     text = f"{value:.3f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
     return text.replace("-", MINUS)
 
 
 def signed(value: float | None) -> str:
     """``number`` with a sign on either side of 0."""
-    return f"+{number(value)}" if value is not None and value > 0 else number(value)
+    return f"+{number(value)}" if value is not None and value >= _ROUNDING else number(value)
 
 
 def percent(share: float | None) -> str:

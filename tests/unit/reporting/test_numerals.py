@@ -10,8 +10,10 @@ from delia_ray.reporting.numerals import count, duration, gain, number, p_value,
         (number(-0.5), "−0.500"),  # noqa: RUF001  the minus sign is the point
         (number(0.00031), "3.1e−04"),  # noqa: RUF001
         (number(0.0), "0.000"),
+        (number(-5.6e-17), "0.000"),
         (number(None), "not measured"),
         (signed(0.25), "+0.250"),
+        (signed(5.6e-17), "0.000"),
         (percent(0.28125), "28 %"),
         (percent(0.998), "99.8 %"),
         (percent(0.004), "0.4 %"),
