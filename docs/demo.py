@@ -69,8 +69,8 @@ def _stages(run: Path) -> Iterator[tuple[str, float, str]]:
             name, unit = _UNITS[path]
             yield name, manifest.seconds, summary(manifest.counts, unit)
         elif path.endswith("/checkpoint"):
-            rate = manifest.counts["tokens"] / max(manifest.seconds, 1)
-            yield f"finetune {Path(path).parts[1]}", manifest.seconds, f"{manifest.counts['steps']:g} steps, {rate:.0f} tokens/s"
+            steps, rate = manifest.counts["steps"], manifest.counts["tokens_per_second"]
+            yield f"finetune {Path(path).parts[1]}", manifest.seconds, f"{steps:g}/{steps:g} steps, {rate:.0f} tokens/s"
 
 
 def block(found: dict[str, Any]) -> str:

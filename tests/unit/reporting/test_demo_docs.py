@@ -63,7 +63,7 @@ def test_a_finished_run_becomes_a_record(demo: ModuleType, tmp_path: Path, raw: 
         return {}
 
     def trained(workspace: Workspace) -> Counts:
-        return {"steps": 56, "tokens": 1000}
+        return {"steps": 56, "tokens": 1000, "tokens_per_second": 480}
 
     for place, write in (("report", page), ("arms/delia/checkpoint", trained)):
         origin = Provenance(None, ["pytest"])
