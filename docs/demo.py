@@ -63,7 +63,7 @@ def record(run: Path, measured: dict[str, float]) -> dict[str, Any]:
 
 
 def _stages(run: Path) -> Iterator[tuple[str, float, str]]:
-    """Name, seconds and numbers of the stages that take the time, as the terminal shows them."""
+    """Name, seconds and numbers of the stages that take the time, as on the terminal; the speed of a training is its median step's."""
     for path, manifest in manifests(run).items():
         if path in _UNITS:
             name, unit = _UNITS[path]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from delia_ray.evaluation.format_metrics import NO, YES, Codes, Label, bal_acc, f1_yes, label_acc, label_codes, strict_json
-from delia_ray.evaluation.text_metrics import METRICS
 from delia_ray.fingerprint import canonical_json
 
 _BY_TARGET: Mapping[str, Callable[[str], str]] = {
@@ -30,11 +29,16 @@ def best_constants(metric: Sequence[str], labels: Sequence[Label], targets: Sequ
     found = _of_labels(label_codes(labels)) if labels else {}
     for name in metric:
         if name in _BY_TARGET and targets:
-            answers = Counter(_BY_TARGET[name](target) for target in targets)
+            counts = Counter(_BY_TARGET[name](target) for target in targets)
             # What equals most targets is the commonest; what contains most may be a rarer one that is longer.
-            tried = answers if name == "contains" else [answers.most_common(1)[0][0]]
-            found[name] = max(float(np.mean([METRICS[name](answer, target) for target in targets])) for answer in tried)
+            hits = _contained(counts) if name == "contains" else max(counts.values())
+            found[name] = hits / len(targets)
     return found
+
+
+def _contained(counts: Mapping[str, int]) -> int:
+    """The most targets that one of them contains."""
+    return max(sum(count for target, count in counts.items() if target in answer) for answer in counts)
 
 
 def _of_labels(gold_N: Codes) -> dict[str, float]:

@@ -52,10 +52,7 @@ def check_lora(folder: Path, lora: Lora) -> None:
     Raises:
         UserError: the model has no such layers, PEFT refuses them, or the model does not run with an adapter there.
     """
-    config, tried = _load_config(folder), lora.model_copy(update={"rank": 1})
-    if lora.targets != _ALL:
-        _refuse_unknown(config, lora.targets)
-    left_out = layers_left_out(folder, lora)
+    config, left_out, tried = _load_config(folder), layers_left_out(folder, lora), lora.model_copy(update={"rank": 1})
     # Fake tensors have a device to be asked for and hold nothing: unlike meta ones, most models run on them.
     nothing = FakeTensorMode(allow_non_fake_inputs=True)
     with nothing:
@@ -82,12 +79,14 @@ def layers_left_out(folder: Path, lora: Lora) -> list[str]:
     output projection to a kernel, past any adapter, and PEFT refuses it. The same on every machine.
 
     Raises:
-        UserError: a target that is named is such a layer.
+        UserError: a target that is named is such a layer, or the name of none.
     """
     config = _load_config(folder)
     with torch.device("meta"):
-        odd = {name for name, layer in _linear_layers(_skeleton(config)).items() if not _is_linear(layer)}
+        model = _skeleton(config)
+        odd = {name for name, layer in _linear_layers(model).items() if not _is_linear(layer)}
         if lora.targets != _ALL:
+            _refuse_unknown(model, lora.targets)
             if named := {_leaf(name) for name in odd} & {_leaf(target) for target in lora.targets}:
                 raise UserError(
                     f"finetune.parameters.targets: {', '.join(sorted(named))} of {config.model_type} is no plain linear layer, which no "
@@ -97,19 +96,17 @@ def layers_left_out(folder: Path, lora: Lora) -> list[str]:
         plain = Lora(rank=1, dropout=0.0)
         if not _attach_error(config, plain, odd):
             return sorted(odd)
-        leaves = _linear_leaves(_skeleton(config), odd)
+        leaves = _linear_leaves(model, odd)
         refused = {leaf for leaf in leaves if _attach_error(config, plain.model_copy(update={"targets": (leaf,)}), odd)}
-        return sorted(odd | {name for name in _linear_layers(_skeleton(config)) if _leaf(name) in refused})
+        return sorted(odd | {name for name in _linear_layers(model) if _leaf(name) in refused})
 
 
-def _refuse_unknown(config: Any, targets: Collection[str]) -> None:
+def _refuse_unknown(model: Any, targets: Collection[str]) -> None:
     """Refuse a name that no layer has: where another has one, PEFT would leave it out without a word."""
-    with torch.device("meta"):
-        model = _skeleton(config)
     names = [f".{name}" for name, _ in model.named_modules()]
     if unknown := [target for target in targets if not any(name.endswith(f".{target}") for name in names)]:
         raise UserError(
-            f"finetune.parameters.targets: no layer of {config.model_type} is called {', '.join(unknown)}; the model has "
+            f"finetune.parameters.targets: no layer of {model.config.model_type} is called {', '.join(unknown)}; the model has "
             f"{', '.join(_linear_leaves(model))}"
         )
 
