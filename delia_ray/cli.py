@@ -1,6 +1,7 @@
 """``delia VERB --config a.yaml [--config b.yaml] [key.path=value ...]``"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def _work(verb: str, settings: Settings, build: Callable[[Settings, "Terminal", 
 
     log = settings.run.path / "logs" / f"{verb.replace(' ', '-')}.log"
     sys.excepthook = partial(_show_failure, verb, log)
-    with chatter_to(log) as stream:
+    with _without_traces(settings.run.path), chatter_to(log) as stream:
         try:
             reads = verb == "serve" and all_models_finished(settings)
             with TellsFullDisk(settings.run.path), _locked(settings.run.path), nullcontext() if reads else kept(settings):
@@ -164,6 +165,22 @@ def _locked(run: Path) -> Generator[None]:
             yield
     except Timeout:
         raise UserError(f"run.name: another process is working on {run}; wait for it, or give this run another name") from None
+
+
+@contextmanager
+def _without_traces(run: Path) -> Generator[None]:
+    """Remove the folder of a run that was refused before it began: no log of it says more than the refusal."""
+    made = [place for place in (run, *run.parents) if not place.exists()]
+    try:
+        yield
+    except UserError:
+        files = {file.relative_to(run).parts[0] for file in run.rglob("*") if not file.is_dir()}
+        if run in made and run.is_dir() and files <= {"logs", ".lock"}:
+            shutil.rmtree(run)
+            for place in made[1:]:
+                with suppress(OSError):  # another run lies there by now
+                    place.rmdir()
+        raise
 
 
 def _show_failure(verb: str, log: Path, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

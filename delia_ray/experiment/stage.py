@@ -55,10 +55,11 @@ class Experiment:
         Raises:
             UserError: something of the run cannot be built.
         """
+        self._check_choice()
         with Pipeline(self._settings, self._progress, self._provenance) as pipeline:
             pipeline.check(serves=True)
             counts = pipeline.task.manifest.counts
-            self._check_choice(int(counts["dev"]))
+            self._check_dev(int(counts["dev"]))
             planned = variants(self._settings, int(counts["train"]))
         chosen = self._chosen(planned)
         cells = repeated(self._settings, chosen)
@@ -81,17 +82,23 @@ class Experiment:
         values = {cell: read_scores(scores[name])[metric].value for cell, name in self._names(cells).items()}
         return {each: best({cell.learning_rate: value for cell, value in values.items() if cell.variant == each}) for each in planned}
 
-    def _check_choice(self, dev_rows: int) -> None:
-        """Refuse, before anything is trained, a choice of learning rates that could not be made after it.
+    def _check_choice(self) -> None:
+        """Refuse a metric to choose learning rates by that is none of the task's.
 
         Raises:
-            UserError: the metric to choose by is none of the task's, or the task has no dev rows.
+            UserError: naming those that are.
         """
-        if len(self._settings.experiment.learning_rates) < 2:
-            return
-        if self._choose_by not in (known := measures(metric_names(self._settings.task))):
+        known = measures(metric_names(self._settings.task))
+        if len(self._settings.experiment.learning_rates) > 1 and self._choose_by not in known:
             raise UserError(f"experiment.choose: {self._choose_by!r} is not measured for this task; choose among {', '.join(known)}")
-        if not dev_rows:
+
+    def _check_dev(self, dev_rows: int) -> None:
+        """Refuse, before anything is trained, to choose among learning rates without rows to choose by.
+
+        Raises:
+            UserError: the task has no dev rows.
+        """
+        if len(self._settings.experiment.learning_rates) > 1 and not dev_rows:
             raise UserError("experiment.learning_rates: chosen on dev, and the task has no dev rows; give it some, or name one rate")
 
     @property

@@ -38,7 +38,9 @@ class Here:
         self._capture = capture
 
     def refuses(self, *argv: str, named: Sequence[str]) -> None:
+        before = set(self.folder.iterdir())
         assert main(argv) == 2
+        assert set(self.folder.iterdir()) == before or finished(self.folder), "nothing is left but what is finished"
         shown = self._capture.readouterr().err
         assert shown.startswith("delia: ") and shown.count("\n") == 1 and all(text in shown for text in named), shown
 
@@ -194,19 +196,19 @@ def test_a_probe_that_cannot_be_made_is_refused_before_anything_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("override", "named"),
+    ("override", "named", "left"),
     [
-        ("experiment.choose=selectivity", ["experiment.choose: 'selectivity' is not measured", "exact_match"]),
-        ("experiment.choose=exact_match", ["experiment.learning_rates", "no dev rows"]),
+        ("experiment.choose=selectivity", ["experiment.choose: 'selectivity' is not measured", "exact_match"], []),
+        ("experiment.choose=exact_match", ["experiment.learning_rates", "no dev rows"], ["runs/r/task/manifest.json"]),
     ],
 )
 def test_an_experiment_that_could_not_choose_is_refused_before_anything_is_trained(
-    here: Here, tiny_models: dict[str, Artifact], override: str, named: list[str]
+    here: Here, tiny_models: dict[str, Artifact], override: str, named: list[str], left: list[str]
 ):
     task = ["task.kind=messages", "task.train=train.jsonl", "task.test=test.jsonl", "decontaminate=null"]
     grid = "experiment.learning_rates=[1e-4, 2e-4]"
     here.refuses("experiment", "run.name=r", f"model={tiny_models['one'].data}", *task, grid, override, named=named)
-    assert finished(here.folder) == ["runs/r/task/manifest.json"]
+    assert finished(here.folder) == left
 
 
 def test_help_answers_at_once_and_lists_every_key(tmp_path: Path):
