@@ -14,11 +14,18 @@ PROMPTS = [
     Prompt("b", "ordinary", [{"role": "user", "content": "Hi"}], None, None),
 ]
 ROWS = generations(PROMPTS, ["Because é.", "Hello"], {"b": "Hello"}, {"b": [0.1, 0.2]})
-MODELS = {"model": "m1", "base": "b1"}
+ASKER = {"model": "m1", "base": "b1", "dtype": "bfloat16"}
+BASE_ANSWERS = {"b": "Hello"}
 
 
-def kept(out: Path, models: dict[str, str] = MODELS, prompts: list[Prompt] = PROMPTS, config: ScoreConfig | None = None) -> KeptAnswers:
-    return KeptAnswers(out, models, prompts, {"b": "Hello"}, config or ScoreConfig())
+def kept(
+    out: Path,
+    asker: dict[str, str] = ASKER,
+    prompts: list[Prompt] = PROMPTS,
+    base_answers: dict[str, str] = BASE_ANSWERS,
+    config: ScoreConfig | None = None,
+) -> KeptAnswers:
+    return KeptAnswers(out, asker, prompts, base_answers, config or ScoreConfig())
 
 
 def never() -> Asked:
@@ -34,9 +41,15 @@ def test_answers_that_were_kept_are_not_asked_for_again_and_come_back_bit_by_bit
 
 @pytest.mark.parametrize(
     "change",
-    [{"models": {"model": "m2", "base": "b1"}}, {"prompts": PROMPTS[:1]}, {"config": ScoreConfig(max_tokens=7)}],
+    [
+        {"asker": {**ASKER, "model": "m2"}},
+        {"asker": {**ASKER, "dtype": "float32"}},
+        {"prompts": PROMPTS[:1]},
+        {"base_answers": {"b": "Hello there"}},
+        {"config": ScoreConfig(max_tokens=7)},
+    ],
 )
-def test_another_model_prompt_or_limit_is_asked_anew(tmp_path: Path, change: dict[str, object]) -> None:
+def test_another_model_precision_prompt_answer_of_the_base_or_limit_is_asked_anew(tmp_path: Path, change: dict[str, object]) -> None:
     out = tmp_path / "scores"
     kept(out).or_ask(lambda: (ROWS, 7))
     assert kept(out, **change).or_ask(lambda: (ROWS[:1], 3)) == (ROWS[:1], 3)  # pyright: ignore[reportArgumentType]
