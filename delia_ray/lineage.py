@@ -8,6 +8,8 @@ from delia_ray.errors import UserError
 
 _ORIGINS = {"mixed": ("diverse",), "checkpoint": ("mixed",), "model": ("checkpoint",), "scores": ("model",)}
 """Stage -> roles of what it is made from that some stage of the run made."""
+_PAGES = ("report", "experiment", "probe", "retention", "tokens")
+"""Stages that are made from what the run made alone."""
 
 
 def manifests(run: Path) -> dict[str, Manifest]:
@@ -39,7 +41,7 @@ def broken(run: Path) -> list[str]:
         if any(
             fingerprint not in known
             for role, fingerprint in manifest.inputs.items()
-            if role in _ORIGINS.get(manifest.stage.partition("/")[0], ())
+            if (stage := manifest.stage.partition("/")[0]) in _PAGES or role in _ORIGINS.get(stage, ())
         )
     ]
 

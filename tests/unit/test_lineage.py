@@ -20,6 +20,7 @@ CHAIN = {
     "arms/it/checkpoint": ("checkpoint/2", "arms/it/mixed"),
     "arms/it/model": ("model/2", "arms/it/checkpoint"),
     "arms/it/scores": ("scores/3", "arms/it/model"),
+    "report": ("report/3", "arms/it/scores"),
 }
 
 
@@ -37,7 +38,7 @@ def built(path: Path, stage: str, request: Config, inputs: Mapping[str, Input]) 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run in which each artifact is made from the one before it, up to the scores of an arm."""
+    """A run in which each artifact is made from the one before it, up to the report."""
     found = {"queries": built(tmp_path / "queries", "queries/2", Asked(), {"model": MODEL})}
     for path, (stage, origin) in CHAIN.items():
         found[path] = built(tmp_path / path, stage, Asked(), {origin.rpartition("/")[2]: found[origin]})
@@ -66,7 +67,8 @@ def test_a_whole_chain_has_no_gap_and_a_model_from_outside_is_none(run: Path):
         (["arms/it/checkpoint"], ["arms/it/model"]),
         (["arms/it/model"], ["arms/it/scores"]),
         (["arms/it/mixed", "arms/it/model"], ["arms/it/checkpoint", "arms/it/scores"]),
-        (["arms/it/scores"], []),
+        (["arms/it/scores"], ["report"]),
+        (["report"], []),
     ],
 )
 def test_what_lost_its_origin_is_named(run: Path, gone: list[str], orphans: list[str]):
@@ -79,14 +81,14 @@ def ask_for(run: Path, **request: float) -> None:
 
 
 def test_queries_that_nothing_was_trained_on_make_way_for_more_of_them(run: Path):
-    cut(run, "arms")
+    cut(run, "arms", "report")
     ask_for(run, rows=8)
     assert not (run / "queries").exists() and not (run / "diverse").exists()
 
 
 @pytest.mark.parametrize("request_", [{"rows": 4}, {"rows": 4, "temperature": 0.5}, {"rows": 8, "temperature": 0.5}])
 def test_queries_stay_unless_their_number_alone_is_another(run: Path, request_: dict[str, float]):
-    cut(run, "arms")
+    cut(run, "arms", "report")
     ask_for(run, **request_)
     assert (run / "queries").exists() and (run / "diverse").exists()
 
@@ -99,6 +101,12 @@ def test_queries_stay_under_what_was_trained_on_them_even_where_a_folder_between
     with pytest.raises(StaleArtifactError, match=r"request\.rows: 4 -> 8.*arms/it/.* was made from it, or may have been.*run\.name="):
         ask_for(run, rows=8)
     assert (run / "queries").exists() and (run / "arms/it/scores").exists()
+
+
+def test_queries_stay_under_a_report_whose_models_are_gone(run: Path):
+    cut(run, "arms")
+    with pytest.raises(StaleArtifactError, match="report was made from it, or may have been"):
+        ask_for(run, rows=8)
 
 
 def test_show_says_of_each_artifact_what_it_was_made_from(run: Path):
