@@ -157,6 +157,10 @@ def provenance() -> Provenance:
     return Provenance(git.stdout.strip() or None, sys.argv)
 
 
+class _BusyError(UserError):
+    """Another process works on the run."""
+
+
 @contextmanager
 def _locked(run: Path) -> Generator[None]:
     """Keep a second process out of the run while this one works; the system lets go when the process dies."""
@@ -164,7 +168,7 @@ def _locked(run: Path) -> Generator[None]:
         with FileLock(run / ".lock", timeout=0):
             yield
     except Timeout:
-        raise UserError(f"run.name: another process is working on {run}; wait for it, or give this run another name") from None
+        raise _BusyError(f"run.name: another process is working on {run}; wait for it, or give this run another name") from None
 
 
 @contextmanager
@@ -173,6 +177,8 @@ def _without_traces(run: Path) -> Generator[None]:
     made = [place for place in (run, *run.parents) if not place.exists()]
     try:
         yield
+    except _BusyError:
+        raise  # what lies there is the other's
     except UserError:
         files = {file.relative_to(run).parts[0] for file in run.rglob("*") if not file.is_dir()}
         if run in made and run.is_dir() and files <= {"logs", ".lock"}:
