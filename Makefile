@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-docs experiment test check format chaos test-slow test-plugins bench-data bench-synthesis bench-training clean
+.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins docs release bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,20 +18,24 @@ demo: install  ## tune the built-in model with DELIA on this machine, score it, 
 demo-docs: install  ## README's table and drawing from runs/demo; MEASURED="minutes=11 memory_gb=11" says what you measured
 	@$(BIN)/python docs/demo.py runs/demo $(MEASURED)
 
-experiment: install  ## every arm under three seeds, and the dose of diverse rows; over two hours, resumable
+experiment: install  ## six arms under three seeds, and several ratios of diverse rows; about three hours, resumable
 	@$(BIN)/delia experiment --config jobs/configs/experiment.yaml
 
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-test: install  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
-	$(PARALLEL) tests/unit tests/families
+test: unit  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
+	$(PARALLEL) tests/families
 	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow" tests/integration tests/e2e
 
-check: install  ## format, lint, types, import contracts, unit tests
+check: lint unit  ## format, lint, types, import contracts, unit tests
+
+lint: install  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+unit: install  ## the tests without Ray
 	$(PARALLEL) tests/unit
 
 format: install  ## rewrite the code the way `check` wants it
@@ -41,19 +45,30 @@ format: install  ## rewrite the code the way `check` wants it
 chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
 
-test-slow: install  ## the tests that `make test` leaves out for their time: more ways to place a training, to stop it, to draw
+test-slow: install  ## the tests that `make test` leaves out for their time: more ways to place a training, to stop it, to generate
 	$(BIN)/python -m pytest -m slow tests
 
-test-plugins: install .venv-judges/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
-	$(BIN)/python -m pytest -m plugins tests/integration tests/judges
+test-plugins: install .venv-learned-metrics/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
+	$(BIN)/python -m pytest -m plugins tests/integration tests/learned_metrics
 
-.venv-judges/.installed: requirements/judges.txt
-	$(BIN)/python -m venv .venv-judges
-	bash requirements/install_torch.sh .venv-judges/bin/python requirements/judges.txt
-	.venv-judges/bin/python -m pip install --no-deps --quiet --requirement requirements/judges.txt
+.venv-learned-metrics/.installed: requirements/learned_metrics.txt
+	$(BIN)/python -m venv .venv-learned-metrics
+	bash requirements/install_torch.sh .venv-learned-metrics/bin/python requirements/learned_metrics.txt
+	.venv-learned-metrics/bin/python -m pip install --no-deps --quiet --requirement requirements/learned_metrics.txt
 	@touch $@
 
-bench-training: .venv/.benched  ## training and tokenising against TRL, accelerate, torchrun, datasets; over an hour
+.venv-docs/.installed: requirements/docs.txt
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --no-deps --requirement requirements/docs.txt
+	@touch $@
+
+docs: .venv-docs/.installed  ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet && echo build/site/index.html
+
+release: .venv-docs/.installed  ## wheel and sdist in dist/, checked, and the wheel installed and asked for its version
+	@bash requirements/release.sh
+
+bench-training: .venv/.benched  ## training and tokenizing against TRL, accelerate, torchrun, datasets; over an hour
 	@$(BIN)/delia mix --config jobs/configs/demo.yaml
 	@$(BIN)/python -m benchmarks.training
 

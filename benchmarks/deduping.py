@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from delia_ray.core.records import make_row_id
+from delia_ray.core.text.words import ngrams, split_words
 from delia_ray.mixing.config import Deduplicate
-from delia_ray.mixing.minhash import bands_for
-from delia_ray.records import row_id
-from delia_ray.words import ngrams, words_of
+from delia_ray.mixing.minhash import choose_bands
 
 FEW = 40_000
 _VOCABULARY, _ROWS_AT_ONCE = 50_000, 10_000
@@ -34,10 +34,10 @@ def ours(scratch: Path) -> Callable[[Path], list[str]]:
     """A local Ray with default settings."""
     import ray.data
 
-    from delia_ray.mixing.duplicates import find_duplicates
+    from delia_ray.mixing.near_duplicates import find_duplicates
     from delia_ray.mixing.sketches import read_arrow
     from delia_ray.placement import Cluster
-    from delia_ray.runtime import connect
+    from delia_ray.ray_runtime.cluster import connect
 
     connect(Cluster())
 
@@ -54,16 +54,16 @@ def datasketch(_: Path) -> Callable[[Path], list[str]]:
     A row is kept, and entered, unless one that is entered already is similar.
     """
     import mmh3
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHash, MinHashLSH  # pyright: ignore[reportMissingImports]  of requirements/bench.txt
 
-    bands = bands_for(_SIMILARITY)
+    bands = choose_bands(_SIMILARITY)
 
     def hashed(shingle: bytes) -> int:
         return mmh3.hash(shingle, signed=False)
 
     def shingled(texts: list[str]) -> Iterator[list[bytes]]:
         for text in texts:
-            yield [" ".join(gram).encode() for gram in set(ngrams(words_of(text), 3))]
+            yield [" ".join(gram).encode() for gram in set(ngrams(split_words(text), 3))]
 
     def work(corpus: Path) -> list[str]:
         rows = pq.read_table(corpus, columns=["row_id", "text"])
@@ -95,7 +95,7 @@ def write_corpus(count: int, file: Path) -> None:
     with pq.ParquetWriter(file, schema) as writer:
         for first in range(0, count, _ROWS_AT_ONCE):
             texts, clusters = _texts(chance, vocabulary, min(_ROWS_AT_ONCE, count - first))
-            names = [row_id("bench", str(first + place)) for place in range(len(texts))]
+            names = [make_row_id("bench", str(first + place)) for place in range(len(texts))]
             writer.write_table(pa.table([names, texts, clusters + first], schema=schema))
 
 

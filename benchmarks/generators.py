@@ -1,4 +1,4 @@
-"""One turn of answering the same prompts.  python -m benchmarks.generators vllm|ours|ray_data_llm|ray_data_llm_tokenising
+"""One turn of answering the same prompts.  python -m benchmarks.generators vllm|ours|ray_data_llm|ray_data_llm_tokenizing
 
 Every answer is exactly ``ANSWER_TOKENS`` long, in all arms. The engine's start and the first ``WARM_ROWS`` are not timed.
 """
@@ -17,12 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from delia_ray.core.progress import CountReader
 from delia_ray.models import adopt_model, encode, load_tokenizer, resolve_dtype
 from delia_ray.placement import ActorPool, Cluster, Engine
-from delia_ray.progress import Reading
-from delia_ray.runtime import connect, engine_kwargs, worker_environment
-from delia_ray.synthesis.draws import DRAW_SCHEMA, new_draw
-from delia_ray.synthesis.prompts import answer_prompt
+from delia_ray.ray_runtime.cluster import build_worker_environment, connect
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
+from delia_ray.synthesis.prompts import render_answer_prompt
+from delia_ray.synthesis.requests import REQUEST_SCHEMA, new_request
 
 WARM_ROWS, ROWS, ANSWER_TOKENS = 128, 256, 64
 PARTS: dict[str, dict[str, Any]] = {
@@ -35,19 +36,19 @@ _ENGINE, _POOL, _MAX_MODEL_TOKENS = Engine(), ActorPool(), 2048
 _LOOK_SECONDS = 0.5
 
 
-class Landings:
-    """Rows and tokens as they land; ``follow`` is what a stage calls on its line of the terminal."""
+class CompletedRows:
+    """Rows and tokens over time; ``track`` is what a stage calls on its line of the terminal."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int, int]] = []
 
     @contextmanager
-    def follow(self, done: Reading, total: int, unit: str) -> Generator[None]:
+    def track(self, counter: CountReader, total: int, unit: str) -> Generator[None]:
         over = threading.Event()
 
         def look() -> None:
             while not over.wait(_LOOK_SECONDS):
-                self._note(done)
+                self._note(counter)
 
         watcher = threading.Thread(target=look)
         watcher.start()
@@ -56,18 +57,18 @@ class Landings:
         finally:
             over.set()
             watcher.join()
-            self._note(done)
+            self._note(counter)
 
-    def _note(self, done: Reading) -> None:
-        rows, tokens = done.read()
+    def _note(self, counter: CountReader) -> None:
+        rows, tokens = counter.read()
         if not self._seen or rows != self._seen[-1][1]:
             self._seen.append((time.perf_counter(), rows, tokens))
 
-    def say(self, text: str) -> None:
+    def set_status(self, text: str) -> None:
         pass
 
     def timed(self) -> dict[str, float]:
-        """Tokens that landed after the warm-up, and the seconds they took."""
+        """Tokens that were generated after the warm-up, and the seconds they took."""
         first = next(seen for seen in self._seen if seen[1] >= WARM_ROWS)
         last = self._seen[-1]
         assert last[1:] == (WARM_ROWS + ROWS, (WARM_ROWS + ROWS) * ANSWER_TOKENS), last
@@ -78,36 +79,36 @@ def prompts() -> list[str]:
     """Rendered prompts, all different."""
     tokenizer = load_tokenizer(adopt_model(MODEL).path)
     lines = resources.files("delia_ray.tasks").joinpath("data", "facts.jsonl").read_text(encoding="utf-8").splitlines()
-    asked = [json.loads(line)["question"] for line in lines[: WARM_ROWS + ROWS]]
-    rows = [{"query_id": "", "topic": "", "query": each, "reference": None} for each in asked]
-    return [answer_prompt(tokenizer, row, "You are a helpful assistant.", "direct") for row in rows]  # pyright: ignore
+    questions = [json.loads(line)["question"] for line in lines[: WARM_ROWS + ROWS]]
+    rows = [{"query_id": "", "topic": "", "query": each, "reference": None} for each in questions]
+    return [render_answer_prompt(tokenizer, row, "You are a helpful assistant.", "direct") for row in rows]  # pyright: ignore
 
 
-def _sampling(part: str) -> dict[str, Any]:
-    return PARTS[part] | {"max_tokens": ANSWER_TOKENS, "ignore_eos": True}
+def _sampling(part: str, max_tokens: int = ANSWER_TOKENS) -> dict[str, Any]:
+    return PARTS[part] | {"max_tokens": max_tokens, "ignore_eos": True}
 
 
 def _arguments() -> dict[str, Any]:
-    return engine_kwargs(_ENGINE, str(resolve_dtype(_ENGINE.dtype)).removeprefix("torch."), _MAX_MODEL_TOKENS, 0)
+    return build_engine_kwargs(_ENGINE, str(resolve_dtype(_ENGINE.dtype)).removeprefix("torch."), _MAX_MODEL_TOKENS, 0)
 
 
 def vllm() -> dict[str, dict[str, float]]:
     """``LLM.generate`` with all prompts at once; the greedy part again at the end, to see how quiet the machine is."""
-    os.environ |= worker_environment()
+    os.environ |= build_worker_environment()
     from vllm import LLM, SamplingParams
 
     llm = LLM(model=str(adopt_model(MODEL).path), **_arguments())
-    asked = prompts()
+    rendered = prompts()
 
-    llm.generate(asked[:WARM_ROWS], SamplingParams(**_sampling("greedy")), use_tqdm=False)
+    llm.generate(rendered[:WARM_ROWS], SamplingParams(**_sampling("greedy")), use_tqdm=False)
 
     def part(name: str, *, seeded: bool = False) -> dict[str, float]:
-        drawn = [SamplingParams(**_sampling(name), seed=row if seeded else None) for row in range(len(asked))]
-        llm.generate(asked[: _ENGINE.max_num_seqs], SamplingParams(**_sampling(name) | {"max_tokens": 4}), use_tqdm=False)
+        sampling = [SamplingParams(**_sampling(name), seed=row if seeded else None) for row in range(len(rendered))]
+        llm.generate(rendered[: _ENGINE.max_num_seqs], SamplingParams(**_sampling(name, max_tokens=4)), use_tqdm=False)
         llm.reset_prefix_cache()  # the other arms see each prompt for the first time, too
-        began = time.perf_counter()
-        answers = llm.generate(asked[WARM_ROWS:], drawn[WARM_ROWS:], use_tqdm=False)
-        seconds = time.perf_counter() - began
+        started = time.perf_counter()
+        answers = llm.generate(rendered[WARM_ROWS:], sampling[WARM_ROWS:], use_tqdm=False)
+        seconds = time.perf_counter() - started
         tokens = sum(len(each.outputs[0].token_ids) for each in answers)
         assert tokens == ROWS * ANSWER_TOKENS
         return {"work": tokens, "seconds": seconds}
@@ -116,46 +117,46 @@ def vllm() -> dict[str, dict[str, float]]:
 
 
 def ours() -> dict[str, dict[str, float]]:
-    """As the stages do: through Ray Data into the store of drawn rows, each row under its own seed; then everything once more."""
+    """As the stages do: through Ray Data into the completion cache, each row with its own seed; then everything again from the cache."""
     import ray.data
 
     from delia_ray.synthesis.config import VllmEngine
-    from delia_ray.synthesis.draws import DrawStore
-    from delia_ray.synthesis.generation import Generation, at_once, draw_and_judge
+    from delia_ray.synthesis.generation.cache import CompletionCache
+    from delia_ray.synthesis.generation.generate import GenerationSetup, generate_and_filter, static_requests
 
     connect(Cluster())
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
     model = adopt_model(MODEL).path
-    generation = Generation(VllmEngine(), model, _ENGINE, _POOL, DrawStore(scratch / "draws"), 0.0)
+    setup = GenerationSetup(VllmEngine(), model, _ENGINE, _POOL, CompletionCache(scratch / "cache"), 0.0)
 
     def part(name: str) -> dict[str, float]:
-        given = list(enumerate(zip(prompts(), encode(load_tokenizer(model), prompts()), strict=True)))
-        asked = [new_draw("", str(row), text, ids.ids, _sampling(name) | {"seed": row}, topic="") for row, (text, ids) in given]
-        draws = ray.data.from_arrow(pa.Table.from_pylist(asked, schema=DRAW_SCHEMA))
-        landings, began = Landings(), time.perf_counter()
-        effort = draw_and_judge(at_once(draws), lambda row: {**row, "reason": ""}, generation, landings, "answers", scratch / name)[1]
-        seconds = time.perf_counter() - began
-        return landings.timed() if effort.drawn else {"work": effort.reused * ANSWER_TOKENS, "seconds": seconds}
+        encoded = list(enumerate(zip(prompts(), encode(load_tokenizer(model), prompts()), strict=True)))
+        rows = [new_request("", str(row), text, ids.ids, _sampling(name) | {"seed": row}, topic="") for row, (text, ids) in encoded]
+        strategy = static_requests(ray.data.from_arrow(pa.Table.from_pylist(rows, schema=REQUEST_SCHEMA)))
+        progress, started = CompletedRows(), time.perf_counter()
+        cost = generate_and_filter(strategy, lambda row: {**row, "reason": ""}, setup, progress, "answers", scratch / name)[1]
+        seconds = time.perf_counter() - started
+        return progress.timed() if cost.generated else {"work": cost.cached * ANSWER_TOKENS, "seconds": seconds}
 
     return {**{name: part(name) for name in PARTS}, "cached": part("greedy")}
 
 
-def ray_data_llm(*, tokenising: bool) -> dict[str, dict[str, float]]:
+def ray_data_llm(*, tokenizing: bool) -> dict[str, dict[str, float]]:
     """A ``ray.data.llm`` processor that a user has tuned, its answers written to Parquet."""
     import ray.data
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from delia_ray.runtime import RayTally
+    from delia_ray.ray_runtime.tally import RayTally
 
     connect(Cluster())
     config = vLLMEngineProcessorConfig(
         model_source=str(adopt_model(MODEL).path), batch_size=16, max_concurrent_batches=16, concurrency=1, engine_kwargs=_arguments(),
         placement_group_config={"bundle_per_worker": {"CPU": 1}},
-        chat_template_stage=False, tokenize_stage=tokenising, detokenize_stage=tokenising, log_engine_metrics=False,
+        chat_template_stage=False, tokenize_stage=tokenizing, detokenize_stage=tokenizing, log_engine_metrics=False,
     )  # fmt: skip
     tally = RayTally()
 
-    def landed(rows: pa.Table) -> pa.Table:
+    def count(rows: pa.Table) -> pa.Table:
         tally.add(rows=rows.num_rows, tokens=sum(rows["tokens"].to_pylist()))
         return rows
 
@@ -164,19 +165,19 @@ def ray_data_llm(*, tokenising: bool) -> dict[str, dict[str, float]]:
         preprocess=lambda row: {"prompt": row["prompt"], "sampling_params": _sampling("greedy")},
         postprocess=lambda row: {"text": row["generated_text"], "tokens": row["num_generated_tokens"]},
     )
-    asked = prompts()
-    draws = ray.data.from_items([{"prompt": each} for each in asked], override_num_blocks=len(asked) // 16)
-    landings = Landings()
-    with landings.follow(tally, len(asked), "answers"):
-        process(draws).map_batches(landed, batch_size=None, batch_format="pyarrow").write_parquet(tempfile.mkdtemp(prefix="bench-"))
-    return {"greedy": landings.timed()}
+    rendered = prompts()
+    requests = ray.data.from_items([{"prompt": each} for each in rendered], override_num_blocks=len(rendered) // 16)
+    progress = CompletedRows()
+    with progress.track(tally, len(rendered), "answers"):
+        process(requests).map_batches(count, batch_size=None, batch_format="pyarrow").write_parquet(tempfile.mkdtemp(prefix="bench-"))
+    return {"greedy": progress.timed()}
 
 
 ARMS = {
     "vllm": vllm,
     "ours": ours,
-    "ray_data_llm": lambda: ray_data_llm(tokenising=False),
-    "ray_data_llm_tokenising": lambda: ray_data_llm(tokenising=True),
+    "ray_data_llm": lambda: ray_data_llm(tokenizing=False),
+    "ray_data_llm_tokenizing": lambda: ray_data_llm(tokenizing=True),
 }
 
 

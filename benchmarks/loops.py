@@ -29,7 +29,7 @@ def update(module: Any, optimizer: torch.optim.Optimizer, costs: list[Callable[[
     for number, cost in enumerate(costs):
         with module.no_sync() if hasattr(module, "no_sync") and number + 1 < len(costs) else nullcontext():
             cost().backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), given.config.gradient_clip)
+    torch.nn.utils.clip_grad_norm_(module.parameters(), given.config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
 
@@ -39,5 +39,5 @@ def timed(given: Inputs, step: Callable[[list[Any]], int]) -> dict[str, Any]:
     for rows in batches[:WARM_STEPS]:
         step(rows)
     began = time.perf_counter()
-    learnt = sum(step(rows) for rows in batches[WARM_STEPS:])
-    return {"work": learnt, "seconds": time.perf_counter() - began}
+    learned = sum(step(rows) for rows in batches[WARM_STEPS:])
+    return {"work": learned, "seconds": time.perf_counter() - began}

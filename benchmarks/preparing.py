@@ -1,6 +1,6 @@
-"""One turn of tokenising a mixture.  python -m benchmarks.preparing ours|datasets MANY FEW
+"""One turn of tokenizing a mixture.  python -m benchmarks.preparing ours|datasets MANY FEW
 
-Both are folders that ``write_mixture`` made; the smaller one is tokenised first, so that every process has started.
+Both are folders that ``write_mixture`` made; the smaller one is tokenized first, so that every process has started.
 """
 
 import argparse
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.inputs import TOKEN, Inputs, demo
+from delia_ray.core.records import MIXED_SCHEMA
 from delia_ray.models import load_tokenizer, token_ids
-from delia_ray.records import MIXED_SCHEMA
 
 MANY, FEW, ROWS_A_FILE = 240_000, 20_000, 10_000
 
@@ -25,14 +25,14 @@ MANY, FEW, ROWS_A_FILE = 240_000, 20_000, 10_000
 def ours(given: Inputs, scratch: Path) -> Callable[[Path], int]:
     """Ray Data, to memory-mapped Arrow, with the kind of each token."""
     from delia_ray.placement import Cluster
-    from delia_ray.runtime import connect
-    from delia_ray.training.prepare import prepare_corpus
+    from delia_ray.ray_runtime.cluster import connect
+    from delia_ray.training.data.prepare import prepare_corpus
 
     connect(Cluster())
-    new = tuple(token_ids(load_tokenizer(given.start.data), [TOKEN]))
+    new = tuple(token_ids(load_tokenizer(given.base.data), [TOKEN]))
 
     def work(mixture: Path) -> int:
-        return prepare_corpus(mixture, given.start.data, new, given.config, scratch / f"corpus-{mixture.name}")["rows"]
+        return prepare_corpus(mixture, given.base.data, new, given.config, scratch / f"corpus-{mixture.name}")["rows"]
 
     return work
 
@@ -42,9 +42,9 @@ def hugging_face(given: Inputs, scratch: Path) -> Callable[[Path], int]:
     import datasets
 
     datasets.disable_progress_bars()
-    tokenizer = load_tokenizer(given.start.data)
+    tokenizer = load_tokenizer(given.base.data)
 
-    def tokenise(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def tokenize(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         prompts = [tokenizer.apply_chat_template(each[:-1], tokenize=False, add_generation_prompt=True) for each in batch["messages"]]
         whole = [tokenizer.apply_chat_template(each, tokenize=False) for each in batch["messages"]]
         asked = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
@@ -55,7 +55,7 @@ def hugging_face(given: Inputs, scratch: Path) -> Callable[[Path], int]:
         rows = datasets.Dataset.from_parquet([str(file) for file in sorted(mixture.iterdir())], cache_dir=str(scratch))
         return len(
             rows.map(
-                tokenise, batched=True, num_proc=os.cpu_count(), remove_columns=rows.column_names, load_from_cache_file=False,
+                tokenize, batched=True, num_proc=os.cpu_count(), remove_columns=rows.column_names, load_from_cache_file=False,
                 cache_file_name=str(scratch / f"{mixture.name}.arrow"),
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a user would otherwise train with. Each works on the demo's mixture, and says how many learnt tokens took how many seconds."""
+"""What a user would otherwise train with. Each works on the demo's mixture, and says how many learned tokens took how many seconds."""
 
 import tempfile
 import time
@@ -17,7 +17,7 @@ _PACK_TOKENS = 1024
 def plain(given: Inputs) -> dict[str, Any]:
     """A torch loop as one would write it with transformers and PEFT alone, and nothing of ours.
 
-    Rows stand end to end with positions that start again, from which transformers makes their mask; the head runs at learnt
+    Rows stand end to end with positions that start again, from which transformers makes their mask; the head runs at learned
     tokens only. Under ``torchrun`` it is DistributedDataParallel, and rows are dealt out in turn as DistributedSampler does.
     """
     rank, world = join()
@@ -29,15 +29,15 @@ def plain(given: Inputs) -> dict[str, Any]:
     def cost(rows: list[Any]) -> torch.Tensor:
         ids_T = torch.tensor([token for row in rows for token in row.ids])
         positions_T = torch.tensor([place for row in rows for place in range(len(row.ids))])
-        learnt_T = torch.tensor([place > 0 and bool(kind) for row in rows for place, kind in enumerate(row.kinds)])
-        predicts_S = learnt_T.nonzero().flatten() - 1
+        supervised_T = torch.tensor([place > 0 and bool(kind) for row in rows for place, kind in enumerate(row.kinds)])
+        predicts_S = supervised_T.nonzero().flatten() - 1
         output = module(input_ids=ids_T[None], position_ids=positions_T[None], logits_to_keep=predicts_S, use_cache=False)
-        return torch.nn.functional.cross_entropy(output.logits[0].float(), ids_T[learnt_T], reduction="sum")
+        return torch.nn.functional.cross_entropy(output.logits[0].float(), ids_T[supervised_T], reduction="sum")
 
     def step(rows: list[Any]) -> int:
-        learnt = sum(row.learnt_tokens for row in rows)
-        update(module, optimizer, [lambda pack=pack: cost(pack) * (world / learnt) for pack in filled(rows[rank::world])], given)
-        return learnt
+        learned = sum(row.supervised_tokens for row in rows)
+        update(module, optimizer, [lambda pack=pack: cost(pack) * (world / learned) for pack in filled(rows[rank::world])], given)
+        return learned
 
     return timed(given, step)
 
@@ -71,25 +71,24 @@ def accelerate(given: Inputs) -> dict[str, Any]:
             "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
         }
         accelerator.backward(model(**batch).loss)
-        accelerator.clip_grad_norm_(weights, given.config.gradient_clip)
+        accelerator.clip_grad_norm_(weights, given.config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        return sum(row.learnt_tokens for row in rows)
+        return sum(row.supervised_tokens for row in rows)
 
     return timed(given, step)
 
 
-def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dict[str, Any]:
+def trl(given: Inputs, *, autocast: bool = False) -> dict[str, Any]:
     """TRL's trainer, packing on.
 
     Args:
         autocast: adapters in float32 under autocast, as it is by default, or everything in the model's precision.
-        compiled: with its ``torch_compile``.
     """
     import datasets
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import SFTTrainer
+    from trl import SFTTrainer  # pyright: ignore[reportMissingImports]  of requirements/bench.txt
 
     clock: dict[str, Any] = {"supervised": 0}
 
@@ -99,7 +98,7 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
                 clock.update(supervised=0, began=time.perf_counter())
             clock["ended"] = time.perf_counter()
 
-    class Counting(SFTTrainer):
+    class Counting(SFTTrainer):  # pyright: ignore[reportUntypedBaseClass]
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             clock["supervised"] += int((inputs["labels"][:, 1:] != -100).sum())
             return super().compute_loss(model, inputs, *args, **kwargs)
@@ -108,10 +107,10 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
     with tempfile.TemporaryDirectory() as folder:
         trainer = Counting(
-            model=load_model(given.start.data, given.dtype) if autocast else with_lora(given),
-            args=_sft_config(folder, given, autocast, compiled),
+            model=load_model(given.base.data, given.dtype) if autocast else with_lora(given),
+            args=_sft_config(folder, given, autocast),
             train_dataset=datasets.Dataset.from_list(rows),
-            processing_class=load_tokenizer(given.start.data),
+            processing_class=load_tokenizer(given.base.data),
             peft_config=lora if autocast else None,
             callbacks=[Clock()],
         )
@@ -119,20 +118,19 @@ def trl(given: Inputs, *, autocast: bool = False, compiled: bool = False) -> dic
     return {"work": clock["supervised"], "seconds": clock["ended"] - clock["began"]}
 
 
-def _sft_config(folder: str, given: Inputs, autocast: bool, compiled: bool) -> Any:
-    from trl import SFTConfig
+def _sft_config(folder: str, given: Inputs, autocast: bool) -> Any:
+    from trl import SFTConfig  # pyright: ignore[reportMissingImports]
 
     return SFTConfig(
         output_dir=folder, use_cpu=True, packing=True, max_length=_PACK_TOKENS, per_device_train_batch_size=1,
         max_steps=WARM_STEPS + given.steps, learning_rate=given.config.learning_rate, bf16=autocast, fp16=False,
         gradient_checkpointing=False, logging_steps=10**6, report_to="none", save_strategy="no", dataloader_pin_memory=False,
-        torch_compile=compiled,
     )  # fmt: skip
 
 
 def with_lora(given: Inputs) -> Any:
-    """The start model with an adapter in its own precision."""
+    """The base model with an adapter in its own precision."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(load_model(given.start.data, given.dtype), lora, autocast_adapter_dtype=False)
+    return get_peft_model(load_model(given.base.data, given.dtype), lora, autocast_adapter_dtype=False)

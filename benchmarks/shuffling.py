@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from delia_ray.records import EXAMPLE_SCHEMA, row_id
+from delia_ray.core.records import EXAMPLE_SCHEMA, make_row_id
 
 MANY, FEW, ROWS_A_FILE = 400_000, 4_000, 50_000
 BLOCKS = (1, 2, 8, 64)
@@ -29,7 +29,7 @@ def ours(given: Path, out: Path, blocks: int | None = None) -> None:
 
     from delia_ray.mixing.stage import shuffle
     from delia_ray.placement import Cluster
-    from delia_ray.runtime import connect
+    from delia_ray.ray_runtime.cluster import connect
 
     connect(Cluster())
     rows = ray.data.read_parquet(str(given), override_num_blocks=blocks)
@@ -59,7 +59,7 @@ def write_examples(rows: int, folder: Path) -> None:
     for first in range(0, rows, ROWS_A_FILE):
         examples = [
             {
-                "example_id": row_id("bench", str(place)),
+                "example_id": make_row_id("bench", str(place)),
                 "group": "diverse",
                 "messages": [{"role": role, "content": f"{role} {place} " * 25} for role in ("user", "assistant")],
             }

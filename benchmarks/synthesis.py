@@ -31,7 +31,7 @@ def main() -> None:
     args = parser.parse_args()
     log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
     print(f"log: {log}", file=sys.stderr)
-    settings = [generator("ray_data_llm"), generator("ray_data_llm_tokenising")]
+    settings = [generator("ray_data_llm"), generator("ray_data_llm_tokenizing")]
     in_turns(settings, 1, log)
     tuned = generator(max(settings, key=lambda way: way.rates[0]).name)
     engine, us = generator("vllm"), generator("ours")

@@ -1,9 +1,9 @@
-"""Supervised tokens a second, and rows tokenised a second, against what a user would otherwise pick.
+"""Supervised tokens a second, and rows tokenized a second, against what a user would otherwise pick.
 
-    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing shares ledger]
+    python -m benchmarks.training [--rounds 5] [--precision auto] [--only alone paired preparing shares metrics_cost]
 
 Writes ``results/training.json``, or ``training_<precision>.json`` for another precision than the demo's. Each ratio is ours /
-theirs, turn by turn; ``matmul_peak_share`` and ``ledger_cost`` are shares.
+theirs, turn by turn; ``mfu`` and ``metrics_cost`` are shares.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def alone(run: Run) -> Found:
         "bare": ratio(us.rates, bare.rates),
         "accelerate": ratio(us.rates, accelerate.rates),
         "plain_against_itself": ratio(plain.rates, again.rates),
-        "matmul_peak_share_16_1": _peak_share(us),
+        "mfu_16_1": _peak_share(us),
     }
     return found, ways
 
@@ -84,13 +84,13 @@ def paired(run: Run) -> Found:
         "torchrun_2": ratio(us.rates, plain.rates),
         "bare_2": ratio(us.rates, bare.rates),
         "trl": min(trl.values(), key=lambda each: each["median"]),
-        "matmul_peak_share_16": _peak_share(us),
+        "mfu_16": _peak_share(us),
     }
     return found | trl, ways
 
 
 def preparing(run: Run) -> Found:
-    """Tokenising."""
+    """Tokenizing."""
     many, few = run.log.parent / "many", run.log.parent / "few"
     write_mixture(demo(), MANY, many)
     write_mixture(demo(), FEW, few)
@@ -101,25 +101,25 @@ def preparing(run: Run) -> Found:
 
 
 def shares(run: Run) -> Found:
-    """The share of the peak with METHOD's larger batch, and what the smaller ones leave of it."""
+    """The share of the peak with the authors' larger batch (64), and what the smaller ones leave of it."""
     found, ways = dict[str, dict[str, Any]](), list[Way]()
     for rows, arms in SHARES.items():
         turns = {name: run.trainer(*arm, "--rows", str(rows)) for name, arm in arms.items()}
         in_turns(list(turns.values()), min(run.rounds, 3), run.log)
-        found |= {f"matmul_peak_share{name}": _peak_share(way) for name, way in turns.items()}
+        found |= {f"mfu{name}": _peak_share(way) for name, way in turns.items()}
         ways += turns.values()
     return found, ways
 
 
 def _peak_share(way: Way) -> dict[str, Any]:
-    return median([turn["matmul_peak_share"] for turn in way.said])
+    return median([turn["mfu"] for turn in way.said])
 
 
-def ledger(run: Run) -> Found:
-    """What the ledger takes of a step."""
-    adapter, every = run.trainer("ledger"), run.trainer("ledger", "--full")
+def metrics_cost(run: Run) -> Found:
+    """Share of a step that the metrics take."""
+    adapter, every = run.trainer("metrics_cost"), run.trainer("metrics_cost", "--full")
     in_turns([adapter, every], 1, run.log)
-    return {"ledger_cost": median(adapter.said[0]["shares"]), "ledger_cost_full": median(every.said[0]["shares"])}, []
+    return {"metrics_cost": median(adapter.said[0]["shares"]), "metrics_cost_full": median(every.said[0]["shares"])}, []
 
 
 PARTS: dict[str, Callable[[Run], Found]] = {
@@ -127,7 +127,7 @@ PARTS: dict[str, Callable[[Run], Found]] = {
     "paired": paired,
     "preparing": preparing,
     "shares": shares,
-    "ledger": ledger,
+    "metrics_cost": metrics_cost,
 }
 
 

@@ -1,4 +1,4 @@
-"""Where work runs. Nothing in this module may change what a stage is asked to produce."""
+"""Configs of where and with what resources stages run. They must not change what a stage produces."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,152 +6,168 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from delia_ray.config import Config
-from delia_ray.errors import UserError
+from delia_ray.core.config import Config
+from delia_ray.core.errors import UserError
 
 
 class Cluster(Config):
-    """Which Ray cluster to use."""
+    """Ray cluster to use."""
 
     address: str | None = None
-    """A running cluster (``auto`` joins the one on this machine). null: inside a Ray job its own cluster, otherwise a local one."""
+    """Address of a running cluster (``auto``: the one on this machine). null: inside a Ray job its own cluster, otherwise a local one."""
     num_cpus: int | None = Field(default=None, ge=2)
-    """Logical CPUs of a local cluster. null: at least 6, since most actors of a small machine only wait."""
+    """Logical CPUs of a local cluster. null: the machine's, but at least 6, because most actors on a small machine are idle."""
     object_store_gib: float = Field(default=0.5, gt=0)
     """Shared memory of a local cluster's object store, in GiB."""
 
 
 class Engine(Config):
-    """How each vLLM engine uses its machine."""
+    """Resources and arguments of each vLLM engine."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: the run's (docs/models.md): bfloat16 on GPUs; on a CPU bfloat16 where it is multiplied natively and faster, else float32."""
+    """auto: the precision of the run (docs/models.md): bfloat16 on GPUs; on a CPU bfloat16 if it is native and faster, else float32."""
     max_num_seqs: int = Field(default=64, ge=1)
-    """Sequences decoded together."""
+    """Maximum number of sequences in a batch."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
-    """Memory for keys and values on a CPU, in GiB."""
+    """KV cache of an engine on a CPU, in GiB."""
     enforce_eager: bool | None = None
-    """null: eager on a CPU, compiled on a GPU."""
+    """Whether to run eagerly, without compilation. null: eager on a CPU, compiled on a GPU."""
+    sampler: Literal["auto", "vllm", "cpu"] = "auto"
+    """Which code samples with top-p when diverse data are generated; both have the same distribution. vllm: its own seeded sampler.
+    cpu: an exact one that sorts a few hundred candidates instead of the vocabulary. auto: vllm on GPUs, cpu on CPUs."""
 
 
 class ActorPool(Config):
-    """A pool of identical actors that each hold an engine."""
+    """Ray Data actor pool in which each actor holds an engine."""
 
     size: int = Field(default=1, ge=1)
     """Actors in the pool."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs for each actor."""
     num_gpus: int = Field(default=0, ge=0)
-    """GPUs for each actor; more than one is tensor parallelism."""
+    """GPUs for each actor; with more than one the engine is tensor-parallel."""
     batch_rows: int = Field(default=32, ge=1)
-    """Rows handed to an actor at a time."""
+    """Rows in a batch for an actor."""
     concurrent_batches: int = Field(default=8, ge=1)
     """Batches in flight to one actor."""
 
 
-_OWN_KEYS = ("bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "managed_gradient_accumulation", "optimizer",
+_RESERVED_KEYS = ("bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "managed_gradient_accumulation", "optimizer",
              "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu")  # fmt: skip
-"""Keys of a DeepSpeed dictionary that would change what is learnt, or that the training loop decides."""
+"""DeepSpeed keys that would change the optimization problem, or that the training loop sets."""
+
+
+class Kernels(Config):
+    """Which code computes what in training; none of it changes what is learned. auto: the libraries' own code on GPUs, ``cpu`` on CPUs."""
+
+    attention: Literal["auto", "torch", "cpu"] = "auto"
+    """Attention of packed rows. torch: its variable-length kernel on GPUs in half precision, row by row elsewhere. cpu: rows of similar
+    length in one product."""
+    lora: Literal["auto", "peft", "cpu"] = "auto"
+    """peft: PEFT's own forward pass. cpu: fewer passes over memory."""
+    loss: Literal["auto", "torch", "chunked"] = "auto"
+    """Cross-entropy. torch: of all logits at once, in float32. chunked: without a float32 copy of all logits; also saves memory on GPUs."""
+    layers: Literal["torch", "compiled", "liger"] = "torch"
+    """Kernels of norms and gates. compiled: one kernel each, by torch.compile; needs a C++ compiler on CPUs. liger: fused Triton kernels
+    for norms, rotary embedding and MLPs; needs GPUs and ``liger-kernel``."""
 
 
 class TrainWorkers(Config):
-    """The workers of one training run."""
+    """Ray Train workers of a training run."""
 
     workers: int | tuple[int, int] = 1
-    """Data-parallel workers, or the fewest and the most of them: a run then goes on with as many as there is room for."""
+    """Number of data-parallel workers, or [minimum, maximum] for elastic training with as many as the cluster has room for."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs reserved for each worker."""
     num_gpus: int = Field(default=0, ge=0, le=1)
-    """GPUs for each worker. 0: gloo on the CPU; 1: NCCL."""
+    """GPUs for each worker. 0: CPU with gloo; 1: NCCL."""
     micro_batch_tokens: int = Field(default=2048, ge=16)
-    """Tokens a worker puts through the model at once; more need more memory and change no gradient."""
+    """Tokens of a micro-batch on each worker; more need more memory and do not change the gradient."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO stage."""
     offload: Literal["none", "cpu", "nvme"] = "none"
-    """Where ZeRO keeps the optimiser's state, and at stage 3 the weights too, when they do not fit on the GPU."""
+    """Where ZeRO offloads the optimizer state, and at stage 3 the parameters too, if they do not fit on the GPU."""
     nvme_path: Path | None = None
     """Folder on a fast local disk, for ``offload: nvme``."""
-    recompute: Literal["nothing", "layers"] = "nothing"
-    """layers: keep no activations inside a layer and compute them again in the backward pass (gradient checkpointing)."""
-    kernels: Literal["plain", "compiled", "liger"] = "plain"
-    """compiled: norms and gates as one kernel each, by torch.compile; needs a C++ compiler on CPUs. liger: fused Triton kernels for
-    norms, rotary embedding and MLPs; needs GPUs and ``liger-kernel``."""
+    gradient_checkpointing: bool = False
+    """Do not store activations within layers; recompute them in the backward pass."""
+    kernels: Kernels = Kernels()
     deepspeed: Mapping[str, Any] = Field(default_factory=dict)
-    """Any other keys of DeepSpeed's own configuration, laid over what the keys above make."""
+    """Other keys of DeepSpeed's configuration, merged over the keys above."""
     max_failures: int = Field(default=2, ge=0)
-    """Worker losses to survive before the run fails."""
+    """Number of worker failures to recover from before the run fails."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Where the metrics of each step go besides ``metrics.jsonl``; each client's own environment variables say how."""
+    """Experiment trackers for the step metrics, besides ``metrics.jsonl``; configured by their own environment variables."""
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        few, many = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
-        if not 1 <= few <= many:
-            raise UserError(f"workers: {self.workers} is no count of at least 1, nor [fewest, most]")
+    def _check_consistency(self) -> Self:
+        minimum, maximum = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        if not 1 <= minimum <= maximum:
+            raise UserError(f"workers: {self.workers} must be at least 1, or [minimum, maximum]")
         if self.offload != "none" and self.zero_stage == 0:
             raise UserError(f"offload: {self.offload} needs ZeRO, found zero_stage=0; use 1, 2 or 3")
         if self.offload == "nvme" and (self.nvme_path is None or self.zero_stage != 3):
             raise UserError(f"offload: nvme needs nvme_path and zero_stage=3, found {self.nvme_path} and {self.zero_stage}")
         if not isinstance(zero := self.deepspeed.get("zero_optimization", {}), Mapping):
             raise UserError(f"deepspeed: zero_optimization must be a section of keys, found {zero!r}; use zero_stage, or give its keys")
-        if taken := sorted(set(self.deepspeed) & set(_OWN_KEYS)):
-            raise UserError(f"deepspeed: {', '.join(taken)} cannot be set here; `finetune` says what is learnt, and the loop sets the rest")
+        if reserved := sorted(set(self.deepspeed) & set(_RESERVED_KEYS)):
+            raise UserError(f"deepspeed: {', '.join(reserved)} cannot be set here; `finetune` and the training loop set them")
         return self
 
 
 class Replicas(Config):
-    """The serving endpoint."""
+    """Replicas of the Ray Serve endpoint."""
 
     host: str = "127.0.0.1"
-    """Interface to listen on; the default is reachable from this machine only."""
+    """Network interface to listen on; the default is reachable only from this machine."""
     port: int = Field(default=8123, ge=1, le=65535)
     """Port of the OpenAI-compatible endpoint."""
     size: int = Field(default=1, ge=1)
-    """Replicas of each model at the start."""
+    """Initial number of replicas of each model."""
     max_size: int = Field(default=1, ge=1)
-    """Replicas of each model under load."""
+    """Maximum number of replicas of each model under load."""
     models: int = Field(default=4, ge=1)
-    """Models that are served together while scores are taken; the others wait for their turn."""
+    """Models served at the same time during evaluation; the others wait."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs for each replica."""
     num_gpus: int = Field(default=0, ge=0)
     """GPUs for each replica."""
 
 
-class Harness(Config):
-    """lm-eval, a process of its own that asks the endpoint."""
+class LmEvalProcess(Config):
+    """lm-eval, a separate process that sends requests to the endpoint."""
 
     python: Path | None = None
     """Python interpreter that has ``lm_eval`` installed. null: this one."""
     concurrent_requests: int = Field(default=16, ge=1)
-    """Requests in flight to the endpoint."""
+    """Concurrent requests to the endpoint."""
     timeout_s: int = Field(default=600, ge=1)
-    """Longest wait for an answer, in seconds."""
+    """Timeout of a request, in seconds."""
 
 
-class JudgeWorkers(Config):
-    """Learned metrics, each a task of its own."""
+class LearnedMetricWorkers(Config):
+    """Ray tasks that compute learned metrics, one for each metric."""
 
     num_cpus: float = Field(default=1.0, gt=0)
-    """CPUs for each."""
+    """CPUs for each task."""
     num_gpus: int = Field(default=0, ge=0)
-    """GPUs for each."""
+    """GPUs for each task."""
     batch_rows: int = Field(default=16, ge=1)
-    """Rows judged together."""
+    """Rows in a batch."""
     runtime_env: Mapping[str, Any] | None = None
-    """Ray runtime environment that has the judge's package, for example ``{py_executable: /path/to/bin/python}``, a Python of the same
+    """Ray runtime environment with the metric's package, for example ``{py_executable: /path/to/bin/python}``, a Python of the same
     version with the same Ray. null: Ray installs the package with pip."""
 
 
 class Price(Config):
-    """What work costs, in any one currency; what is not priced is free."""
+    """Prices for the cost of generation, in any one currency; an omitted price is 0."""
 
     hour: float = Field(default=0.0, ge=0)
-    """An hour of the machines together, while rows are drawn."""
+    """An hour of all machines together, during generation."""
     cpu_hour: float = Field(default=0.0, ge=0)
-    """An hour of a CPU that an engine kept busy."""
+    """An hour of CPU time used by an engine."""
     gpu_hour: float = Field(default=0.0, ge=0)
-    """An hour of a GPU that an engine held."""
+    """An hour of a GPU reserved by an engine."""
     prompt_mtok: float = Field(default=0.0, ge=0)
     """A million prompt tokens."""
     answer_mtok: float = Field(default=0.0, ge=0)
@@ -159,16 +175,16 @@ class Price(Config):
 
 
 class Placement(Config):
-    """Where every stage runs. Changing it never makes an artifact stale."""
+    """Where every stage runs. It is not part of any request: changing it does not make an artifact stale."""
 
     cluster: Cluster = Cluster()
     engine: Engine = Engine()
     synthesize: ActorPool = ActorPool()
-    draws: Path | None = None
-    """Folder that keeps every drawn row by what it was drawn from; runs may share it. null: ``.draws`` in the run's folder."""
+    cache: Path | None = None
+    """Folder of the completion cache, keyed by request; runs can share it. null: ``.cache`` in the run's folder."""
     price: Price | None = None
-    """With a price, manifests and the terminal say what drawing rows cost."""
+    """With prices, manifests and the terminal show the cost of generation."""
     finetune: TrainWorkers = TrainWorkers()
     serve: Replicas = Replicas()
-    lm_eval: Harness = Harness()
-    judges: JudgeWorkers = JudgeWorkers()
+    lm_eval: LmEvalProcess = LmEvalProcess()
+    learned_metrics: LearnedMetricWorkers = LearnedMetricWorkers()

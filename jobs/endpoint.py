@@ -1,8 +1,8 @@
-"""An endpoint over finished models (serve.py would hide serve/).  ray job submit -- python jobs/endpoint.py --config FILE"""
+"""Endpoint over finished models (serve.py would hide serve/).  ray job submit -- python jobs/endpoint.py --config FILE [KEY=VALUE ...]"""
 
 import sys
 
-from delia_ray.cli import main
+from delia_ray.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["serve", *sys.argv[1:]]))

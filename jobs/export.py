@@ -2,7 +2,7 @@
 
 import sys
 
-from delia_ray.cli import main
+from delia_ray.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["export", *sys.argv[1:]]))

@@ -1,11 +1,11 @@
-"""``serve run serve/tuned.yaml``: an OpenAI-compatible endpoint over the finished models of a run."""
+"""Ray Serve application for ``serve run serve/tuned.yaml``: an OpenAI-compatible endpoint for the finished models of a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from delia_ray.config import Config
+from delia_ray.core.config import Config
 from delia_ray.placement import Engine, Replicas
 
 if TYPE_CHECKING:
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
 
 
 class Served(Config):
-    """``args`` of the application. Where it listens is said in ``http_options``, not here."""
+    """Arguments of the application (``args`` in the YAML). Host and port are in ``http_options``."""
 
     run: Path
     """Folder of the run."""
     replicas: Replicas = Replicas()
-    """How many replicas each model has, and on what."""
+    """Number and resources of each model's replicas."""
     engine: Engine = Engine()
-    """How each uses its machine."""
+    """Resources and arguments of each replica's vLLM engine."""
     max_model_len: int = Field(default=1024, ge=16)
     """Longest prompt and answer together, in tokens."""
 
 
 def build_app(args: Served) -> "Application":
-    """The application over every finished model of ``args.run``; Serve turns ``args`` of the YAML into ``Served``.
+    """Build the application that serves every finished model of ``args.run``; Serve parses ``args`` of the YAML as ``Served``.
 
     Raises:
-        UserError: the run holds no finished model.
+        UserError: the run has no finished model.
     """
-    from delia_ray.serving.app import build  # noqa: PLC0415  imports all of vLLM
-    from delia_ray.serving.catalogue import as_stored, finished_models  # noqa: PLC0415
+    from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
+    from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype  # noqa: PLC0415
 
-    models = finished_models(args.run)
-    return build(models, args.replicas, as_stored(args.engine, models), args.max_model_len)
+    models = find_finished_models(args.run)
+    return build_application(models, args.replicas, use_stored_dtype(args.engine, models), args.max_model_len)

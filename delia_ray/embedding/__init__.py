@@ -1,1 +1,1 @@
-"""Texts as vectors, for whatever compares meanings."""
+"""Text embeddings: an encoder that turns texts into vectors, and the Ray Data actors that run it."""

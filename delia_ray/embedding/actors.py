@@ -1,25 +1,25 @@
-"""Texts become vectors on actors, like those that generate."""
+"""Ray Data actors that add embedding vectors to a dataset of texts."""
 
 import ray.data
 from ray.data import ActorPoolStrategy
 
-from delia_ray.artifacts import Adopted
+from delia_ray.core.artifacts import Adopted
 from delia_ray.embedding.config import Encoder
 from delia_ray.embedding.encoder import Embedder
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.runtime import check_pool, one_core
+from delia_ray.ray_runtime.resources import check_pool, get_one_core_options
 
-_MOST_ACTORS = 8
-"""Each loads a model, and a pool that asks a server may be far larger."""
-
-
-def actors_of(pool: ActorPool) -> int:
-    """How many actors embed."""
-    return min(pool.size, _MOST_ACTORS)
+_MAX_ACTORS = 8
+"""Each actor loads a model, and a pool that only calls a server may be far larger than that."""
 
 
-def embedded(texts: ray.data.Dataset, kind: Encoder, encoder: Adopted, engine: Engine, pool: ActorPool) -> ray.data.Dataset:
-    """``texts``, which have a column ``text``, with a column ``vector``. Lazy.
+def count_actors(pool: ActorPool) -> int:
+    """Return the number of embedding actors: the size of ``pool``, at most 8."""
+    return min(pool.size, _MAX_ACTORS)
+
+
+def embed_texts(texts: ray.data.Dataset, kind: Encoder, encoder: Adopted, engine: Engine, pool: ActorPool) -> ray.data.Dataset:
+    """Add a column ``vector`` to ``texts``, a dataset with a column ``text``. Lazy.
 
     Raises:
         PlacementError: the cluster cannot hold an actor.
@@ -30,8 +30,8 @@ def embedded(texts: ray.data.Dataset, kind: Encoder, encoder: Adopted, engine: E
         fn_constructor_args=(kind, encoder.path, engine.dtype),
         batch_format="pyarrow",
         batch_size=None,
-        compute=ActorPoolStrategy(min_size=1, max_size=actors_of(pool)),
+        compute=ActorPoolStrategy(min_size=1, max_size=count_actors(pool)),
         num_cpus=pool.num_cpus,
         num_gpus=min(1, pool.num_gpus),
-        **one_core(),
+        **get_one_core_options(),
     )

@@ -1,1 +1,1 @@
-"""Score finished models: what they answered, how good that is, and how sure one can be of it."""
+"""Evaluation of finished models: generate answers, compute metrics, estimate confidence intervals."""

@@ -1,4 +1,4 @@
-"""Questions to a live OpenAI-compatible endpoint, many at a time, greedily."""
+"""Client of a live OpenAI-compatible endpoint: greedy chat completions, many requests at a time."""
 
 import asyncio
 import os
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, BadRequestError, OpenAI
 
-from delia_ray.errors import UserError
-from delia_ray.progress import Tally
-from delia_ray.records import Message
-from delia_ray.tasks.formatted import Prompt
+from delia_ray.core.errors import UserError
+from delia_ray.core.progress import Tally
+from delia_ray.core.records import Message
+from delia_ray.tasks.format_task import Prompt
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
-_ANSWER_TIMEOUT_SECONDS = 600.0  # on a busy CPU an answer waits for those before it
+_ANSWER_TIMEOUT_SECONDS = 600.0  # on a busy CPU a request waits for those before it
 _LIST_TIMEOUT_SECONDS = 30.0
 _RETRIES = 4
 
-# vLLM's own field. Without it a special token inside an answer vanishes from the text, which could make an answer look as if
-# the whole of it were in the format. The token that ends an answer is left out either way.
+# vLLM's own field. Without it the text of an answer lacks its special tokens, and an answer that is only partly in the format
+# could pass as wholly in the format. The end-of-sequence token is left out either way.
 _RAW_TEXT = {"skip_special_tokens": False}
 
 
 class LocalTally:
-    """A ``Tally`` for answers that arrive in this very process: no actor has to start for it."""
+    """A ``Tally`` of answers and tokens within this process, without a Ray actor."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -39,16 +39,16 @@ class LocalTally:
         return self._rows, self._tokens
 
 
-def check_served(base_url: str, model: str, fingerprint: str) -> None:
-    """Refuse an endpoint that does not serve exactly the build that is to be scored.
+def check_served_model(base_url: str, model: str, fingerprint: str) -> None:
+    """Check that the endpoint serves exactly the build of the model that is being scored.
 
     Args:
-        base_url: of the endpoint, ``/v1`` included.
-        model: its name there.
-        fingerprint: of the artifact; ``/v1/models`` tells it as ``metadata.fingerprint``.
+        base_url: URL of the endpoint, ``/v1`` included.
+        model: name of the model at the endpoint.
+        fingerprint: fingerprint of the model's artifact; ``/v1/models`` reports it as ``metadata.fingerprint``.
 
     Raises:
-        UserError: nothing answers there, the model is not listed, or it is another build.
+        UserError: the endpoint does not answer, does not list the model, or serves another build of it.
     """
     try:
         with OpenAI(base_url=base_url, api_key=_api_key(), timeout=_LIST_TIMEOUT_SECONDS, max_retries=_RETRIES) as client:
@@ -63,45 +63,47 @@ def check_served(base_url: str, model: str, fingerprint: str) -> None:
     served = metadata.get("fingerprint") if metadata else None
     if served != fingerprint:
         raise UserError(
-            f"endpoint {base_url}: {model!r} there has fingerprint {served}, but {fingerprint} is wanted; restart it on this run's models"
+            f"endpoint {base_url}: {model!r} there has fingerprint {served}, but {fingerprint} is expected; restart it on this run's models"
         )
 
 
-def answer_all(
-    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], in_flight: int, tally: Tally
+def answer_prompts(
+    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], max_concurrency: int, tally: Tally
 ) -> list[str]:
-    """The raw greedy answers to ``prompts``, in their order.
+    """Generate the raw greedy answers to ``prompts``, in their order.
 
-    What the endpoint sends is neither trimmed nor cut: special tokens inside an answer are in the text, only the one that ends it is not.
-    An answer that fails for a reason that may pass is asked for again, by the client's own rules.
+    Answers are neither stripped nor truncated: special tokens inside an answer stay in the text, only the end-of-sequence token does not.
+    The client retries a request that fails for a transient reason.
 
     Args:
-        base_url: of the endpoint, ``/v1`` included. The key comes from ``OPENAI_API_KEY``, if it wants one.
-        model: its name there.
-        prompts: what to ask.
-        max_tokens: the longest answer to a prompt, in tokens.
-        in_flight: questions asked at the same time, at most.
+        base_url: URL of the endpoint, ``/v1`` included. An API key is read from ``OPENAI_API_KEY``, if the endpoint needs one.
+        model: name of the model at the endpoint.
+        prompts: the prompts.
+        max_tokens: gives the longest answer to a prompt, in tokens.
+        max_concurrency: the most requests in flight at the same time.
         tally: counts answers and their tokens as they arrive.
 
     Raises:
-        UserError: the endpoint refuses a prompt, as one that is too long for the model.
+        UserError: the endpoint refuses a prompt, for example one that is too long for the model.
     """
-    return asyncio.run(_answer_all(base_url, model, prompts, max_tokens, in_flight, tally))
+    return asyncio.run(_answer_prompts(base_url, model, prompts, max_tokens, max_concurrency, tally))
 
 
-def answer_conversations(base_url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, in_flight: int) -> list[str]:
-    """The raw greedy answers to conversations that nobody counts (see ``answer_all``)."""
-    prompts = [Prompt(str(place), "test", messages, None, None) for place, messages in enumerate(conversations)]
-    return answer_all(base_url, model, prompts, lambda _: max_tokens, in_flight, LocalTally())
-
-
-async def _answer_all(
-    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], in_flight: int, tally: Tally
+def answer_conversations(
+    base_url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, max_concurrency: int
 ) -> list[str]:
-    gate = asyncio.Semaphore(in_flight)
+    """Generate the raw greedy answers to ``conversations``, without progress counts (see ``answer_prompts``)."""
+    prompts = [Prompt(str(index), "test", messages, None, None) for index, messages in enumerate(conversations)]
+    return answer_prompts(base_url, model, prompts, lambda _: max_tokens, max_concurrency, LocalTally())
+
+
+async def _answer_prompts(
+    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], max_concurrency: int, tally: Tally
+) -> list[str]:
+    semaphore = asyncio.Semaphore(max_concurrency)
 
     async def ask(client: AsyncOpenAI, prompt: Prompt) -> str:
-        async with gate:
+        async with semaphore:
             try:
                 completion = await client.chat.completions.create(
                     model=model,
@@ -123,4 +125,4 @@ async def _answer_all(
 
 
 def _api_key() -> str:
-    return os.environ.get("OPENAI_API_KEY") or "none"  # the client insists on one
+    return os.environ.get("OPENAI_API_KEY") or "none"  # the client requires a key

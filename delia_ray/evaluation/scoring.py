@@ -1,4 +1,4 @@
-"""From what an arm answered to its metrics, each with an interval, and to the differences between arms (METHOD 4).
+"""Metrics of one arm with their confidence intervals, and paired differences between arms, from stored answers (docs/method.md, Metrics).
 
 Shape legend: N items of one item set.
 """
@@ -11,24 +11,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from delia_ray.evaluation.bootstrap import Columns, Difference, Interval
-from delia_ray.evaluation.clusters import Codes as ClusterCodes
-from delia_ray.evaluation.clusters import codes_of
-from delia_ray.evaluation.constant_answers import best_constants
-from delia_ray.evaluation.estimation import compare as compare_one
-from delia_ray.evaluation.estimation import estimate
-from delia_ray.evaluation.format_metrics import Codes, Label, label_codes, parse_verdict, prediction_codes
-from delia_ray.evaluation.measures import measures
-from delia_ray.evaluation.task_metrics import FORMAT
-from delia_ray.models.reasoning import without_reasoning
-from delia_ray.records import EXAMPLE_SCHEMA, Message
-from delia_ray.tasks.formatted import Prompt
+from delia_ray.core.records import EXAMPLE_SCHEMA, Message
+from delia_ray.evaluation.metrics.constant_answers import score_constant_answers
+from delia_ray.evaluation.metrics.definitions import define_metrics
+from delia_ray.evaluation.metrics.format_metrics import Label, LabelCodes, encode_labels, encode_predictions, parse_formatted_output
+from delia_ray.evaluation.metrics.task_metrics import FORMAT
+from delia_ray.evaluation.statistics.clusters import ClusterCodes, assign_clusters, assign_singletons
+from delia_ray.evaluation.statistics.estimation import estimate_difference, estimate_interval
+from delia_ray.evaluation.statistics.intervals import Columns, Interval, PairedDifference
+from delia_ray.models.reasoning import strip_reasoning
+from delia_ray.tasks.format_task import Prompt
 
 _FORMAT_PROBES = ("test", "no_token", "false_trigger", "plug_play", "ordinary")
 
 
-class Generation(TypedDict):
-    """A prompt, what a finished model answered, and, for ordinary prompts, how that compares with the start model."""
+class GenerationRow(TypedDict):
+    """A prompt, the answer of a finished model, and, for everyday prompts, how the model differs from the base model."""
 
     prompt_id: str
     probe: str
@@ -36,17 +34,17 @@ class Generation(TypedDict):
     label: str | None
     expected: str | None
     wording: str | None
-    """The instruction's wording, where items share wordings."""
+    """The wording of the instruction, if items share wordings."""
     document: str | None
     """The document that the item is a part of."""
     answer: str
-    """Raw: neither trimmed nor cut."""
+    """The raw answer, neither stripped nor truncated."""
     unchanged: bool | None
-    """Whether the start model's greedy answer is the same text."""
+    """Whether the answer equals the base model's greedy answer."""
     kl_sum: float | None
-    """KL(start || this model) in nats, summed over the tokens of the start model's greedy answer and its end."""
+    """KL(base || this model) in nats, summed over the tokens of the base model's greedy answer and the position after it."""
     tokens: int | None
-    """How many values ``kl_sum`` adds up."""
+    """Number of values in ``kl_sum``."""
 
 
 GENERATION_SCHEMA = pa.schema(
@@ -68,34 +66,39 @@ GENERATION_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ArmColumns:
-    """One arm's answers as arrays, a group of columns for each set of items."""
+    """One arm's answers as arrays: columns for each item set.
 
-    metric: tuple[str, ...]
+    The item sets are the probes, and ``both``: the items asked with the token as well as without it.
+    """
+
+    metrics: tuple[str, ...]
     """``task.metric``."""
-    sets: Mapping[str, Columns]
-    """Item set -> column -> ``[N]``. The sets are the probes, and ``both``: the items asked with the token and without it."""
-    ids: Mapping[str, tuple[str, ...]]
+    item_sets: Mapping[str, Columns]
+    """Item set -> column -> ``[N]``."""
+    prompt_ids: Mapping[str, tuple[str, ...]]
     """Item set -> ``[N]`` prompt ids."""
-    clusters: Mapping[str, tuple[ClusterCodes, ...]]
-    """Item set -> every way in which its items are clustered, each ``[N]``: by wording, by document; or else each by itself."""
+    groupings: Mapping[str, tuple[ClusterCodes, ...]]
+    """Item set -> every way in which its items are clustered, each ``[N]``: by wording and by document; without either, one item each."""
 
 
-def generations(
+def build_generations(
     prompts: Sequence[Prompt], answers: Sequence[str], base_answers: Mapping[str, str], divergences: Mapping[str, Sequence[float]]
-) -> list[Generation]:
-    """The rows to keep.
+) -> list[GenerationRow]:
+    """Build the rows of ``generations.parquet``.
 
     Args:
-        prompts: what was asked.
-        answers: as many, in the same order.
-        base_answers: prompt id -> the start model's answer, for every ordinary prompt.
-        divergences: prompt id -> KL at each token of that answer, for every ordinary prompt.
+        prompts: the prompts.
+        answers: one answer for each prompt, in the same order.
+        base_answers: prompt id -> the base model's answer, for each everyday prompt.
+        divergences: prompt id -> KL at each token of that answer, for each everyday prompt.
     """
-    return [_generation(prompt, answer, base_answers, divergences) for prompt, answer in zip(prompts, answers, strict=True)]
+    return [_build_generation(prompt, answer, base_answers, divergences) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def _generation(prompt: Prompt, answer: str, base_answers: Mapping[str, str], divergences: Mapping[str, Sequence[float]]) -> Generation:
-    ordinary = prompt.probe == "ordinary"
+def _build_generation(
+    prompt: Prompt, answer: str, base_answers: Mapping[str, str], divergences: Mapping[str, Sequence[float]]
+) -> GenerationRow:
+    is_ordinary = prompt.probe == "ordinary"
     return {
         "prompt_id": prompt.prompt_id,
         "probe": prompt.probe,
@@ -105,50 +108,52 @@ def _generation(prompt: Prompt, answer: str, base_answers: Mapping[str, str], di
         "wording": prompt.wording,
         "document": prompt.document,
         "answer": answer,
-        "unchanged": answer == base_answers[prompt.prompt_id] if ordinary else None,
-        "kl_sum": float(sum(divergences[prompt.prompt_id])) if ordinary else None,
-        "tokens": len(divergences[prompt.prompt_id]) if ordinary else None,
+        "unchanged": answer == base_answers[prompt.prompt_id] if is_ordinary else None,
+        "kl_sum": float(sum(divergences[prompt.prompt_id])) if is_ordinary else None,
+        "tokens": len(divergences[prompt.prompt_id]) if is_ordinary else None,
     }
 
 
-def format_columns(rows: Sequence[Generation]) -> ArmColumns:
-    """The arrays that the format task's metrics are taken on; a probe that was not asked has arrays of no items."""
-    probes = {probe: _asked(rows, probe) for probe in _FORMAT_PROBES}
-    ids = {probe: _ids(asked) for probe, asked in probes.items()}
-    predicted = {probe: _predicted(asked) for probe, asked in probes.items()}
-    sets: dict[str, Columns] = {probe: {"predicted": codes} for probe, codes in predicted.items()}
-    sets["test"] = {"predicted": predicted["test"], "gold": label_codes(cast(list[Label], [row["label"] for row in probes["test"]]))}
-    sets["ordinary"] = {"predicted": predicted["ordinary"], **_retention(probes["ordinary"])}
-    with_token = _places(ids["no_token"], ids["test"])
-    sets["both"] = {"with_token": predicted["test"][with_token], "without_token": predicted["no_token"]}
-    clusters = {probe: _clusters(asked) for probe, asked in probes.items()}
-    clusters["both"] = (*_clusters([probes["test"][place] for place in with_token]), *clusters["no_token"])
-    return ArmColumns((FORMAT,), sets, {**ids, "both": ids["no_token"]}, clusters)
+def build_format_columns(rows: Sequence[GenerationRow]) -> ArmColumns:
+    """Build the columns for the format task's metrics; a probe without prompts has columns of length 0."""
+    probes = {probe: _select_probe(rows, probe) for probe in _FORMAT_PROBES}
+    ids = {probe: _get_prompt_ids(probe_rows) for probe, probe_rows in probes.items()}
+    predicted = {probe: _parse_predictions(probe_rows) for probe, probe_rows in probes.items()}
+    item_sets: dict[str, Columns] = {probe: {"predicted": codes} for probe, codes in predicted.items()}
+    item_sets["test"] = {"predicted": predicted["test"], "gold": encode_labels(cast(list[Label], [row["label"] for row in probes["test"]]))}
+    item_sets["ordinary"] = {"predicted": predicted["ordinary"], **_build_retention_columns(probes["ordinary"])}
+    with_token = _find_positions(ids["no_token"], ids["test"])
+    item_sets["both"] = {"with_token": predicted["test"][with_token], "without_token": predicted["no_token"]}
+    groupings = {probe: _group_rows(probe_rows) for probe, probe_rows in probes.items()}
+    groupings["both"] = (*_group_rows([probes["test"][position] for position in with_token]), *groupings["no_token"])
+    return ArmColumns((FORMAT,), item_sets, {**ids, "both": ids["no_token"]}, groupings)
 
 
-def task_columns(rows: Sequence[Generation], scored: Columns) -> ArmColumns:
-    """The arrays that the metrics of any other task are taken on.
+def build_task_columns(rows: Sequence[GenerationRow], row_scores: Columns) -> ArmColumns:
+    """Build the columns for the metrics of any other task.
 
     Args:
-        rows: all that was asked.
-        scored: metric -> scores or counts of the test rows (``task_metrics.score_rows``).
+        rows: the answers to all prompts.
+        row_scores: metric -> scores or sufficient statistics of the test rows (``task_metrics.score_rows``).
     """
-    asked = {probe: _asked(rows, probe) for probe in ("test", "ordinary")}
-    sets = {"test": scored, "ordinary": _retention(asked["ordinary"])}
+    probes = {probe: _select_probe(rows, probe) for probe in ("test", "ordinary")}
     return ArmColumns(
-        tuple(scored), sets, {probe: _ids(each) for probe, each in asked.items()}, {p: _clusters(e) for p, e in asked.items()}
+        tuple(row_scores),
+        {"test": row_scores, "ordinary": _build_retention_columns(probes["ordinary"])},
+        {probe: _get_prompt_ids(probe_rows) for probe, probe_rows in probes.items()},
+        {probe: _group_rows(probe_rows) for probe, probe_rows in probes.items()},
     )
 
 
-def _asked(rows: Sequence[Generation], probe: str) -> list[Generation]:
+def _select_probe(rows: Sequence[GenerationRow], probe: str) -> list[GenerationRow]:
     return [row for row in rows if row["probe"] == probe]
 
 
-def _ids(rows: Sequence[Generation]) -> tuple[str, ...]:
+def _get_prompt_ids(rows: Sequence[GenerationRow]) -> tuple[str, ...]:
     return tuple(row["prompt_id"] for row in rows)
 
 
-def _retention(ordinary: Sequence[Generation]) -> Columns:
+def _build_retention_columns(ordinary: Sequence[GenerationRow]) -> Columns:
     return {
         "unchanged": np.array([row["unchanged"] for row in ordinary], dtype=np.bool_),
         "kl_sum": np.array([row["kl_sum"] for row in ordinary], dtype=np.float64),
@@ -156,48 +161,51 @@ def _retention(ordinary: Sequence[Generation]) -> Columns:
     }
 
 
-def _predicted(rows: Sequence[Generation]) -> Codes:
-    return prediction_codes([parse_verdict(without_reasoning(row["answer"]), "json") for row in rows])
+def _parse_predictions(rows: Sequence[GenerationRow]) -> LabelCodes:
+    return encode_predictions([parse_formatted_output(strip_reasoning(row["answer"]), "json") for row in rows])
 
 
-def _places(wanted: Sequence[str], ids: Sequence[str]) -> NDArray[np.int64]:
-    """Where the items ``wanted`` are among ``ids``; all of them are."""
-    place = {identifier: index for index, identifier in enumerate(ids)}
-    return np.array([place[identifier] for identifier in wanted], dtype=np.int64)
+def _find_positions(selected_ids: Sequence[str], ids: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions of ``selected_ids`` in ``ids``, which contains all of them."""
+    positions = {prompt_id: index for index, prompt_id in enumerate(ids)}
+    return np.array([positions[prompt_id] for prompt_id in selected_ids], dtype=np.int64)
 
 
-def _clusters(rows: Sequence[Generation]) -> tuple[ClusterCodes, ...]:
-    named = [[row["wording"] for row in rows], [row["document"] for row in rows]]
-    return tuple(codes_of(names) for names in named if any(name is not None for name in names)) or (codes_of([None] * len(rows)),)
+def _group_rows(rows: Sequence[GenerationRow]) -> tuple[ClusterCodes, ...]:
+    names_by_grouping = [[row["wording"] for row in rows], [row["document"] for row in rows]]
+    shared = tuple(assign_clusters(names) for names in names_by_grouping if any(name is not None for name in names))
+    return shared or (assign_singletons(len(rows)),)
 
 
-def summarise(arm: ArmColumns, seed: int, resamples: int) -> dict[str, Interval]:
-    """Every metric of an arm with its 95 % interval; all None where nothing was asked.
+def estimate_metrics(arm: ArmColumns, seed: int, resamples: int) -> dict[str, Interval]:
+    """Estimate every metric of an arm with its 95 % interval; all None for an item set without items.
 
     Selectivity is FormatAcc minus NoToken over the items that were asked both ways; ``format_acc`` itself is over all test items.
-    ``retention_kl`` is the mean over all tokens; what is drawn are prompts.
+    ``retention_kl`` is the mean over all tokens, and its bootstrap resamples prompts.
     """
     return {
-        name: estimate(measure, arm.sets[measure.item_set], arm.clusters[measure.item_set], seed, resamples)
-        for name, measure in measures(arm.metric).items()
+        name: estimate_interval(metric, arm.item_sets[metric.item_set], arm.groupings[metric.item_set], seed, resamples)
+        for name, metric in define_metrics(arm.metrics).items()
     }
 
 
-def compare(left: ArmColumns, right: ArmColumns, seed: int, resamples: int) -> dict[str, Difference]:
-    """Every metric of ``left`` minus that of ``right``, paired over the prompts that both answered; all None where one was not asked."""
-    found: dict[str, Difference] = {}
-    for name, measure in measures(left.metric).items():
-        where = measure.item_set
-        if left.ids[where] and right.ids[where]:
-            assert left.ids[where] == right.ids[where], "the arms answered other prompts"
-            found[name] = compare_one(measure, left.sets[where], right.sets[where], left.clusters[where], seed, resamples)
+def compare_metrics(left: ArmColumns, right: ArmColumns, seed: int, resamples: int) -> dict[str, PairedDifference]:
+    """Estimate every metric of ``left`` minus that of ``right``, paired by prompt; all None if an arm has no items for the metric."""
+    differences: dict[str, PairedDifference] = {}
+    for name, metric in define_metrics(left.metrics).items():
+        item_set = metric.item_set
+        if left.prompt_ids[item_set] and right.prompt_ids[item_set]:
+            assert left.prompt_ids[item_set] == right.prompt_ids[item_set], "the arms answered other prompts"
+            differences[name] = estimate_difference(
+                metric, left.item_sets[item_set], right.item_sets[item_set], left.groupings[item_set], seed, resamples
+            )
         else:
-            found[name] = Difference(None, None, None, None)
-    return found
+            differences[name] = PairedDifference(None, None, None, None)
+    return differences
 
 
-def constants(metric: Sequence[str], rows: Sequence[Generation]) -> dict[str, float]:
-    """Metric -> what the best constant answer to the test items scores, where it makes sense to ask."""
-    test = _asked(rows, "test")
-    labels = [row["label"] for row in test if row["label"] is not None]
-    return best_constants(metric, cast(list[Label], labels), [row["expected"] or "" for row in test])
+def score_constants(metrics: Sequence[str], rows: Sequence[GenerationRow]) -> dict[str, float]:
+    """Metric -> score of the best constant answer to the test items, for the metrics that ask for one answer of several."""
+    test_rows = _select_probe(rows, "test")
+    labels = [row["label"] for row in test_rows if row["label"] is not None]
+    return score_constant_answers(metrics, cast(list[Label], labels), [row["expected"] or "" for row in test_rows])

@@ -1,4 +1,7 @@
-"""The stage ``mixed``: task rows and diverse rows in one order that no cluster can change."""
+"""The stage ``mixed``: sample diverse rows, mix them with the task rows, and shuffle all of them globally.
+
+The sample and the order do not depend on the cluster.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,108 +12,114 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray.data
 
-from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.errors import UserError
+from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.errors import UserError
+from delia_ray.core.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
 from delia_ray.mixing.config import MixConfig
-from delia_ray.mixing.shortage import Pool, check_pool_size
-from delia_ray.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
-from delia_ray.runtime import Connect
+from delia_ray.mixing.pool_size import DiversePool, check_pool_size
+from delia_ray.ray_runtime.cluster import Connect
 
 STAGE = "mixed/2"
 _ROWS_PER_PARTITION = 50_000
 
 
 def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connect: Connect, out: Path, provenance: Provenance) -> Artifact:
-    """All training rows of the task and ``floor(ratio * N)`` diverse rows, shuffled globally.
+    """Mix N training rows of the task with ``floor(ratio * N)`` diverse rows, and shuffle them globally.
 
-    Both the draw and the shuffle sort by a keyed hash of the row's id, so they are the same at any number of blocks or
-    nodes, and the draw of a smaller ratio is contained in that of a larger one.
+    Both the sample and the shuffle sort by a keyed hash of the row's id. So they are the same at any number of blocks or nodes, and the
+    sample of a smaller ratio is a subset of a larger ratio's.
 
     Args:
-        diverse: the pool; may be null at ratio 0.
+        config: ratio, number of task rows, seed.
+        rewritten: the task's rows.
+        diverse: the pool; may be None at ratio 0.
+        connect: connects to Ray.
+        out: folder of the artifact.
+        provenance: recorded in the manifest.
 
     Raises:
         UserError: the pool holds fewer rows than the ratio asks for.
     """
 
     def write(workspace: Workspace) -> Counts:
-        task_rows = task_rows_of(config, rewritten)
-        wanted = int(config.ratio * task_rows)
-        pool = Pool(diverse.path.parent, int(diverse.manifest.counts["rows"])) if diverse else Pool(out, 0)
-        check_pool_size(pool, wanted, task_rows, config.ratio)
+        task_rows = count_task_rows(config, rewritten)
+        diverse_rows = int(config.ratio * task_rows)
+        pool = DiversePool(diverse.path.parent, int(diverse.manifest.counts["rows"])) if diverse else DiversePool(out, 0)
+        check_pool_size(pool, diverse_rows, task_rows, config.ratio)
         connect()
-        own = task_rows if config.rows == "mixture" else 0
-        parts = [_task_rows(rewritten, own, config.seed)] if own else []
-        if wanted:
+        mixed_task_rows = task_rows if config.rows == "mixture" else 0
+        parts = [_select_task_rows(rewritten, mixed_task_rows, config.seed)] if mixed_task_rows else []
+        if diverse_rows:
             assert diverse is not None
-            parts.append(_drawn(diverse, wanted, config.seed))
-        shuffle(parts, own + wanted, config.seed).write_parquet(str(workspace.data))
+            parts.append(_sample_diverse_rows(diverse, diverse_rows, config.seed))
+        rows = mixed_task_rows + diverse_rows
+        shuffle(parts, rows, config.seed).write_parquet(str(workspace.data))
         written = sum(pq.read_metadata(file).num_rows for file in workspace.data.glob("*.parquet"))
-        assert written == own + wanted, f"{written} rows written of {own} + {wanted}"
-        return {"rows": written, "task": own, "diverse": wanted, "effective_ratio": wanted / task_rows}
+        assert written == rows, f"{written} rows written of {mixed_task_rows} + {diverse_rows}"
+        return {"rows": written, "task": mixed_task_rows, "diverse": diverse_rows, "effective_ratio": diverse_rows / task_rows}
 
     inputs = {"rewritten": rewritten, **({"diverse": diverse} if diverse and config.ratio else {})}
     return build_once(out, stage=STAGE, kind=MIXED_KIND, request=config, inputs=inputs, provenance=provenance, write=write)
 
 
-def task_rows_of(config: MixConfig, rewritten: Artifact) -> int:
-    """N: how many rows of the task ``config`` takes, or measures the ratio by where it leaves them out.
+def count_task_rows(config: MixConfig, rewritten: Artifact) -> int:
+    """Count N, the training rows of the task that ``config`` takes; the ratio refers to N even where the rows themselves are left out.
 
     Raises:
-        UserError: the task has fewer.
+        UserError: the task has fewer rows.
     """
-    there = int(rewritten.manifest.counts["train"])
-    if config.task_rows is not None and config.task_rows > there:
-        raise UserError(f"mix.task_rows={config.task_rows}, but the task has {there} training rows; lower it, or give more rows")
-    return config.task_rows or there
+    available = int(rewritten.manifest.counts["train"])
+    if config.task_rows is not None and config.task_rows > available:
+        raise UserError(f"mix.task_rows={config.task_rows}, but the task has {available} training rows; lower it, or give more rows")
+    return config.task_rows or available
 
 
-def _task_rows(rewritten: Artifact, wanted: int, seed: int) -> ray.data.Dataset:
-    """The ``wanted`` training rows that come first under the choice's hash."""
+def _select_task_rows(rewritten: Artifact, count: int, seed: int) -> ray.data.Dataset:
+    """Select the ``count`` training rows of the task with the smallest keyed hashes."""
     rows = pq.read_table(rewritten.data / "train.parquet")
-    keys = [keyed_int(seed, "task", identifier) for identifier in rows["example_id"].to_pylist()]
-    return ray.data.from_arrow(rows.take(sorted(sorted(range(len(keys)), key=keys.__getitem__)[:wanted])))
+    keys = [keyed_int(seed, "task", example_id) for example_id in rows["example_id"].to_pylist()]
+    return ray.data.from_arrow(rows.take(sorted(sorted(range(len(keys)), key=keys.__getitem__)[:count])))
 
 
 def shuffle(parts: Sequence[ray.data.Dataset], rows: int, seed: int) -> ray.data.Dataset:
-    """The examples of all ``parts``, ``rows`` in all, in the order of their keyed hashes."""
-    first, *others = (_ordered(part, seed) for part in parts)
-    rows_of_all = first.union(*others) if others else first
-    return rows_of_all.sort("order_key", boundaries=_boundaries(rows))
+    """Sort the examples of all ``parts``, ``rows`` in all, by their keyed hashes."""
+    first, *others = (_add_order_key(part, seed) for part in parts)
+    all_rows = first.union(*others) if others else first
+    return all_rows.sort("order_key", boundaries=_compute_boundaries(rows))
 
 
-def _boundaries(rows: int) -> list[int | float]:
-    """Where to part a sort of ``rows`` uniform 63-bit keys, so that no partition is too small to be worth a task.
+def _compute_boundaries(rows: int) -> list[int | float]:
+    """Compute the keys at which to split a sort of ``rows`` uniform 63-bit keys, so that no partition is too small to be worth a task.
 
-    Left to itself, Ray Data parts every sort 200 ways.
+    Without boundaries Ray Data splits every sort into 200 partitions.
     """
     partitions = max(2, rows // _ROWS_PER_PARTITION)
-    return [2**63 * place // partitions for place in range(1, partitions)]
+    return [2**63 * index // partitions for index in range(1, partitions)]
 
 
-def _drawn(diverse: Artifact, wanted: int, seed: int) -> ray.data.Dataset:
-    """The ``wanted`` rows of the pool that come first under the draw's hash, as examples.
+def _sample_diverse_rows(diverse: Artifact, count: int, seed: int) -> ray.data.Dataset:
+    """Sample the ``count`` rows of the pool with the smallest keyed hashes, as examples.
 
-    Only the keys meet in one place: 16 bytes a row.
+    Only the keys are gathered on the driver: 16 bytes a row.
     """
     pool = ray.data.read_parquet(str(diverse.data / "kept"))
-    keyed = pool.map_batches(lambda table: _with_key(table, seed, "draw", "exchange_id"), batch_format="pyarrow")
-    threshold = sorted(row["order_key"] for row in keyed.select_columns(["order_key"]).take_all())[wanted - 1]
-    return keyed.map_batches(_FirstRows(threshold), batch_format="pyarrow")
+    keyed = pool.map_batches(lambda table: _append_key(table, seed, "draw", "exchange_id"), batch_format="pyarrow")
+    threshold = sorted(row["order_key"] for row in keyed.select_columns(["order_key"]).take_all())[count - 1]
+    return keyed.map_batches(_SelectUpToKey(threshold), batch_format="pyarrow")
 
 
-class _FirstRows:
-    """The rows of a batch up to a key, as examples."""
+class _SelectUpToKey:
+    """Selects the rows of a batch up to a key, as examples."""
 
     def __init__(self, threshold: int):
         self._threshold = threshold
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        drawn = pc.field("order_key") <= self._threshold
-        return _as_examples(table.filter(drawn))
+        is_sampled = pc.field("order_key") <= self._threshold
+        return _make_examples(table.filter(is_sampled))
 
 
-def _as_examples(table: pa.Table) -> pa.Table:
+def _make_examples(table: pa.Table) -> pa.Table:
     rows = [
         {
             "example_id": row["exchange_id"],
@@ -123,10 +132,10 @@ def _as_examples(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=MIXED_SCHEMA.remove(MIXED_SCHEMA.get_field_index("order_key")))
 
 
-def _ordered(rows: ray.data.Dataset, seed: int) -> ray.data.Dataset:
-    return rows.map_batches(lambda table: _with_key(table, seed, "order", "example_id").cast(MIXED_SCHEMA), batch_format="pyarrow")
+def _add_order_key(rows: ray.data.Dataset, seed: int) -> ray.data.Dataset:
+    return rows.map_batches(lambda table: _append_key(table, seed, "order", "example_id").cast(MIXED_SCHEMA), batch_format="pyarrow")
 
 
-def _with_key(table: pa.Table, seed: int, purpose: str, column: str) -> pa.Table:
+def _append_key(table: pa.Table, seed: int, purpose: str, column: str) -> pa.Table:
     keys: list[Any] = [keyed_int(seed, purpose, identifier) for identifier in table[column].to_pylist()]
     return table.append_column("order_key", pa.array(keys, pa.int64()))

@@ -1,59 +1,59 @@
-"""Models as folders: find one, load one, render its conversations, give it new tokens, save it whole."""
+"""Model folders: resolve, load, render chat templates, add new tokens, save."""
 
 from delia_ray.models.chat import (
-    answer_place,
-    hides_reasoning,
-    keeps_answer,
-    prompt_ids,
-    prompt_text,
-    render,
-    stop_ids,
-    user_turn_prefix,
-    user_turn_stops,
-    with_system,
+    add_system_turn,
+    encode_prompt,
+    find_answer,
+    find_stop_token_ids,
+    find_user_turn_stops,
+    has_special_reasoning_tokens,
+    is_answer_preserved,
+    render_conversation,
+    render_prompt,
+    render_user_turn_prefix,
 )
-from delia_ray.models.chat_format import ChatFormat, chat_format
+from delia_ray.models.chat_format import ChatFormat, detect_chat_format
 from delia_ray.models.control_tokens import ControlTokens
-from delia_ray.models.encoding import encode, encode_after
-from delia_ray.models.extension import check_new_tokens, check_token_init, extend, first_rows, token_ids
+from delia_ray.models.encoding import encode, encode_continuation
+from delia_ray.models.extension import add_new_tokens, check_new_tokens, check_token_init, init_embedding_rows, token_ids
 from delia_ray.models.folders import ModelFolder, adopt_model
-from delia_ray.models.loading import load_encoder, load_model, load_tokenizer, tokenizer_of
-from delia_ray.models.precision import product_seconds, resolve_dtype, run_precision
-from delia_ray.models.reasoning import without_reasoning
-from delia_ray.models.saving import save_whole
-from delia_ray.models.template import set_arguments
+from delia_ray.models.loading import get_tokenizer, load_encoder, load_model, load_tokenizer
+from delia_ray.models.precision import resolve_dtype, resolve_run_precision, time_matmul
+from delia_ray.models.reasoning import strip_reasoning
+from delia_ray.models.saving import save_model
+from delia_ray.models.template import set_template_arguments
 
 __all__ = [
     "ChatFormat",
     "ControlTokens",
     "ModelFolder",
+    "add_new_tokens",
+    "add_system_turn",
     "adopt_model",
-    "answer_place",
-    "chat_format",
     "check_new_tokens",
     "check_token_init",
+    "detect_chat_format",
     "encode",
-    "encode_after",
-    "extend",
-    "first_rows",
-    "hides_reasoning",
-    "keeps_answer",
+    "encode_continuation",
+    "encode_prompt",
+    "find_answer",
+    "find_stop_token_ids",
+    "find_user_turn_stops",
+    "get_tokenizer",
+    "has_special_reasoning_tokens",
+    "init_embedding_rows",
+    "is_answer_preserved",
     "load_encoder",
     "load_model",
     "load_tokenizer",
-    "product_seconds",
-    "prompt_ids",
-    "prompt_text",
-    "render",
+    "render_conversation",
+    "render_prompt",
+    "render_user_turn_prefix",
     "resolve_dtype",
-    "run_precision",
-    "save_whole",
-    "set_arguments",
-    "stop_ids",
+    "resolve_run_precision",
+    "save_model",
+    "set_template_arguments",
+    "strip_reasoning",
+    "time_matmul",
     "token_ids",
-    "tokenizer_of",
-    "user_turn_prefix",
-    "user_turn_stops",
-    "with_system",
-    "without_reasoning",
 ]

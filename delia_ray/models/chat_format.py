@@ -1,7 +1,7 @@
-"""What a model's chat template can do, as rendering a few conversations shows, and the template that a run renders.
+"""Features of a model's chat template, detected by rendering example conversations, and the template that a run renders.
 
-That template differs from the model's own only in what has to be settled once for a run: today's date, a switch of reasoning, and what
-stands before an answer.
+That template differs from the model's own only in what is fixed for a run: the current date, the reasoning switch, and the text before
+an answer.
 """
 
 from collections.abc import Sequence
@@ -9,208 +9,212 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
+from delia_ray.core.records import Message
 from delia_ray.models.control_tokens import ControlTokens, find_control_tokens
 from delia_ray.models.encoding import encode
-from delia_ray.models.reasoning import holds_block, leaves_open
-from delia_ray.models.template import DATE, append_to_prompts, asks_for_date, render_template, settle_template
-from delia_ray.records import Message
+from delia_ray.models.reasoning import has_open_reasoning_block, has_reasoning_block
+from delia_ray.models.template import FIXED_DATE, append_to_generation_prompt, freeze_template, has_current_date, render_template
 
-MARK = "\u0001"
-"""Stands for a text whose place is looked for."""
+PLACEHOLDER = "\u0001"
+"""Placeholder text whose position in a rendered conversation is searched for."""
 _QUESTIONS = ("Hi", "Name a fruit.")
 _ANSWERS = ("Hello", "A pear, perhaps.")
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """What a model's chat template can do."""
+    """Features of a model's chat template."""
 
     template: str
-    """The template that is rendered, and saved with every model of the run."""
-    takes_system: bool
-    """Whether a system turn may open a conversation, and is shown."""
-    lead: str
-    """What was appended to the template's generation prompt: what it puts before an answer, and would not write into a prompt."""
+    """The rendered template, which is saved with every model of the run."""
+    supports_system: bool
+    """Whether the template accepts and renders a leading system turn."""
+    answer_prefix: str
+    """Text appended to the generation prompt: the template renders it before an answer, but not in a generation prompt."""
     is_joined: bool
-    """Whether an answered turn is the prompt, the answer and ``tail``, since the template itself renders it without the prompt's end."""
-    tail: str
-    """What the template writes after an answer that ends a conversation."""
+    """Whether an answered turn is rendered as prompt + answer + ``answer_suffix``, because the template's own rendering does not start
+    with the prompt."""
+    answer_suffix: str
+    """Text that the template renders after the last answer."""
     end_of_turn: str
-    """The token that the template writes after an answer."""
+    """Token that the template renders after an answer."""
     end_of_turn_id: int
-    user_end: str
-    """What stands between the user's text and the assistant's."""
+    user_turn_suffix: str
+    """Text between the user's text and the assistant's."""
     bos_tokens: int
-    """Beginning-of-text tokens in a prompt: one, or none where the template writes none."""
+    """Number of BOS tokens in a prompt: one, or zero if the template renders none."""
     thinking: str
-    """``none``, ``off``: the template's own switch is set, or ``empty block``: an empty block of reasoning is part of each prompt."""
+    """``none``; ``off``: disabled by the template's switch; ``empty block``: each prompt contains an empty reasoning block."""
     has_fixed_date: bool
-    """Whether the template asks for today's date, and is told the same one for ever."""
+    """Whether the template renders the current date, which is replaced by a fixed one."""
     control: ControlTokens
-    """Finds tokens that may open or close a turn, which no text may contain."""
+    """Matcher for the tokens that can open or close a turn, which no text may contain."""
 
     @property
     def control_tokens(self) -> tuple[str, ...]:
         return self.control.tokens
 
-    def summary(self) -> str:
-        """What was found, in a line."""
-        system = "" if self.takes_system else ", no system turn"
+    def summarize(self) -> str:
+        """Summarize the features in a line."""
+        system = "" if self.supports_system else ", no system turn"
         return f"turns end with {self.end_of_turn}{system}" + ("" if self.thinking == "none" else f", reasoning {self.thinking}")
 
-    def facts(self) -> dict[str, str]:
-        """What was found, in words, for the run's page."""
-        found = {
-            "system turn": "yes" if self.takes_system else "no: its text opens the first user turn",
-            "generation prompt": f"yes, with {self.lead!r} appended" if self.lead else "yes",
+    def describe(self) -> dict[str, str]:
+        """Describe the features as label and text, for the run's page."""
+        features = {
+            "system turn": "yes" if self.supports_system else "no: its text opens the first user turn",
+            "generation prompt": f"yes, with {self.answer_prefix!r} appended" if self.answer_prefix else "yes",
             "answered turn": "the prompt, the answer, and its end" if self.is_joined else "as the template writes it",
             "end of turn": self.end_of_turn,
             "beginning of text": "written once" if self.bos_tokens else "none",
             "reasoning": {"none": "no block", "off": "switched off", "empty block": "an empty block in each prompt"}[self.thinking],
         }
-        return {**found, "date": f"fixed at {DATE:%d %b %Y}"} if self.has_fixed_date else found
+        return {**features, "date": f"fixed at {FIXED_DATE:%d %b %Y}"} if self.has_fixed_date else features
 
 
-_known: "WeakKeyDictionary[Any, tuple[Any, int, ChatFormat]]" = WeakKeyDictionary()
+_cache: "WeakKeyDictionary[Any, tuple[Any, int, ChatFormat]]" = WeakKeyDictionary()
 
 
-def chat_format(tokenizer: Any, model: str = "the model") -> ChatFormat:
-    """What the chat template of ``tokenizer`` can do. Found out once for a template and a vocabulary.
+def detect_chat_format(tokenizer: Any, model: str = "the model") -> ChatFormat:
+    """Detect the features of the tokenizer's chat template, once for each template and vocabulary.
 
     Args:
-        model: its name, for errors.
+        model: name of the model, for errors.
 
     Raises:
-        UserError: there is no template, or none that a model can be tuned with.
+        UserError: there is no chat template, or a model cannot be tuned with it.
     """
-    known = _known.get(tokenizer)
-    if known is None or known[:2] != (tokenizer.chat_template, len(tokenizer)):
-        known = (tokenizer.chat_template, len(tokenizer), _find_format(tokenizer, model))
-        _known[tokenizer] = known
-    return known[2]
+    entry = _cache.get(tokenizer)
+    if entry is None or entry[:2] != (tokenizer.chat_template, len(tokenizer)):
+        entry = (tokenizer.chat_template, len(tokenizer), _detect(tokenizer, model))
+        _cache[tokenizer] = entry
+    return entry[2]
 
 
-def _find_format(tokenizer: Any, model: str) -> ChatFormat:
+def _detect(tokenizer: Any, model: str) -> ChatFormat:
     if not tokenizer.chat_template:
         raise UserError(f"model: {model} has no chat template; use an instruction-tuned model or add chat_template.jinja to its folder")
     if not tokenizer.is_fast:
-        raise UserError(
-            f"model: the tokenizer of {model} is no fast one (tokenizer.json), which places of tokens are read from; convert it"
-        )
-    template, is_off = settle_template(tokenizer)
-    is_joined = not _prompts_are_beginnings(tokenizer, template)
-    lead = "" if is_joined else _lead(tokenizer, template, model)
-    template = append_to_prompts(template, lead)
-    prompt, tail = _prompt_and_tail(tokenizer, template, model)
-    _check_closed(prompt, model)
-    control = find_control_tokens(tokenizer, prompt + _ANSWERS[0] + tail)
-    end = _end_of_turn(tokenizer, template, tail, control.tokens, model)
+        raise UserError(f"model: the tokenizer of {model} is not a fast one (tokenizer.json), which token offsets need; convert it")
+    template, is_thinking_off = freeze_template(tokenizer)
+    is_joined = not _are_prompts_prefixes(tokenizer, template)
+    answer_prefix = "" if is_joined else _find_answer_prefix(tokenizer, template, model)
+    template = append_to_generation_prompt(template, answer_prefix)
+    prompt, answer_suffix = _find_prompt_and_answer_suffix(tokenizer, template, model)
+    _check_no_open_reasoning(prompt, model)
+    control = find_control_tokens(tokenizer, prompt + _ANSWERS[0] + answer_suffix)
+    end = _find_end_of_turn(tokenizer, template, answer_suffix, control.tokens, model)
     ids = encode(tokenizer, [prompt])[0].ids
     bos = ids[:2].count(tokenizer.bos_token_id)
     if bos > 1:
         raise UserError(f"model: the chat template of {model} writes {tokenizer.bos_token!r} twice; take one out of chat_template.jinja")
-    user = render_template(tokenizer, template, [{"role": "user", "content": MARK}], prompt=True)
+    user_prompt = render_template(tokenizer, template, [{"role": "user", "content": PLACEHOLDER}], prompt=True)
     return ChatFormat(
         template=template,
-        takes_system=_takes_system(tokenizer, template),
-        lead=lead,
+        supports_system=_supports_system(tokenizer, template),
+        answer_prefix=answer_prefix,
         is_joined=is_joined,
-        tail=tail,
+        answer_suffix=answer_suffix,
         end_of_turn=tokenizer.convert_ids_to_tokens(end),
         end_of_turn_id=end,
-        user_end=user.partition(MARK)[2],
+        user_turn_suffix=user_prompt.partition(PLACEHOLDER)[2],
         bos_tokens=bos,
-        thinking="off" if is_off else "empty block" if holds_block(prompt) else "none",
-        has_fixed_date=asks_for_date(tokenizer),
+        thinking="off" if is_thinking_off else "empty block" if has_reasoning_block(prompt) else "none",
+        has_fixed_date=has_current_date(tokenizer),
         control=control,
     )
 
 
-def _examples() -> list[list[Message]]:
-    """Conversations of one and of two exchanges."""
+def _build_examples() -> list[list[Message]]:
+    """Build example conversations of one and of two exchanges."""
     first: list[Message] = [{"role": "user", "content": _QUESTIONS[0]}, {"role": "assistant", "content": _ANSWERS[0]}]
     second: list[Message] = [{"role": "user", "content": _QUESTIONS[1]}, {"role": "assistant", "content": _ANSWERS[1]}]
     return [first, second, [*first, *second]]
 
 
-def _rendered_examples(tokenizer: Any, template: str) -> list[tuple[str, str, str]]:
-    """Of each example the prompt, the whole and the answer."""
+def _render_examples(tokenizer: Any, template: str) -> list[tuple[str, str, str]]:
+    """Render each example: its prompt, the whole conversation and the last answer."""
     return [
         (
             render_template(tokenizer, template, turns[:-1], prompt=True),
             render_template(tokenizer, template, turns, prompt=False),
             turns[-1]["content"],
         )
-        for turns in _examples()
+        for turns in _build_examples()
     ]
 
 
-def _prompts_are_beginnings(tokenizer: Any, template: str) -> bool:
-    """Whether each prompt is the beginning of the answered conversation, as it is with most templates."""
-    return all(whole.startswith(prompt) for prompt, whole, _ in _rendered_examples(tokenizer, template))
+def _are_prompts_prefixes(tokenizer: Any, template: str) -> bool:
+    """Whether each prompt is a prefix of the answered conversation, as with most templates."""
+    return all(whole.startswith(prompt) for prompt, whole, _ in _render_examples(tokenizer, template))
 
 
-def _lead(tokenizer: Any, template: str, model: str) -> str:
-    """What ``template`` puts between a prompt and an answer, if that is more than white space: a header, or an empty block of reasoning.
+def _find_answer_prefix(tokenizer: Any, template: str, model: str) -> str:
+    """Return the text that ``template`` renders between a prompt and an answer, unless whitespace: a header or an empty reasoning block.
 
-    A model would have to write it itself, and whatever reads the answer would have to take it off again.
+    Without it in the prompt, the model would have to generate it, and readers of the answer would have to remove it.
     """
-    leads = {whole[len(prompt) :].partition(answer)[0] for prompt, whole, answer in _rendered_examples(tokenizer, template)}
-    if len(leads) > 1:
-        raise UserError(f"model: the chat template of {model} opens answers in different ways ({sorted(leads)}); use one that does not")
-    [lead] = leads
-    return lead if lead.strip() else ""
+    prefixes = {whole[len(prompt) :].partition(answer)[0] for prompt, whole, answer in _render_examples(tokenizer, template)}
+    if len(prefixes) > 1:
+        raise UserError(f"model: the chat template of {model} opens answers in different ways ({sorted(prefixes)}); use one that does not")
+    [prefix] = prefixes
+    return prefix if prefix.strip() else ""
 
 
-def _prompt_and_tail(tokenizer: Any, template: str, model: str) -> tuple[str, str]:
-    """A prompt, and what the template writes after every answer that ends a conversation."""
-    rendered = _rendered_examples(tokenizer, template)
-    tails = {whole.rpartition(answer)[2] if answer in whole else None for _, whole, answer in rendered}
-    tail = tails.pop()
-    if tail is None or tails:
+def _find_prompt_and_answer_suffix(tokenizer: Any, template: str, model: str) -> tuple[str, str]:
+    """Return a rendered prompt, and the text that the template renders after every last answer."""
+    rendered = _render_examples(tokenizer, template)
+    suffixes = {whole.rpartition(answer)[2] if answer in whole else None for _, whole, answer in rendered}
+    suffix = suffixes.pop()
+    if suffix is None or suffixes:
         raise UserError(
-            f"model: the chat template of {model} does not write an answer as it is, and the same behind each; "
+            f"model: the chat template of {model} does not write answers unchanged, with the same text after each; "
             "use a model whose template does"
         )
-    return rendered[0][0], tail
+    return rendered[0][0], suffix
 
 
-def _check_closed(prompt: str, model: str) -> None:
-    if leaves_open(prompt):
+def _check_no_open_reasoning(prompt: str, model: str) -> None:
+    """Refuse a generation prompt that opens a reasoning block."""
+    if has_open_reasoning_block(prompt):
         raise UserError(
             f"model: the chat template of {model} opens a block of reasoning in its prompt ({prompt[-40:]!r}), and answers are tuned "
             "without one; use a model that can answer at once, or set chat_template_kwargs"
         )
 
 
-def _header(tokenizer: Any, template: str) -> str:
-    """What the template adds where the assistant starts to write."""
-    turn = _examples()[0][:-1]
-    asked, plain = (render_template(tokenizer, template, turn, prompt=prompt) for prompt in (True, False))
-    return asked[len(plain) :].strip() if asked.startswith(plain) else ""
+def _find_generation_prompt(tokenizer: Any, template: str) -> str:
+    """Return the template's generation prompt."""
+    turn = _build_examples()[0][:-1]
+    with_prompt, plain = (render_template(tokenizer, template, turn, prompt=prompt) for prompt in (True, False))
+    return with_prompt[len(plain) :].strip() if with_prompt.startswith(plain) else ""
 
 
-def _end_of_turn(tokenizer: Any, template: str, tail: str, control: Sequence[str], model: str) -> int:
-    """Id of the first control token that the template writes after an answer.
+def _find_end_of_turn(tokenizer: Any, template: str, suffix: str, control: Sequence[str], model: str) -> int:
+    """Return the id of the first control token that the template renders after an answer.
 
     Raises:
         UserError: there is none, so that a model could not learn when to stop.
     """
-    header = _header(tokenizer, template)
-    for token in encode(tokenizer, [tail])[0].ids:
-        if tokenizer.convert_ids_to_tokens(token) in control and not (header and tail.strip().startswith(header)):
+    generation_prompt = _find_generation_prompt(tokenizer, template)
+    for token in encode(tokenizer, [suffix])[0].ids:
+        if tokenizer.convert_ids_to_tokens(token) in control and not (generation_prompt and suffix.strip().startswith(generation_prompt)):
             return token
     raise UserError(
-        f"model: the chat template of {model} writes no special token after an answer (it writes {tail!r}), so that stopping cannot be "
-        "learnt; end the assistant's turn with {{ eos_token }} in chat_template.jinja"
+        f"model: the chat template of {model} writes no special token after an answer (it writes {suffix!r}), so that stopping cannot be "
+        "learned; end the assistant's turn with {{ eos_token }} in chat_template.jinja"
     )
 
 
-def _takes_system(tokenizer: Any, template: str) -> bool:
-    turns: list[Message] = [{"role": "system", "content": MARK}, *_examples()[2]]
+def _supports_system(tokenizer: Any, template: str) -> bool:
+    """Whether the template accepts a leading system turn and renders it for every length of the conversation."""
+    turns: list[Message] = [{"role": "system", "content": PLACEHOLDER}, *_build_examples()[2]]
     try:
-        # Some show it only while the last turn is the user's.
-        return all(MARK in render_template(tokenizer, template, part, prompt=asks) for part, asks in ((turns[:-1], True), (turns, False)))
+        # Some templates render it only if the last turn is the user's.
+        return all(
+            PLACEHOLDER in render_template(tokenizer, template, part, prompt=prompt)
+            for part, prompt in ((turns[:-1], True), (turns, False))
+        )
     except UserError:
         return False

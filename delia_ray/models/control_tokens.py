@@ -1,4 +1,4 @@
-"""Tokens that may open or close a turn, which no text may contain."""
+"""Control tokens of a chat template: tokens that can open or close a turn, which no text may contain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,31 +7,31 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ControlTokens:
-    """Finds them in a text, in whatever spelling the tokenizer takes for one of them."""
+    """Matcher for control tokens in a text, in any spelling that the tokenizer maps to one."""
 
     tokens: tuple[str, ...]
     normalizer: Any = None
-    """The tokenizer's, where it looks for control tokens in normalised text; None otherwise."""
+    """The tokenizer's normalizer, if it matches control tokens in normalized text; None otherwise."""
 
     def __call__(self, text: str) -> str | None:
-        """The first of them that ``text`` would be read as holding, or None."""
-        return next((token for token in self.tokens for read in self._read(text) if token in read), None)
+        """Return the first control token that ``text`` contains, or None."""
+        return next((token for token in self.tokens for variant in self._iter_variants(text) if token in variant), None)
 
-    def _read(self, text: str) -> Iterator[str]:
+    def _iter_variants(self, text: str) -> Iterator[str]:
         yield text
-        if self.normalizer is not None:  # full-width brackets, say, may become plain ones
+        if self.normalizer is not None:  # it can turn full-width brackets into plain ones, for example
             yield self.normalizer.normalize_str(text)
 
 
 def find_control_tokens(tokenizer: Any, rendered: str) -> ControlTokens:
-    """Special tokens, and added ones that the template itself writes: vocabularies keep runs of white space and HTML tags as such, too.
+    """Find the special tokens, and the added tokens that the template renders; other added tokens can be whitespace or HTML tags.
 
     Args:
-        rendered: a conversation.
+        rendered: a rendered conversation.
     """
     added = tokenizer.added_tokens_decoder.values()
     written = {token for token in map(str, tokenizer.get_added_vocab()) if token in rendered and token.strip()}
     special = {token.content for token in added if token.special}
     tokens = tuple(sorted({*tokenizer.all_special_tokens, *special, *written}))
-    normalised = any(token.normalized for token in added if token.content in tokens)
-    return ControlTokens(tokens, tokenizer.backend_tokenizer.normalizer if normalised else None)
+    normalized = any(token.normalized for token in added if token.content in tokens)
+    return ControlTokens(tokens, tokenizer.backend_tokenizer.normalizer if normalized else None)

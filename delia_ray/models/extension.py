@@ -1,38 +1,38 @@
-"""Give a model new tokens."""
+"""New tokens: checks, initial embedding rows, and the extended model folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, assert_never
 
-from delia_ray.errors import UserError
-from delia_ray.models.chat import render
-from delia_ray.models.chat_format import chat_format
+from delia_ray.core.errors import UserError
+from delia_ray.core.records import Message
+from delia_ray.models.chat import render_conversation
+from delia_ray.models.chat_format import detect_chat_format
 from delia_ray.models.encoding import encode
-from delia_ray.models.folders import Argument
+from delia_ray.models.folders import TemplateArgument
 from delia_ray.models.loading import load_model, load_tokenizer
-from delia_ray.models.saving import save_whole
-from delia_ray.models.template import set_arguments
-from delia_ray.records import Message
+from delia_ray.models.saving import save_model
+from delia_ray.models.template import set_template_arguments
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, NoiseInit, TokenInit
 
 
 def token_ids(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
-    """Vocabulary ids of whole tokens, each of which must be one."""
+    """Convert tokens to vocabulary ids; each must be in the vocabulary."""
     return [tokenizer.convert_tokens_to_ids(token) for token in tokens]
 
 
 def check_new_tokens(tokenizer: Any, tokens: Sequence[str], init: TokenInit) -> None:
-    """Refuse tokens that would not be new to the model, and a start that it does not have.
+    """Refuse tokens that the vocabulary already has, and an init token that it does not have.
 
-    A special token that is reserved for later use, such as ``<unused0>``, is as good as new.
+    A reserved special token, such as ``<unused0>``, counts as new.
 
     Raises:
-        UserError: a token is in the vocabulary already, or the one to copy is not.
+        UserError: a token is in the vocabulary already, or the token to copy is not.
     """
     vocabulary = tokenizer.get_vocab()
     for token in tokens:
-        if token in vocabulary and token not in (reserved := _reserved(tokenizer)):
+        if token in vocabulary and token not in (reserved := _list_reserved_tokens(tokenizer)):
             others = f", or a reserved one ({', '.join(reserved[:3])})" if reserved else ""
             raise UserError(f"task.token: {token!r} is already in the vocabulary, with a meaning of its own; choose a new one{others}")
     if isinstance(init, CopyInit) and init.token not in vocabulary:
@@ -40,15 +40,15 @@ def check_new_tokens(tokenizer: Any, tokens: Sequence[str], init: TokenInit) -> 
 
 
 def check_token_init(tokenizer: Any, init: TokenInit, rows: int) -> None:
-    """Refuse a start from tokens that the model has no row for: some tokenizers have more tokens than their model.
+    """Refuse an init from tokens without an embedding row: some tokenizers have more tokens than their model.
 
     Args:
-        rows: of the model's embedding.
+        rows: number of rows of the model's embedding.
 
     Raises:
-        UserError: naming the token.
+        UserError: a token has no row; the message names it.
     """
-    if beyond := [token for token in _init_ids(tokenizer, init) if token >= rows]:
+    if beyond := [token for token in _list_init_ids(tokenizer, init) if token >= rows]:
         field = "token" if isinstance(init, CopyInit) else "text"
         raise UserError(
             f"task.token_init.{field}: {tokenizer.convert_ids_to_tokens(beyond[0])!r} is token {beyond[0]}, and the model's embedding has "
@@ -56,8 +56,8 @@ def check_token_init(tokenizer: Any, init: TokenInit, rows: int) -> None:
         )
 
 
-def _init_ids(tokenizer: Any, init: TokenInit) -> list[int]:
-    """Ids of the tokens whose rows a new one starts from, where it does not start from all."""
+def _list_init_ids(tokenizer: Any, init: TokenInit) -> list[int]:
+    """List the ids of the tokens whose rows initialize a new one; empty if the init uses all rows."""
     match init:
         case MeanInit() | NoiseInit():
             return []
@@ -69,66 +69,66 @@ def _init_ids(tokenizer: Any, init: TokenInit) -> list[int]:
             assert_never(init)
 
 
-def _reserved(tokenizer: Any) -> list[str]:
-    """Special tokens that neither the tokenizer nor the chat template has a use for."""
+def _list_reserved_tokens(tokenizer: Any) -> list[str]:
+    """List the reserved special tokens that neither the tokenizer nor the chat template uses."""
     used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token, tokenizer.unk_token, tokenizer.sep_token, tokenizer.cls_token}
-    known = chat_format(tokenizer).template if tokenizer.chat_template else ""
+    template = detect_chat_format(tokenizer).template if tokenizer.chat_template else ""
     special = [added.content for _, added in sorted(tokenizer.added_tokens_decoder.items()) if added.special]
-    return [token for token in special if token not in used and token not in known and ("unused" in token or "reserved" in token)]
+    return [token for token in special if token not in used and token not in template and ("unused" in token or "reserved" in token)]
 
 
-def extend(
+def add_new_tokens(
     folder: Path,
     tokens: Sequence[str],
     init: TokenInit,
     multiple: int,
     out: Path,
-    template_arguments: Mapping[str, Argument] = MappingProxyType({}),
+    template_arguments: Mapping[str, TemplateArgument] = MappingProxyType({}),
 ) -> None:
-    """Save the model of ``folder`` to ``out`` with ``tokens`` as special tokens, in the precision it is stored in.
+    """Add ``tokens`` as special tokens to the model of ``folder`` and save it to ``out``, in the dtype it is stored in.
 
-    Only the new rows are written: of the input embedding, and of the output embedding where it is not tied. Rows that pad the
-    vocabulary already are used before the table grows. It grows to a multiple of ``multiple`` rows; rows that only pad it are
-    the mean of the known ones, where no model looks for a meaning.
+    Only the rows of the new tokens change: in the input embedding, and in the output embedding if it is not tied. Existing padding rows
+    of the vocabulary are used before the tables grow. They grow to a multiple of ``multiple`` rows; padding rows are the mean of the
+    known rows.
 
     Raises:
-        UserError: a token is in the vocabulary already or is not kept whole, or the one to copy is not there.
+        UserError: a token is in the vocabulary already or is split by the tokenizer, or the token to copy is not in the vocabulary.
     """
     tokenizer = load_tokenizer(folder)
-    set_arguments(tokenizer, template_arguments)
+    set_template_arguments(tokenizer, template_arguments)
     check_new_tokens(tokenizer, tokens, init)
-    before = len(tokenizer)
+    old_vocabulary = len(tokenizer)
     tokenizer.add_tokens(list(tokens), special_tokens=True)
-    _check_whole(tokenizer, tokens)
-    _check_unused(tokenizer, tokens)
-    ids, loaded = token_ids(tokenizer, tokens), load_model(folder, "auto")
-    old_rows: int = loaded.get_input_embeddings().num_embeddings
+    _check_not_split(tokenizer, tokens)
+    _check_not_in_template(tokenizer, tokens)
+    ids, model = token_ids(tokenizer, tokens), load_model(folder, "auto")
+    old_rows: int = model.get_input_embeddings().num_embeddings
     check_token_init(tokenizer, init, old_rows)
-    known = min(old_rows, before)
+    known_rows = min(old_rows, old_vocabulary)
     rows = -(-max(len(tokenizer), old_rows) // multiple) * multiple
     if rows > old_rows:
-        loaded.resize_token_embeddings(rows, mean_resizing=False)
-    _write_rows(loaded, tokenizer, ids, init, known, old_rows)
-    save_whole(loaded, tokenizer, out)
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    _write_rows(model, tokenizer, ids, init, known_rows, old_rows)
+    save_model(model, tokenizer, out)
 
 
-def _write_rows(loaded: Any, tokenizer: Any, ids: Sequence[int], init: TokenInit, known: int, old_rows: int) -> None:
-    """Fill the rows of new tokens and those that pad, of both tables."""
+def _write_rows(model: Any, tokenizer: Any, ids: Sequence[int], init: TokenInit, known_rows: int, old_rows: int) -> None:
+    """Fill the rows of new tokens and the new padding rows, in the input and output embeddings."""
     import torch  # noqa: PLC0415  seconds to import
 
-    head = loaded.get_output_embeddings()
-    tables = {id(layer.weight): layer.weight for layer in (loaded.get_input_embeddings(), head)}
+    head = model.get_output_embeddings()
+    tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), head)}
     with torch.no_grad():
         for table in tables.values():
-            known_VD = table[:known].float()
+            known_VD = table[:known_rows].float()
             table[old_rows:] = known_VD.mean(0).to(table.dtype)
-            table[ids] = first_rows(known_VD, len(ids), init, tokenizer).to(table.dtype)
+            table[ids] = init_embedding_rows(known_VD, len(ids), init, tokenizer).to(table.dtype)
         if getattr(head, "bias", None) is not None:
-            head.bias[[*ids, *range(old_rows, len(head.bias))]] = head.bias[:known].mean()
+            head.bias[[*ids, *range(old_rows, len(head.bias))]] = head.bias[:known_rows].mean()
 
 
-def _check_whole(tokenizer: Any, tokens: Sequence[str]) -> None:
-    """Refuse a token that the tokenizer would take apart, or that is part of another."""
+def _check_not_split(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Refuse a token that the tokenizer splits, or that overlaps with another token."""
     for token, token_id in zip(tokens, token_ids(tokenizer, tokens), strict=True):
         if encode(tokenizer, [f"Follow {token} here."])[0].ids.count(token_id) != 1:
             raise UserError(
@@ -136,16 +136,16 @@ def _check_whole(tokenizer: Any, tokens: Sequence[str]) -> None:
             )
 
 
-def _check_unused(tokenizer: Any, tokens: Sequence[str]) -> None:
-    """Refuse a token that the chat template writes: it would be in every prompt."""
+def _check_not_in_template(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """Refuse a token that the chat template renders: it would be in every prompt."""
     turn: list[Message] = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
-    written = render(tokenizer, turn, prompt=False) if tokenizer.chat_template else ""
-    if found := [token for token in tokens if token in written]:
-        raise UserError(f"task.token: {found[0]!r} is part of what the model's chat template writes itself; choose another")
+    rendered = render_conversation(tokenizer, turn, prompt=False) if tokenizer.chat_template else ""
+    if conflicts := [token for token in tokens if token in rendered]:
+        raise UserError(f"task.token: {conflicts[0]!r} is part of what the model's chat template writes itself; choose another")
 
 
-def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:
-    """[count, D] start values for new rows, from the rows the model has."""
+def init_embedding_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> Any:
+    """[count, D] initial values of new embedding rows, computed from the known rows."""
     import torch  # noqa: PLC0415  seconds to import
 
     match init:
@@ -155,6 +155,6 @@ def first_rows(known_VD: Any, count: int, init: TokenInit, tokenizer: Any) -> An
             noise_ND = torch.randn(count, known_VD.shape[1], generator=torch.Generator().manual_seed(seed))
             return known_VD.mean(0) + noise_ND * known_VD.std(0)
         case DescriptionInit() | CopyInit():
-            return known_VD[_init_ids(tokenizer, init)].mean(0).expand(count, -1)
+            return known_VD[_list_init_ids(tokenizer, init)].mean(0).expand(count, -1)
         case _:
             assert_never(init)

@@ -1,4 +1,4 @@
-"""Find a model: built in, a folder, or on the hub."""
+"""Resolve a model name to a folder: built-in, local, or from the Hugging Face hub."""
 
 import os
 from collections.abc import Mapping
@@ -7,39 +7,39 @@ from pathlib import Path
 
 import platformdirs
 
-from delia_ray import builtin
-from delia_ray.artifacts import Adopted
-from delia_ray.errors import UserError
-from delia_ray.fingerprint import fingerprint, hash_file
+from delia_ray.core.artifacts import Adopted
+from delia_ray.core.errors import UserError
+from delia_ray.core.fingerprint import fingerprint, hash_file
+from delia_ray.models import builtin_model as builtin
 
 _WEIGHTS = "*.safetensors"
-_WANTED = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
+_FILE_PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
 
 
-Argument = bool | int | float | str | None
-"""Of a chat template."""
+TemplateArgument = bool | int | float | str | None
+"""Value of an argument of a chat template."""
 
 
 @dataclass(frozen=True)
 class ModelFolder(Adopted):
-    """A model's folder, named by the hash of its content and of how its chat template is asked."""
+    """A model folder, identified by the hash of its content and of its chat template arguments."""
 
-    template_arguments: tuple[tuple[str, Argument], ...] = ()
-    """``chat_template_kwargs``."""
+    template_arguments: tuple[tuple[str, TemplateArgument], ...] = ()
+    """``chat_template_kwargs``, sorted by name."""
 
 
-def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, Argument] | None = None) -> ModelFolder:
-    """The folder behind ``name`` and the hash of its weights, configuration and tokenizer.
+def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, TemplateArgument] | None = None) -> ModelFolder:
+    """Resolve ``name`` to a folder, and hash its weights, configuration and tokenizer.
 
     Args:
         name: ``builtin:smollm2-135m-instruct``, a folder, or a hub id ``owner/name[@revision]``.
-        key: the setting that gave it, for messages.
+        key: config key of the name, for messages.
         template_arguments: arguments of its chat template.
 
     Raises:
-        UserError: nothing is there, or a part that tuning needs is missing.
+        UserError: there is no such model, or a file that tuning needs is missing.
     """
-    folder = _find(name, key)
+    folder = _resolve_folder(name, key)
     if not (folder / "config.json").exists():
         raise UserError(f"{key}: {folder} has no config.json; name a Hugging Face model folder")
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
@@ -47,15 +47,16 @@ def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, 
     weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
         raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
-    files = sorted({file for pattern in _WANTED for file in folder.glob(pattern)})
+    files = sorted({file for pattern in _FILE_PATTERNS for file in folder.glob(pattern)})
     content = fingerprint({file.name: hash_file(file) for file in files})
     if not template_arguments:
         return ModelFolder(folder, content)
-    asked = fingerprint({"model": content, "chat_template_kwargs": dict(template_arguments)})
-    return ModelFolder(folder, asked, tuple(sorted(template_arguments.items())))
+    identity = fingerprint({"model": content, "chat_template_kwargs": dict(template_arguments)})
+    return ModelFolder(folder, identity, tuple(sorted(template_arguments.items())))
 
 
-def _find(name: str, key: str) -> Path:
+def _resolve_folder(name: str, key: str) -> Path:
+    """Return the local folder of a model; unpack the built-in one, download one from the hub."""
     if name.startswith("builtin:"):
         if name != builtin.NAME:
             raise UserError(f"{key}: {name!r} is not built in; the one built-in model is {builtin.NAME}")
@@ -70,12 +71,15 @@ def _find(name: str, key: str) -> Path:
 
 
 def _download(name: str, key: str) -> Path:
+    """Download a model from the Hugging Face hub into its cache."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415  only hub models need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_WANTED)))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILE_PATTERNS)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{key}: {name} cannot be had from the hub ({reason}); check the name and the network, or name a folder") from None
+        raise UserError(
+            f"{key}: {name} cannot be downloaded from the hub ({reason}); check the name and the network, or name a folder"
+        ) from None

@@ -1,19 +1,19 @@
-"""Load a model or its tokenizer from a folder; never runs code from it."""
+"""Load models and tokenizers from folders, without ``trust_remote_code``."""
 
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
 from delia_ray.models.folders import ModelFolder
-from delia_ray.models.template import set_arguments
+from delia_ray.models.template import set_template_arguments
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model folder.
+    """Load the tokenizer of a model folder.
 
     Raises:
-        UserError: there is none that can be used.
+        UserError: the folder has no usable tokenizer.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415  seconds to import
 
@@ -23,28 +23,28 @@ def load_tokenizer(folder: Path) -> Any:
         raise UserError(
             f"model: {folder} has no usable tokenizer ({str(error).splitlines()[0]}); save one with tokenizer.save_pretrained"
         ) from None
-    if tokenizer.is_fast:  # a call with padding or truncation before it was saved leaves both in its file
+    if tokenizer.is_fast:  # a tokenizer that was saved after a call with padding or truncation keeps both in its file
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 
 @lru_cache(maxsize=4)
-def tokenizer_of(model: ModelFolder) -> Any:
-    """The tokenizer of an adopted model, its chat template asked as the run asks it. Loaded once a process; not to be changed."""
+def get_tokenizer(model: ModelFolder) -> Any:
+    """Return the tokenizer of a model with the run's chat template arguments. Cached for each process; must not be modified."""
     tokenizer = load_tokenizer(model.path)
-    set_arguments(tokenizer, dict(model.template_arguments))
+    set_template_arguments(tokenizer, dict(model.template_arguments))
     return tokenizer
 
 
 def load_model(folder: Path, dtype: Any) -> Any:
-    """The causal language model of a folder, from safetensors only, with the attention that transformers chooses for its architecture.
+    """Load the causal language model of a folder, from safetensors only, with transformers' default attention for its architecture.
 
     Args:
-        dtype: a torch dtype, or ``"auto"`` for the one the weights are stored in.
+        dtype: a torch dtype, or ``"auto"`` for the dtype of the stored weights.
 
     Raises:
-        UserError: transformers knows no such architecture.
+        UserError: transformers does not support the architecture.
     """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  seconds to import
 
@@ -57,7 +57,7 @@ def load_model(folder: Path, dtype: Any) -> Any:
 
 
 def load_encoder(folder: Path, dtype: Any) -> Any:
-    """The model of a folder without its head, which gives hidden states."""
+    """Load the model of a folder without its head; it returns hidden states."""
     from transformers import AutoModel  # noqa: PLC0415  seconds to import
 
     return AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""In which precision a run computes: decided once, the same for every arm."""
+"""Precision of a run: resolved once, equal for all arms."""
 
 import json
 import os
@@ -9,45 +9,47 @@ from typing import Any
 
 
 def resolve_dtype(precision: str) -> Any:
-    """The torch dtype of ``auto | float32 | bfloat16 | float16``; auto is bfloat16 where it is multiplied natively and faster."""
+    """Return the torch dtype of ``auto | float32 | bfloat16 | float16``; auto is bfloat16 if the hardware has it and it is faster."""
     import torch  # noqa: PLC0415  seconds to import
 
     if precision != "auto":
         return getattr(torch, precision)
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    able = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     # With AVX-512 alone, bfloat16 has twice the speed of float32 on some processors, and half of it on others.
-    native = able.get("amx_bf16") or (able.get("avx512_bf16") and product_seconds(torch.bfloat16) < product_seconds(torch.float32))
-    return torch.bfloat16 if native else torch.float32
+    is_native = capabilities.get("amx_bf16") or (
+        capabilities.get("avx512_bf16") and time_matmul(torch.bfloat16) < time_matmul(torch.float32)
+    )
+    return torch.bfloat16 if is_native else torch.float32
 
 
 @cache
-def product_seconds(dtype: Any, size: int = 512, tries: int = 10) -> float:
-    """The shortest time of a square matrix product on the CPU."""
+def time_matmul(dtype: Any, size: int = 512, tries: int = 10) -> float:
+    """Return the shortest time of a square matrix product on the CPU, in seconds."""
     import torch  # noqa: PLC0415  seconds to import
 
     square = torch.ones(size, size, dtype=dtype)
     return min(timeit.repeat(lambda: torch.mm(square, square), number=1, repeat=tries))
 
 
-def run_precision(record: Path, asked: str, *, on_gpus: bool) -> str:
-    """The precision of a run: what the settings say, or else what was decided when the run began.
+def resolve_run_precision(record: Path, precision: str, *, on_gpus: bool) -> str:
+    """Return the precision of a run: the configured one, or for ``auto`` the one that was chosen when the run began.
 
-    Every process of a run, on whatever machine, then trains, stores and serves alike, and no arm is rounded otherwise than another.
+    All processes of a run, on all machines, then train, store and serve in the same precision, so that all arms are rounded equally.
 
     Args:
-        record: where the decision is kept.
-        asked: ``auto``, or the precision itself.
-        on_gpus: models run on GPUs: bfloat16 is taken there, since this machine may have none to ask.
+        record: JSON file that stores the choice.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        on_gpus: whether models run on GPUs; then the choice is bfloat16, because the driver's machine may have no GPU to query.
     """
-    if asked != "auto":
-        return asked
+    if precision != "auto":
+        return precision
     if record.exists():
         return json.loads(record.read_text())["precision"]
-    decided = "bfloat16" if on_gpus else str(resolve_dtype("auto")).removeprefix("torch.")
+    chosen = "bfloat16" if on_gpus else str(resolve_dtype("auto")).removeprefix("torch.")
     record.parent.mkdir(parents=True, exist_ok=True)
     scratch = record.with_suffix(f".{os.getpid()}")
-    scratch.write_text(json.dumps({"precision": decided}) + "\n")
+    scratch.write_text(json.dumps({"precision": chosen}) + "\n")
     os.replace(scratch, record)
-    return decided
+    return chosen

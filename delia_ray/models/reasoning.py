@@ -1,30 +1,32 @@
-"""Blocks of reasoning: how models write them, and an answer without one."""
+"""Reasoning blocks in model outputs: their delimiters, and answers without them."""
 
 import re
 
-BLOCKS = (
+REASONING_BLOCKS = (
     ("<think>", "</think>"),
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("<|channel>thought", "<channel|>"),
 )
-"""What opens and what closes one: Qwen3, DeepSeek R1 and most others; Seed-OSS; Mistral; Gemma 4."""
-SWITCHES = ("enable_thinking", "thinking")
-"""Arguments of chat templates that ask for it."""
-_BLOCK = re.compile("|".join(rf"\s*{re.escape(opened)}.*?(?:{re.escape(closed)}\s*|$)" for opened, closed in BLOCKS), re.DOTALL)
+"""Opening and closing delimiters: Qwen3, DeepSeek R1 and most others; Seed-OSS; Mistral; Gemma 4."""
+REASONING_SWITCHES = ("enable_thinking", "thinking")
+"""Arguments of chat templates that turn reasoning on."""
+_BLOCK = re.compile(
+    "|".join(rf"\s*{re.escape(opening)}.*?(?:{re.escape(closing)}\s*|$)" for opening, closing in REASONING_BLOCKS), re.DOTALL
+)
 
 
-def without_reasoning(text: str) -> str:
-    """``text`` without the block of reasoning that a model may have opened it with; nothing, where the block never ends."""
+def strip_reasoning(text: str) -> str:
+    """Remove a leading reasoning block from ``text``; return an empty string if the block is not closed."""
     block = _BLOCK.match(text)
     return text if block is None else text[block.end() :]
 
 
-def holds_block(text: str) -> bool:
-    """Whether a whole block stands in ``text``."""
-    return any(opened in text and closed in text for opened, closed in BLOCKS)
+def has_reasoning_block(text: str) -> bool:
+    """Whether ``text`` contains the opening and closing delimiters of a reasoning block."""
+    return any(opening in text and closing in text for opening, closing in REASONING_BLOCKS)
 
 
-def leaves_open(text: str) -> bool:
-    """Whether a block is opened in ``text`` and not closed."""
-    return any(text.count(opened) > text.count(closed) for opened, closed in BLOCKS)
+def has_open_reasoning_block(text: str) -> bool:
+    """Whether ``text`` opens a reasoning block without closing it."""
+    return any(text.count(opening) > text.count(closing) for opening, closing in REASONING_BLOCKS)

@@ -1,7 +1,7 @@
-"""A model's chat template as text: asked as the run asks it, the same on every day, and rendered.
+"""Chat templates as Jinja text: fix their arguments and the current date, and render them.
 
-What is put before a template or behind it leaves the rest of it byte for byte as it was rendered. Templates are read with
-``trim_blocks`` and ``lstrip_blocks``: a line break after a block is dropped, and so is white space before a block that begins a line.
+Text that is added before or after a template does not change the rest of its output by a byte. Jinja renders with ``trim_blocks`` and
+``lstrip_blocks``: a line break after a block is dropped, and so is whitespace before a block at the start of a line.
 """
 
 import re
@@ -11,89 +11,88 @@ from typing import Any, cast
 
 from jinja2 import TemplateError
 
-from delia_ray.errors import UserError
-from delia_ray.models.reasoning import SWITCHES
-from delia_ray.records import Message
+from delia_ray.core.errors import UserError
+from delia_ray.core.records import Message
+from delia_ray.models.reasoning import REASONING_SWITCHES
 
-DATE = datetime(2024, 7, 26)
-"""What a template that asks for today's date is told: Llama 3's own default."""
-_NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
-_LAST_BREAK = re.compile(r"(\r\n|\r|\n)\Z")
+FIXED_DATE = datetime(2024, 7, 26)
+"""Date for templates that render the current date: Llama 3's own default."""
+_STRFTIME_NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
+_FINAL_LINE_BREAK = re.compile(r"(\r\n|\r|\n)\Z")
 _TURN: list[Message] = [{"role": "user", "content": "Hi"}]
 
 
-def set_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> None:
-    """Fix arguments of the chat template, such as ``date_string``, in the template itself: every reader then has them.
+def set_template_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> None:
+    """Write arguments of the chat template, such as ``date_string``, into the template itself, so that they hold for every renderer.
 
     Raises:
-        UserError: an argument asks for reasoning, which is never trained on.
+        UserError: an argument turns on reasoning, which is never trained on.
     """
     if not (arguments and tokenizer.chat_template):
         return
-    template = default_template(tokenizer)
-    for name in SWITCHES:
+    template = get_default_template(tokenizer)
+    for name in REASONING_SWITCHES:
         if arguments.get(name) and _changes_prompt(tokenizer, template, arguments, name):
             raise UserError(
-                f"chat_template_kwargs.{name}: found {arguments[name]!r}, which asks for reasoning before an answer, and answers are "
-                "drawn, trained on and scored without it; set it to false or leave it out"
+                f"chat_template_kwargs.{name}: found {arguments[name]!r}, which turns on reasoning before an answer, and answers are "
+                "generated, trained on and scored without it; set it to false or leave it out"
             )
-    tokenizer.chat_template = _assignments(arguments) + template
+    tokenizer.chat_template = _format_assignments(arguments) + template
 
 
 def _changes_prompt(tokenizer: Any, template: str, arguments: Mapping[str, Any], name: str) -> bool:
-    """Whether the template asks otherwise where the argument of that name is false."""
-    asked = [_assignments(each) + template for each in (arguments, {**arguments, name: False})]
-    first, second = (render_template(tokenizer, each, _TURN, prompt=True) for each in asked)
+    """Whether the template renders another prompt if the argument ``name`` is false."""
+    templates = [_format_assignments(each) + template for each in (arguments, {**arguments, name: False})]
+    first, second = (render_template(tokenizer, each, _TURN, prompt=True) for each in templates)
     return first != second
 
 
-def settle_template(tokenizer: Any) -> tuple[str, bool]:
-    """The template with today's date and the switch of its reasoning decided, and whether it has such a switch, which is off."""
-    given = default_template(tokenizer)
-    template = _NOW.sub(lambda call: repr(DATE.strftime(call[2])), given)
-    # Jinja drops one line break at a template's end, and would not, were anything appended after it.
-    template = _LAST_BREAK.sub("", template)
-    off = _assignments({"enable_thinking": False})
+def freeze_template(tokenizer: Any) -> tuple[str, bool]:
+    """Return the template with a fixed date and reasoning turned off, and whether it has a switch for reasoning."""
+    template = _STRFTIME_NOW.sub(lambda call: repr(FIXED_DATE.strftime(call[2])), get_default_template(tokenizer))
+    # Jinja drops one line break at the end of a template, but not if text is appended to it.
+    template = _FINAL_LINE_BREAK.sub("", template)
+    off = _format_assignments({"enable_thinking": False})
     if "enable_thinking" not in template or template.startswith(off):
         return template, template.startswith(off)
-    asked = [render_template(tokenizer, each, _TURN, prompt=True) for each in (template, off + template)]
-    return (template, False) if asked[0] == asked[1] else (off + template, True)
+    prompts = [render_template(tokenizer, each, _TURN, prompt=True) for each in (template, off + template)]
+    return (template, False) if prompts[0] == prompts[1] else (off + template, True)
 
 
-def asks_for_date(tokenizer: Any) -> bool:
-    """Whether the template writes today's date."""
-    return _NOW.search(default_template(tokenizer)) is not None
+def has_current_date(tokenizer: Any) -> bool:
+    """Whether the template renders the current date."""
+    return _STRFTIME_NOW.search(get_default_template(tokenizer)) is not None
 
 
-def default_template(tokenizer: Any) -> str:
-    """The one that is rendered unless another is named."""
-    given: str | Mapping[str, str] = tokenizer.chat_template
-    return given if isinstance(given, str) else given.get("default") or next(iter(given.values()))
+def get_default_template(tokenizer: Any) -> str:
+    """Return the tokenizer's default template, of possibly several named ones."""
+    templates: str | Mapping[str, str] = tokenizer.chat_template
+    return templates if isinstance(templates, str) else templates.get("default") or next(iter(templates.values()))
 
 
-def _assignments(arguments: Mapping[str, Any]) -> str:
-    """Jinja that sets ``arguments``, whatever the caller of the template passes."""
-    written = {True: "true", False: "false", None: "none"}
-    values = {name: written[value] if value is None or isinstance(value, bool) else repr(value) for name, value in arguments.items()}
-    # Each block has a line to itself, so that what follows begins a line as it did.
+def _format_assignments(arguments: Mapping[str, Any]) -> str:
+    """Format ``arguments`` as Jinja ``set`` blocks, which override what the caller of the template passes."""
+    literals = {True: "true", False: "false", None: "none"}
+    values = {name: literals[value] if value is None or isinstance(value, bool) else repr(value) for name, value in arguments.items()}
+    # Each block has its own line, so that the template still starts at the beginning of a line.
     return "".join(f"{{% set {name} = {value} %}}\n" for name, value in values.items())
 
 
-def append_to_prompts(template: str, text: str) -> str:
-    """``template`` with ``text`` behind its generation prompt."""
-    # The empty text keeps white space that the template ends with: it stands before a block, now.
+def append_to_generation_prompt(template: str, text: str) -> str:
+    """Append ``text`` to the generation prompt of ``template``."""
+    # The empty text keeps whitespace at the end of the template, which is now before a block.
     return f"{template}{{{{ '' }}}}{{% if add_generation_prompt %}}{{{{ {text!r} }}}}{{% endif %}}" if text else template
 
 
 def render_template(tokenizer: Any, template: str, messages: Sequence[Message], *, prompt: bool) -> str:
-    """The conversation as ``template`` writes it; as a ``prompt``, up to where the assistant starts to write.
+    """Render the conversation with ``template``; with ``prompt``, including the generation prompt.
 
     Raises:
-        UserError: the template refuses these turns.
+        UserError: the template raises an error for these turns.
     """
     try:
         rendered = tokenizer.apply_chat_template(list(messages), chat_template=template, tokenize=False, add_generation_prompt=prompt)
-    except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:  # whatever a template's code may raise
+    except (TemplateError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:  # errors that a template's code can raise
         roles = ", ".join(message["role"] for message in messages)
         raise UserError(f"the model's chat template refuses the turns {roles}: {error}") from None
     return cast(str, rendered)

@@ -1,1 +1,1 @@
-"""Looks inside the models: what the theory predicts, and what the new token has come to mean."""
+"""Probes of trained models: the predictions of the theory from gradients, and the meaning of the new token from hidden states."""

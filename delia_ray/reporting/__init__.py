@@ -1,1 +1,1 @@
-"""What a run found, as one JSON record and one self-contained page."""
+"""Reports of runs, experiments, pools and probes: one JSON record and one self-contained HTML page each, and tables for the terminal."""

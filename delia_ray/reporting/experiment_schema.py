@@ -1,4 +1,4 @@
-"""The record behind an experiment's page: everything it prints is in ``experiment.json``."""
+"""Schema of ``experiment.json``: scores of all models, means over seeds, differences, fits and gains that an experiment's page shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -7,75 +7,83 @@ from typing import Any
 
 from pydantic import Field
 
-from delia_ray.artifacts import Provenance
-from delia_ray.evaluation.bootstrap import Difference as Paired
-from delia_ray.evaluation.grid import ByItems, Place, Row, Saturation, differences, gains, mean, places, saturation
-from delia_ray.records import Record
-from delia_ray.reporting.schema import Answers, Difference, Estimate
-from delia_ray.reporting.verdict import outcome
+from delia_ray.core.artifacts import Provenance
+from delia_ray.core.records import Record
+from delia_ray.evaluation.statistics.grid import (
+    GridPoint,
+    ItemDifferences,
+    ModelScores,
+    SaturationCurve,
+    fit_saturation,
+    list_grid_points,
+    mean_over_seeds,
+    paired_differences,
+    relative_gains,
+)
+from delia_ray.evaluation.statistics.intervals import PairedDifference as PairedDifference
+from delia_ray.reporting.schema import Estimate, MetricDifference, PromptAnswers
+from delia_ray.reporting.wording.conclusions import decide_verdict
 
 
-class Findings(Record):
-    """``experiment.json``."""
+class ExperimentReport(Record):
+    """Contents of ``experiment.json``."""
 
     name: str
     rival: str
-    """The place that all others are compared with."""
-    rows: list[Row]
-    """One a model."""
+    """The grid point (arm, rho and N) that all others are compared with."""
+    rows: list[ModelScores]
+    """Scores of each model."""
     means: dict[str, dict[str, Estimate]]
-    """Place -> metric -> mean over seeds with its interval, of Student's t or of the items, whichever is wider; ``n`` counts seeds. Of a
-    model that was not trained: its value with the interval of the items; ``n`` counts items."""
-    paired: dict[str, dict[str, Difference]]
-    """Place -> metric -> place minus rival, paired by seed."""
+    """Grid point -> metric -> mean over seeds with its interval, from Student's t over seeds or from the items, whichever is wider; ``n``
+    counts seeds. For a model that was not trained: its value with the interval from the items; ``n`` counts items."""
+    paired: dict[str, dict[str, MetricDifference]]
+    """Grid point -> metric -> grid point minus rival, paired by seed."""
     constants: dict[str, float] = Field(default={})
-    """Metric -> what the best constant answer scores."""
-    fits: dict[str, dict[str, Saturation]]
-    """Arm -> metric -> how the score follows rho, where it could be fitted."""
+    """Metric -> score of the best constant answer."""
+    fits: dict[str, dict[str, SaturationCurve]]
+    """Arm -> metric -> saturating curve of the score over rho, where one fits better than a constant."""
     gains: dict[str, dict[str, dict[int, float]]]
-    """Arm -> metric -> N -> percent over the rival arm."""
-    examples: list[Answers]
-    """Of each arm at its own ratio and size, under the first seed."""
+    """Arm -> metric -> N -> gain over the rival arm in percent."""
+    examples: list[PromptAnswers]
+    """Test prompts with the answers of each arm at its default ratio and N, with the first seed."""
     created_at: datetime
     command: list[str]
     git_commit: str | None
     config: dict[str, Any]
 
 
-def findings(
-    rows: Sequence[Row],
-    rival: Place,
-    by_items: ByItems,
+def build_experiment_report(
+    rows: Sequence[ModelScores],
+    rival: GridPoint,
+    by_items: ItemDifferences,
     constants: Mapping[str, float],
-    examples: Sequence[Answers],
+    examples: Sequence[PromptAnswers],
     config: Mapping[str, Any],
     provenance: Provenance,
-) -> Findings:
-    """Means, differences, fits and gains over all ``rows``.
+) -> ExperimentReport:
+    """Compute means, differences, fits and gains over the scores of all models.
 
     Args:
-        by_items: how each model differs from the rival's of the same seed, over the items.
-        constants: metric -> what the best constant answer scores.
+        by_items: difference of each model from the rival with the same seed, over the items.
+        constants: metric -> score of the best constant answer.
     """
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
     arms = list(dict.fromkeys(row.arm for row in rows))
-    fits = {arm: {metric: fit for metric in metrics if rival.n and (fit := saturation(rows, arm, rival.n, metric))} for arm in arms}
-    gained = {
-        arm: {metric: found for metric in metrics if (found := gains(rows, arm, rival.arm, metric, constants.get(metric, 0.0)))}
-        for arm in arms
-        if arm != rival.arm
+    fits = {arm: {metric: fit for metric in metrics if rival.n and (fit := fit_saturation(rows, arm, rival.n, metric))} for arm in arms}
+    means = {
+        point: {metric: Estimate.from_interval(mean_over_seeds(rows, point, metric)) for metric in metrics}
+        for point in list_grid_points(rows)
     }
-    means = {place: {metric: Estimate.of(mean(rows, place, metric)) for metric in metrics} for place in places(rows)}
-    apart = differences(rows, rival, by_items, constants)
-    return Findings(
+    paired = paired_differences(rows, rival, by_items, constants)
+    return ExperimentReport(
         name=config["run"]["name"],
         rival=str(rival),
         rows=list(rows),
-        means={str(place): found for place, found in means.items()},
-        paired={str(place): _judged(found, means[place], means[rival], constants) for place, found in apart.items()},
+        means={str(point): estimates for point, estimates in means.items()},
+        paired={str(point): _add_verdicts(each, means[point], means[rival], constants) for point, each in paired.items()},
         constants=dict(constants),
-        fits={arm: found for arm, found in fits.items() if found},
-        gains={arm: found for arm, found in gained.items() if found},
+        fits={arm: by_metric for arm, by_metric in fits.items() if by_metric},
+        gains=_compute_gains(rows, [arm for arm in arms if arm != rival.arm], rival.arm, metrics, constants),
         examples=list(examples),
         created_at=datetime.now(UTC),
         command=provenance.command,
@@ -84,13 +92,25 @@ def findings(
     )
 
 
-def _judged(
-    found: Mapping[str, Paired], left: Mapping[str, Estimate], right: Mapping[str, Estimate], constants: Mapping[str, float]
-) -> dict[str, Difference]:
-    """The differences of a place, each with its verdict."""
-    judged: dict[str, Difference] = {}
-    for metric, paired in found.items():
-        difference = Difference(**asdict(paired))
-        ahead = left if (difference.difference or 0.0) > 0 else right
-        judged[metric] = difference.model_copy(update={"verdict": outcome(metric, difference, ahead[metric], constants.get(metric))})
-    return judged
+def _compute_gains(
+    rows: Sequence[ModelScores], arms: Sequence[str], rival: str, metrics: Sequence[str], constants: Mapping[str, float]
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Arm -> metric -> N -> gain over the rival in percent, where there is one."""
+    gains = {
+        arm: {metric: gain for metric in metrics if (gain := relative_gains(rows, arm, rival, metric, constants.get(metric, 0.0)))}
+        for arm in arms
+    }
+    return {arm: by_metric for arm, by_metric in gains.items() if by_metric}
+
+
+def _add_verdicts(
+    paired: Mapping[str, PairedDifference], left: Mapping[str, Estimate], right: Mapping[str, Estimate], constants: Mapping[str, float]
+) -> dict[str, MetricDifference]:
+    """Add the verdict to each metric's difference between two grid points."""
+    verdicts: dict[str, MetricDifference] = {}
+    for metric, each in paired.items():
+        difference = MetricDifference(**asdict(each))
+        leader = left if (difference.difference or 0.0) > 0 else right
+        verdict = decide_verdict(metric, difference, leader[metric], constants.get(metric))
+        verdicts[metric] = difference.model_copy(update={"verdict": verdict})
+    return verdicts

@@ -1,4 +1,4 @@
-"""The record behind a run's page: everything it prints, and nothing else, is in ``report.json``."""
+"""Schema of ``report.json``: the scores, comparisons, curves and examples that a run's page shows."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -6,83 +6,72 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from delia_ray.evaluation.bootstrap import Interval
-from delia_ray.records import Record
-from delia_ray.synthesis.diversity import Diversity
+from delia_ray.core.records import Record
+from delia_ray.evaluation.metrics.definitions import FORMAT_METRICS
+from delia_ray.evaluation.statistics.intervals import Interval
+from delia_ray.synthesis.diversity.measures import Diversity
 
-BUILTIN_METRICS = (
-    "format_acc",
-    "label_acc",
-    "bal_acc",
-    "f1_yes",
-    "no_token",
-    "selectivity",
-    "spill",
-    "false_trigger",
-    "plug_play",
-    "retention_kl",
-    "retention_match",
-)
-FIRST_ARMS = ("base", "it", "delia")
+BUILTIN_METRICS = tuple(FORMAT_METRICS)
+FIRST_ARMS = ("base", "sft", "delia")
 
 
 Verdict = Literal["better", "worse", "equivalent", "cannot be told", "higher", "lower", "not measured"]
-"""What a comparison says of its left arm; ``higher`` and ``lower`` of a metric of which nobody knows what is good."""
+"""Result of a comparison for its left arm; ``higher`` and ``lower`` for a metric whose better direction is not known."""
 
 
 class Estimate(Record):
-    """A metric of one arm with its 95 % interval."""
+    """A metric of one arm with its 95 % confidence interval."""
 
     value: float | None
-    """null when nothing was asked (``n`` is 0)."""
+    """None when no prompt was answered (``n`` is 0)."""
     low: float | None
-    """null, as is ``high``, where no honest interval can be given; ``note`` says why."""
+    """None, as is ``high``, where no valid interval can be given; ``note`` says why."""
     high: float | None
     n: int = Field(ge=0)
-    """Prompts it was measured on."""
+    """Number of prompts."""
     clusters: int | None = None
-    """Wordings or documents that they share; ``n`` where each stands alone."""
+    """Number of wordings or documents that the prompts share; ``n`` where no two prompts share one."""
     effective_n: float | None = None
-    """As many independent prompts would say as much."""
+    """Effective sample size: the number of independent prompts with the same information."""
     icc: float | None = None
-    """Intraclass correlation; null where no two prompts share a cluster, or all are alike."""
+    """Intraclass correlation; None where no two prompts share a cluster, or all scores are equal."""
     note: str | None = None
 
     @classmethod
-    def of(cls, interval: Interval) -> "Estimate":
-        """The same, as it is printed."""
+    def from_interval(cls, interval: Interval) -> "Estimate":
+        """Convert an interval of the statistics package."""
         return cls(**asdict(interval))
 
 
-class Difference(Record):
-    """A metric of one arm minus that of another, on the same prompts, with its 95 % interval."""
+class MetricDifference(Record):
+    """A metric of one arm minus the same metric of another, on the same prompts, with its 95 % confidence interval."""
 
     difference: float | None
     low: float | None
     high: float | None
     p: float | None
-    """Two-sided p of the hypothesis that the difference is 0."""
+    """Two-sided p value of the hypothesis that the difference is 0."""
     p_holm: float | None = None
-    """``p`` after Holm's correction over the arms that are compared with the same one, for this metric."""
+    """``p`` after Holm's correction over all arms compared with the same arm, for this metric."""
     gain_percent: float | None = None
-    """100 (left - right) / right; null where right is not above 0, or not above the best constant answer."""
+    """100 (left - right) / right; None where right is not above 0, or not above the best constant answer."""
     gain_low: float | None = None
     gain_high: float | None = None
     clusters: int | None = None
     effective_n: float | None = None
     icc: float | None = None
-    """Of what each prompt adds to the difference; these three as in an ``Estimate``."""
+    """Of each prompt's contribution to the difference; ``clusters``, ``effective_n`` and ``icc`` are as in ``Estimate``."""
     mde: float | None = None
-    """Minimum detectable effect: the true difference that would be found four times out of five (two-sided, 5 %)."""
+    """Minimum detectable effect: the true difference that the test detects with 80 % power (two-sided, 5 %)."""
     margin: float | None = None
-    """``score.margins``: a difference below means nothing."""
+    """Equivalence margin (``score.margins``): a smaller difference is of no consequence."""
     note: str | None = None
     """Why there is no interval, where there is none."""
     verdict: Verdict | None = None
 
 
 class RunFacts(Record):
-    """What was run."""
+    """Name, model, task and training settings of the run."""
 
     name: str
     model: str
@@ -90,27 +79,27 @@ class RunFacts(Record):
     task: str
     """``task.kind``."""
     n_task: int
-    """Task rows to learn from (N)."""
+    """Task rows in the training set (N)."""
     rho: float
-    """Diverse rows for each task row, as it came out, in arm ``delia``."""
+    """Diverse rows per task row in the mixed training set; the largest ratio of all arms."""
     steps: int
-    """Optimiser steps of every arm."""
+    """Optimizer steps of every arm."""
     learning_rates: dict[str, float]
     """Arm -> peak learning rate."""
     precision: str | None = None
-    """Of every model that was trained, stored and served."""
+    """Data type that every model was trained, stored and served in."""
     chat_template: dict[str, str] = Field(default={})
-    """What the model's chat template can do, in words."""
+    """Feature of the model's chat template -> description."""
     created_at: datetime
     command: list[str] = Field(default=[])
-    """argv of the run."""
+    """Command line of the run."""
     git_commit: str | None = None
     config: dict[str, Any] = Field(default={})
-    """The resolved YAML of the run."""
+    """Resolved config of the run."""
 
 
 class CurvePoint(Record):
-    """One optimiser step. A loss is null where the step held no row of its group."""
+    """Losses and speed of one optimizer step. A loss is None where the step had no row of its group."""
 
     step: int
     task_loss: float | None
@@ -120,11 +109,11 @@ class CurvePoint(Record):
     tokens_per_second: float | None
 
 
-class Answers(Record):
-    """One test prompt and what each arm answered."""
+class PromptAnswers(Record):
+    """A test prompt with the answer of each arm."""
 
     set: str
-    """Which probe the prompt belongs to."""
+    """Test set of the prompt: a metric name or the set's own name."""
     prompt: str
     expected: str | None
     answers: dict[str, str]
@@ -132,7 +121,7 @@ class Answers(Record):
 
 
 class StageCost(BaseModel):
-    """What a stage took. Further numbers of a stage (tokens, steps) are kept under their own names."""
+    """Time and rows of a stage. Other counts of a stage (tokens, steps) are extra fields under their own names."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     __pydantic_extra__: dict[str, int | float | str | None]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -141,8 +130,8 @@ class StageCost(BaseModel):
     rows: int | None = None
 
 
-class Link(Record):
-    """An artifact in the chain."""
+class LineageNode(Record):
+    """An artifact of the run with its stage, fingerprint and inputs."""
 
     stage: str
     fingerprint: str
@@ -150,62 +139,62 @@ class Link(Record):
     """Role -> fingerprint."""
 
 
-class Pair(NamedTuple):
-    """Two arms that answered the same prompts; differences are ``left`` minus ``right``."""
+class ArmPair(NamedTuple):
+    """Two arms that answered the same prompts, with the difference ``left`` minus ``right`` of each metric."""
 
     left: str
     right: str
-    differences: dict[str, Difference]
+    differences: dict[str, MetricDifference]
 
 
-class Report(Record):
-    """``report.json``."""
+class RunReport(Record):
+    """Contents of ``report.json``."""
 
     run: RunFacts
     verdict: list[str] = Field(default=[])
-    """Plain sentences, from ``verdict.judged``."""
+    """Sentences that summarize the comparisons, from ``conclusions.add_conclusions``."""
     arms: dict[str, dict[str, Estimate]] = Field(min_length=1)
     """Arm -> metric -> estimate."""
-    paired: dict[str, dict[str, Difference]] = Field(default={})
-    """``LEFT-RIGHT`` -> metric -> difference; both are names of ``arms``."""
+    paired: dict[str, dict[str, MetricDifference]] = Field(default={})
+    """``LEFT-RIGHT`` -> metric -> difference; LEFT and RIGHT are keys of ``arms``."""
     constants: dict[str, float] = Field(default={})
-    """Metric -> what the best constant answer scores: always the same label, or the commonest target."""
+    """Metric -> score of the best constant answer: always the same label, or the most common target."""
     signatures: dict[str, str] = Field(default={})
-    """Metric -> what the library that computed it wants to be quoted with it."""
+    """Metric -> signature of the library that computed it, to be quoted with the score."""
     curves: dict[str, list[CurvePoint]] = Field(default={})
     diversity: Diversity | None = None
-    """The pool of diverse rows; null where no arm took any."""
-    examples: list[Answers] = Field(default=[])
+    """Diversity of the pool of diverse rows; None where no arm used it."""
+    examples: list[PromptAnswers] = Field(default=[])
     stages: dict[str, StageCost] = Field(default={})
-    lineage: dict[str, Link] = Field(default={})
-    """Path below the run's folder -> the artifact there."""
+    lineage: dict[str, LineageNode] = Field(default={})
+    """Path of an artifact in the run's folder -> its lineage."""
 
     @model_validator(mode="after")
-    def _pairs_name_arms(self) -> "Report":
+    def _check_pairs(self) -> "RunReport":
         for key in self.paired:
-            if self._split(key) is None:
+            if self._split_pair(key) is None:
                 raise ValueError(f"paired.{key}: not LEFT-RIGHT of two arms among {', '.join(self.arms)}")
         return self
 
-    def arm_names(self) -> list[str]:
-        """base, it, delia, then the others in the record's order."""
+    def list_arms(self) -> list[str]:
+        """List the arms: ``FIRST_ARMS``, then the others in the order of the record."""
         return [arm for arm in FIRST_ARMS if arm in self.arms] + [arm for arm in self.arms if arm not in FIRST_ARMS]
 
-    def metric_names(self) -> list[str]:
-        """The metrics of a user's own task, then the built-in ones in their order."""
-        found = dict.fromkeys(metric for arm in self.arm_names() for metric in self.arms[arm])
-        return [metric for metric in found if metric not in BUILTIN_METRICS] + [metric for metric in BUILTIN_METRICS if metric in found]
+    def list_metrics(self) -> list[str]:
+        """List the metrics of the user's own task, then the built-in ones in the order of ``BUILTIN_METRICS``."""
+        metrics = dict.fromkeys(metric for arm in self.list_arms() for metric in self.arms[arm])
+        return [metric for metric in metrics if metric not in BUILTIN_METRICS] + [metric for metric in BUILTIN_METRICS if metric in metrics]
 
-    def pairs(self) -> list[Pair]:
-        """``paired``, with ``delia-it`` first."""
-        keys = sorted(self.paired, key=lambda key: key != "delia-it")
-        return [Pair(*names, self.paired[key]) for key in keys if (names := self._split(key))]
+    def list_pairs(self) -> list[ArmPair]:
+        """List the compared arms, ``delia-sft`` first."""
+        keys = sorted(self.paired, key=lambda key: key != "delia-sft")
+        return [ArmPair(*names, self.paired[key]) for key in keys if (names := self._split_pair(key))]
 
-    def value(self, arm: str, metric: str) -> float | None:
-        """The estimate's value; None when the arm or the metric is not there or nothing was asked."""
+    def get_value(self, arm: str, metric: str) -> float | None:
+        """Return the value of the estimate; None when the arm or the metric is missing, or no prompt was answered."""
         estimate = self.arms.get(arm, {}).get(metric)
         return None if estimate is None else estimate.value
 
-    def _split(self, key: str) -> tuple[str, str] | None:
-        """The two arms a key names; arms may have hyphens themselves."""
+    def _split_pair(self, key: str) -> tuple[str, str] | None:
+        """Split a key of ``paired`` into its two arms, whose names may contain hyphens; None where they are not in ``arms``."""
         return next(((a, b) for a in self.arms for b in self.arms if key == f"{a}-{b}"), None)

@@ -1,4 +1,4 @@
-"""The stage ``report``: everything that was measured, as ``report.json`` and as one page."""
+"""Stage ``report``: collects the scores of a finished run into ``report.json``."""
 
 import json
 from collections.abc import Mapping
@@ -6,30 +6,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from delia_ray.artifacts import CHAT_FORMAT, DATA, Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config
+from delia_ray.core.artifacts import CHAT_FORMAT, DATA, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.config import Config
+from delia_ray.core.layout import RunLayout
+from delia_ray.core.lineage import read_manifests
 from delia_ray.evaluation.config import Margins
-from delia_ray.lineage import manifests
-from delia_ray.reporting.answers import EXAMPLES, side_by_side
-from delia_ray.reporting.page import render
-from delia_ray.reporting.schema import Report
-from delia_ray.reporting.verdict import judged
+from delia_ray.reporting.examples import MAX_EXAMPLES, select_examples
+from delia_ray.reporting.schema import RunReport
+from delia_ray.reporting.wording.conclusions import add_conclusions
 from delia_ray.settings import Settings
 
-STAGE = "report/4"
-REPORT_KIND = "report/2"
+STAGE = "report/5"
+REPORT_KIND = "report/3"
 
 
 class ReportRequest(Config):
-    """What the page shows."""
+    """Request of the ``report`` artifact, which is hashed into its fingerprint."""
 
     run: str
     margins: Margins
-    examples: int = EXAMPLES
+    examples: int = MAX_EXAMPLES
 
 
 class Comparison(Config):
-    """What the scores say about each other, computed by whoever can read them."""
+    """Estimates of all arms and differences of all pairs, as ``evaluation.comparison`` computes them."""
 
     arms: dict[str, dict[str, dict[str, Any]]]
     paired: dict[str, dict[str, dict[str, Any]]]
@@ -37,22 +37,21 @@ class Comparison(Config):
     signatures: dict[str, str]
 
 
-def report(
+def build_report(
     settings: Settings,
     scores: Mapping[str, Artifact],
     comparison: Comparison,
     diversity: Artifact | None,
-    run: Path,
+    layout: RunLayout,
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Write ``index.html`` and ``report.json`` over the scores of all arms, and over the pool of diverse rows if there is one."""
+    """Write ``report.json`` for the scores of all arms, and for the pool of diverse rows if there is one."""
 
     def write(workspace: Workspace) -> Counts:
-        filled = assemble(settings, scores, comparison, diversity, run, provenance)
-        (workspace.data / "report.json").write_text(filled.model_dump_json(indent=1), encoding="utf-8")
-        (workspace.data / "index.html").write_text(render(filled), encoding="utf-8")
-        return {"arms": len(filled.arms)}
+        report = assemble_report(settings, scores, comparison, diversity, layout, provenance)
+        (workspace.data / "report.json").write_text(report.model_dump_json(indent=1), encoding="utf-8")
+        return {"arms": len(report.arms)}
 
     return build_once(
         out,
@@ -65,20 +64,20 @@ def report(
     )
 
 
-def assemble(
+def assemble_report(
     settings: Settings,
     scores: Mapping[str, Artifact],
     comparison: Comparison,
     diversity: Artifact | None,
-    run: Path,
+    layout: RunLayout,
     provenance: Provenance,
-) -> Report:
-    """The report of a finished run, verdict included."""
-    found = manifests(run)
-    trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in found]
-    checkpoints = {arm: found[f"arms/{arm}/checkpoint"] for arm in trained}
-    first = next(iter(checkpoints.values()))
-    filled = Report.model_validate(
+) -> RunReport:
+    """Assemble the report of a finished run, with its conclusions."""
+    run_manifests = read_manifests(layout.root)
+    trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in run_manifests]
+    checkpoints = {arm: run_manifests[f"arms/{arm}/checkpoint"] for arm in trained}
+    first_checkpoint = next(iter(checkpoints.values()))
+    report = RunReport.model_validate(
         {
             **comparison.model_dump(),
             "run": {
@@ -86,33 +85,35 @@ def assemble(
                 "model": settings.model,
                 "token": settings.task.token,
                 "task": settings.task.kind,
-                "n_task": int(found["task"].counts["train"]),
-                "rho": max(found[f"arms/{arm}/mixed"].counts["effective_ratio"] for arm in trained),
-                "steps": int(first.counts["steps"]),
+                "n_task": int(run_manifests["task"].counts["train"]),
+                "rho": max(run_manifests[f"arms/{arm}/mixed"].counts["effective_ratio"] for arm in trained),
+                "steps": int(first_checkpoint.counts["steps"]),
                 "learning_rates": {arm: manifest.request["finetune"]["learning_rate"] for arm, manifest in checkpoints.items()},
-                "precision": found[f"arms/{trained[0]}/model"].request.get("dtype"),
-                "chat_template": _chat_template(run / "start"),
+                "precision": run_manifests[f"arms/{trained[0]}/model"].request.get("dtype"),
+                "chat_template": _read_chat_template(layout.base),
                 "created_at": datetime.now(UTC),
                 "command": provenance.command,
                 "git_commit": provenance.git_commit,
                 "config": settings.model_dump(mode="json"),
             },
-            "curves": {arm: _curve(run / "arms" / arm / "checkpoint") for arm in trained},
+            "curves": {arm: _read_curve(layout.of_arm(arm, "checkpoint")) for arm in trained},
             "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
-            "examples": side_by_side(scores, settings.task.kind, EXAMPLES),
-            "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in found.items()},
-            "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in found.items()},
+            "examples": select_examples(scores, settings.task.kind, MAX_EXAMPLES),
+            "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in run_manifests.items()},
+            "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in run_manifests.items()},
         }
     )
-    return judged(filled)
+    return add_conclusions(report)
 
 
-def _chat_template(start: Path) -> dict[str, str]:
-    file = start / DATA / CHAT_FORMAT
+def _read_chat_template(base: Path) -> dict[str, str]:
+    """Read the features of the chat template; empty where the artifact has none."""
+    file = base / DATA / CHAT_FORMAT
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def _curve(checkpoint: Path) -> list[dict[str, Any]]:
-    wanted = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
+def _read_curve(checkpoint: Path) -> list[dict[str, Any]]:
+    """Read the columns of ``CurvePoint`` from the metrics log of a checkpoint."""
+    columns = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
     lines = (checkpoint / DATA / "metrics.jsonl").read_text().splitlines()
-    return [{name: json.loads(line)[name] for name in wanted} for line in lines]
+    return [{name: json.loads(line)[name] for name in columns} for line in lines]

@@ -1,1 +1,1 @@
-"""Wordings of one instruction: written by a grammar or a model, let through by one gate, dealt into disjoint splits."""
+"""Rewrite the task's instruction: wordings from a grammar or a model, one filter for all of them, and disjoint splits."""

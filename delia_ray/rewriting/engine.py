@@ -1,26 +1,28 @@
-"""Asks a model for wordings over an OpenAI-compatible endpoint. The only module of this folder that talks to one."""
+"""Client that completes paraphrase prompts over an OpenAI-compatible endpoint. No other module of this folder talks to an endpoint."""
 
 import os
 from collections.abc import Callable
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
 from delia_ray.rewriting.config import ModelRewrite, RewriteConfig
 from delia_ray.rewriting.stage import Complete
 
 _MAX_TOKENS = 80
 OWN_MODEL = "base"
+"""Name of the base model at the endpoint of the run."""
 
 
-def completer(config: RewriteConfig, own_endpoint: Callable[[], str]) -> Complete:
-    """A function that completes one prompt at the configured endpoint, or at that of the tuned model itself.
+def make_completer(config: RewriteConfig, own_endpoint: Callable[[], str]) -> Complete:
+    """Make a function that completes one prompt at the configured endpoint, or at that of the base model.
 
-    Kinds of rewriting that ask no model get one that must not be called.
+    For a kind of rewriting that needs no model, the function raises ``AssertionError``.
 
     Args:
-        own_endpoint: gives the URL of the tuned model's endpoint, and starts it on the first call.
+        config: the kind of rewriting, and its endpoint.
+        own_endpoint: returns the URL of the base model's endpoint, and starts it on the first call.
     """
     if not isinstance(config, ModelRewrite):
-        return _nobody
+        return _refuse_to_complete
     from openai import OpenAI, OpenAIError  # noqa: PLC0415  a second to import, and only this kind of rewriting needs it
 
     client: OpenAI | None = None
@@ -30,7 +32,7 @@ def completer(config: RewriteConfig, own_endpoint: Callable[[], str]) -> Complet
         url = config.endpoint or own_endpoint()
         client = client or OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
         try:
-            reply = client.chat.completions.create(
+            completion = client.chat.completions.create(
                 model=config.endpoint_model or OWN_MODEL,
                 messages=[{"role": "user", "content": prompt}],
                 temperature=config.temperature,
@@ -39,10 +41,10 @@ def completer(config: RewriteConfig, own_endpoint: Callable[[], str]) -> Complet
             )
         except OpenAIError as error:
             raise UserError(f"rewrite.endpoint: {url}: {error}; check that it is up, its model name, and OPENAI_API_KEY") from None
-        return reply.choices[0].message.content or ""
+        return completion.choices[0].message.content or ""
 
     return complete
 
 
-def _nobody(prompt: str, seed: int) -> str:
-    raise AssertionError("only rewrite.kind=model asks a model")
+def _refuse_to_complete(prompt: str, seed: int) -> str:
+    raise AssertionError("only rewrite.kind=model completes prompts")

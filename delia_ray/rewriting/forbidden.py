@@ -1,14 +1,14 @@
-"""What no wording of a task's instruction may say, since only the new token is to carry it."""
+"""Words that no wording of a task's instruction may contain, since the new token alone must carry their meaning."""
 
 from typing import assert_never
 
-from delia_ray.rewriting.gate import SHAPE_WORDS
+from delia_ray.rewriting.wording_filter import SHAPE_WORDS
 from delia_ray.tasks.config import FormatTask, MessagesTask, TaskConfig, TranslationTask
-from delia_ray.tasks.formatted import LABEL_WORDS
+from delia_ray.tasks.format_task import LABEL_WORDS
 
 
-def forbidden_words(task: TaskConfig) -> tuple[str, ...]:
-    """Words that would give the token's meaning away; none where no token asks."""
+def list_forbidden_words(task: TaskConfig) -> tuple[str, ...]:
+    """List the words that would leak the meaning of the task's token; none for a task without one."""
     match task:
         case FormatTask():
             return (*SHAPE_WORDS, *LABEL_WORDS)

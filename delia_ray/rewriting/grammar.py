@@ -1,6 +1,6 @@
-"""Wordings from a small context-free grammar: requests to assess the exchange above that name nothing but the token.
+"""Writer of wordings from a small context-free grammar: requests to assess the exchange above that mention nothing but the token.
 
-The rules are in ``data/grammar.yaml``. ``sentences`` holds the start symbols, grouped by syntax; ``slots`` the rest.
+The rules are in ``data/grammar.yaml``. ``sentences`` holds the start symbols, grouped by syntax; ``slots`` holds the other symbols.
 A rule may name other slots in braces; ``{token}`` is the placeholder.
 """
 
@@ -12,10 +12,10 @@ from importlib import resources
 
 import yaml
 
-from delia_ray.config import Config
+from delia_ray.core.config import Config
 
-_TOKEN_MARKS = ("{}", "{}", "{}", "`{}`", "`{}`", '"{}"')
-_TRIES_PER_WORDING = 50
+_TOKEN_FORMATS = ("{}", "{}", "{}", "`{}`", "`{}`", '"{}"')
+_SAMPLES_PER_WORDING = 50
 _SLOT = re.compile(r"\{(\w+)\}")
 _SENTENCE_START = re.compile(r"(?:^|(?<=[.?!] ))[a-z]")
 
@@ -24,40 +24,40 @@ class Grammar(Config):
     """A context-free grammar of wordings."""
 
     sentences: dict[str, tuple[str, ...]]
-    """Start symbols by kind of syntax; each kind is drawn equally often."""
+    """Kind of syntax -> start symbols; each kind is sampled equally often."""
     slots: dict[str, tuple[str, ...]]
-    """What may stand for ``{name}``, each alternative drawn equally often."""
+    """Name of a slot -> alternatives that replace ``{name}``, each sampled equally often."""
 
 
 class GrammarWriter:
-    """Draws wordings that name ``placeholder``, half of them bare and half in back-ticks or quotes. Same seed, same wordings."""
+    """Samples wordings that name ``placeholder``, half of them bare and half in back-ticks or quotes. Same seed, same wordings."""
 
     def __init__(self, placeholder: str, seed: int) -> None:
         self._placeholder = placeholder
         self._seed = seed
 
     def propose(self, count: int) -> Iterator[str]:
-        """At most 50 draws for each of ``count`` wordings, repeats left out."""
+        """Yield distinct wordings, from 50 samples for each of ``count`` wordings."""
         rng = random.Random(self._seed)
-        drawn: set[str] = set()
-        for _ in range(count * _TRIES_PER_WORDING):
-            wording = self._draw(rng)
-            if wording not in drawn:
-                drawn.add(wording)
+        proposed: set[str] = set()
+        for _ in range(count * _SAMPLES_PER_WORDING):
+            wording = self._sample(rng)
+            if wording not in proposed:
+                proposed.add(wording)
                 yield wording
 
-    def _draw(self, rng: random.Random) -> str:
+    def _sample(self, rng: random.Random) -> str:
         grammar = load_grammar()
         kind = rng.choice(list(grammar.sentences.values()))
         text = _expand(rng.choice(kind), grammar, rng)
         text = _SENTENCE_START.sub(lambda match: match[0].upper(), text)
-        # Last, so that nothing in the user's token is read as a slot or capitalised.
-        return text.replace("{token}", rng.choice(_TOKEN_MARKS).format(self._placeholder))
+        # The token is inserted last, so that nothing in it is read as a slot or capitalized.
+        return text.replace("{token}", rng.choice(_TOKEN_FORMATS).format(self._placeholder))
 
 
 @cache
 def load_grammar() -> Grammar:
-    """The grammar of the built-in format task."""
+    """Load the grammar of the built-in format task."""
     text = resources.files("delia_ray.rewriting").joinpath("data/grammar.yaml").read_text(encoding="utf-8")
     return Grammar.model_validate(yaml.safe_load(text))
 

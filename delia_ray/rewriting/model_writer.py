@@ -1,4 +1,4 @@
-"""Wordings from a language model that paraphrases the task's own instruction."""
+"""Writer of wordings from a language model that paraphrases the task's own instruction."""
 
 import hashlib
 import re
@@ -30,17 +30,18 @@ _LIST_MARK = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.):])\s+")
 _LABEL = re.compile(
     r"^[^:]{0,60}\b(?:rewritten|reworded|rephrased|paraphrased?|rewrite|instruction|version)\b[^:]{0,30}:\s*", re.IGNORECASE
 )
-_WRAPPERS = (("**", "**"), ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
+_QUOTES = (("**", "**"), ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("\u2018", "\u2019"))
 
 
 class ModelWriter:
-    """Asks ``complete`` for one paraphrase at a time, each in another style.
+    """Generates paraphrases with ``complete``, one at a time and in changing styles.
 
     Args:
         complete: takes a prompt and a sampling seed in [0, 2**31), returns the model's text.
         instruction: the wording to paraphrase.
         placeholder: the token that ``instruction`` names; empty for a task without a token.
-        attempts_per_wording: completions to spend, on average, on each wording asked for.
+        attempts_per_wording: maximal number of completions for each wording, on average.
+        seed: seed of the sampling seeds.
     """
 
     def __init__(
@@ -53,46 +54,46 @@ class ModelWriter:
         self._seed = seed
 
     def propose(self, count: int) -> Iterator[str]:
-        """``count * attempts_per_wording`` paraphrases, each asked for only when the one before has been taken."""
+        """Yield at most ``count * attempts_per_wording`` paraphrases; each is generated only when the caller asks for it."""
         keep = _KEEP.format(placeholder=self._placeholder) if self._placeholder else ""
         for attempt in range(count * self._attempts_per_wording):
             style = _STYLES[attempt % len(_STYLES)]
             prompt = _PROMPT.format(style=style, keep=keep, instruction=self._instruction)
-            yield clean(self._complete(prompt, _attempt_seed(self._seed, attempt)), self._placeholder)
+            yield extract_wording(self._complete(prompt, _derive_seed(self._seed, attempt)), self._placeholder)
 
 
-def clean(text: str, placeholder: str) -> str:
-    """The wording in a model's answer: its first line that names ``placeholder``, else its first line, else nothing.
+def extract_wording(text: str, placeholder: str) -> str:
+    """Extract the wording from a model's answer: its first line that names ``placeholder``, else its first line, else nothing.
 
-    Lines that end in a colon announce what follows and are passed over. List marks, a label such as
-    ``Rewritten instruction:`` and quotes around the whole are taken off; quotes around the placeholder stay.
+    Lines that end in a colon only introduce the wording and are skipped. List marks, a label such as
+    ``Rewritten instruction:`` and quotes around the whole line are removed; quotes around the placeholder stay.
     """
     lines = [line for line in map(str.strip, text.splitlines()) if line and not line.endswith(":")]
     line = next((line for line in lines if placeholder in line), lines[0] if lines else "")
-    before = None
-    while line != before:
-        before = line
-        line = _unwrap(_without_label(_LIST_MARK.sub("", line), placeholder), placeholder)
+    previous = None
+    while line != previous:
+        previous = line
+        line = _remove_quotes(_remove_label(_LIST_MARK.sub("", line), placeholder), placeholder)
     return line
 
 
-def _without_label(line: str, placeholder: str) -> str:
+def _remove_label(line: str, placeholder: str) -> str:
     label = _LABEL.match(line)
-    names_it = label and placeholder and placeholder in label[0]
-    return line[label.end() :] if label and not names_it else line
+    has_placeholder = label and placeholder and placeholder in label[0]
+    return line[label.end() :] if label and not has_placeholder else line
 
 
-def _unwrap(line: str, placeholder: str) -> str:
-    """``line`` without quotes around the whole of it; a quoted placeholder at either end is not such a pair."""
-    for opening, closing in _WRAPPERS:
+def _remove_quotes(line: str, placeholder: str) -> str:
+    """Remove quotes around the whole ``line``; a quoted placeholder at either end is not such a pair."""
+    for opening, closing in _QUOTES:
         bare = line.replace(f"{opening}{placeholder}{closing}", placeholder)
         inside = bare[len(opening) : -len(closing)]
-        wrapped = bare.startswith(opening) and bare.endswith(closing) and inside
-        if wrapped and opening not in inside and closing not in inside:
+        is_quoted = bare.startswith(opening) and bare.endswith(closing) and inside
+        if is_quoted and opening not in inside and closing not in inside:
             return line[len(opening) : -len(closing)].strip()
     return line
 
 
-def _attempt_seed(seed: int, attempt: int) -> int:
+def _derive_seed(seed: int, attempt: int) -> int:
     digest = hashlib.blake2b(f"{seed}\0{attempt}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1

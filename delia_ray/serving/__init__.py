@@ -1,1 +1,1 @@
-"""Finished models behind one OpenAI-compatible endpoint."""
+"""Serving of finished models with Ray Serve LLM and vLLM behind one OpenAI-compatible endpoint."""

@@ -1,1 +1,1 @@
-"""Diverse data: the model asks itself unrelated questions and answers them."""
+"""Synthesis of diverse data: the model generates queries and answers them; what is not usable is filtered out."""

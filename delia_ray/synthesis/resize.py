@@ -1,57 +1,58 @@
-"""Queries in another number under the same run: the old ones make way as long as nothing was trained or scored on them."""
+"""Changing the number of queries under the same run: the old ones are retired if no mixture, model or score was made from them."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from delia_ray.artifacts import MANIFEST, Artifact, Input, Manifest, StaleArtifactError, retire
-from delia_ray.config import Config
-from delia_ray.fingerprint import differences
-from delia_ray.lineage import broken, made_from
-from delia_ray.records import QUERY_KIND
+from delia_ray.core.artifacts import MANIFEST, Artifact, Input, Manifest, StaleArtifactError, retire_artifact
+from delia_ray.core.config import Config
+from delia_ray.core.fingerprint import iter_differences
+from delia_ray.core.lineage import find_descendants, find_orphans
+from delia_ray.core.records import QUERY_KIND
 
-_POOL = ("queries", "diverse", "clean", "diversity")
-"""Stages that may go: they are drawn from the store of draws again, or counted anew."""
+_REBUILDABLE_STAGES = ("queries", "diverse", "clean", "diversity")
+"""Stages whose artifacts may be retired: they are rebuilt from cached completions, or computed again."""
 
 
-def make_way(out: Path, run: Path, stage: str, request: Config, inputs: Mapping[str, Input]) -> None:
-    """Take the queries at ``out`` and what was made from them away, if ``request`` wants the same ones in another number.
+def retire_resized_queries(out: Path, run: Path, stage: str, request: Config, inputs: Mapping[str, Input]) -> None:
+    """Retire the queries at ``out`` and what was made from them, if ``request`` differs from theirs only in the number of rows.
 
-    What goes last is what the rest was made from, so that a killed attempt leaves whole artifacts. Draws are kept by what they
-    were drawn from, so rows that come back are not drawn again.
+    The queries are retired last, so that a killed attempt leaves complete artifacts. Completions are cached by their request, so rows
+    that recur are not generated again.
 
     Args:
-        run: the folder of all that may have been made from them.
+        run: the folder of everything that may have been made from them.
 
     Raises:
         StaleArtifactError: a mixture, a model or a report was made from them.
     """
-    found = Artifact.open(out, QUERY_KIND) if (out / MANIFEST).exists() else None
-    if found is None or not _differs_in_number(found.manifest, stage, request, inputs):
+    queries = Artifact.open(out, QUERY_KIND) if (out / MANIFEST).exists() else None
+    if queries is None or not _is_resized(queries.manifest, stage, request, inputs):
         return
-    made = made_from(run, found.fingerprint)
-    kept = [path for path, manifest in made.items() if manifest.stage.partition("/")[0] not in _POOL]
-    if kept := kept or broken(run):
-        changes = "; ".join(differences(found.manifest.request, request.model_dump(mode="json"), "request."))
+    descendants = find_descendants(run, queries.fingerprint)
+    blocking = [path for path, manifest in descendants.items() if manifest.stage.partition("/")[0] not in _REBUILDABLE_STAGES]
+    if blocking := blocking or find_orphans(run):
+        changes = "; ".join(iter_differences(queries.manifest.request, request.model_dump(mode="json"), "request."))
         raise StaleArtifactError(
-            f"{out} was built from another request{changes and f': {changes}'}, and {kept[0]} was made from it, or may have been. "
-            f"Give the run another name (run.name=...); with placement.draws={run / '.draws'} it draws only what is new"
+            f"{out} was built from another request{changes and f': {changes}'}, and {blocking[0]} was made from it, or may have been. "
+            f"Give the run another name (run.name=...); with placement.cache={run / '.cache'} it generates only what is new"
         )
-    for path in reversed(made):
-        retire(run / path)
-    retire(out)
+    for path in reversed(descendants):
+        retire_artifact(run / path)
+    retire_artifact(out)
 
 
-def _differs_in_number(found: Manifest, stage: str, request: Config, inputs: Mapping[str, Input]) -> bool:
-    """Whether only the number of rows is another, or the rows of the user's own files."""
-    wanted, given = request.model_dump(mode="json"), {role: each.fingerprint for role, each in inputs.items()}
-    if (found.stage, found.inputs.keys(), found.inputs.get("model")) != (stage, given.keys(), given.get("model")):
+def _is_resized(manifest: Manifest, stage: str, request: Config, inputs: Mapping[str, Input]) -> bool:
+    """Whether the only difference is the number of rows, or the rows of the user's own files."""
+    values, fingerprints = request.model_dump(mode="json"), {role: each.fingerprint for role, each in inputs.items()}
+    if (manifest.stage, manifest.inputs.keys(), manifest.inputs.get("model")) != (stage, fingerprints.keys(), fingerprints.get("model")):
         return False
-    same = (found.request, found.inputs) == (wanted, given)
-    return not same and _without_rows(found.request) == _without_rows(wanted)
+    is_same = (manifest.request, manifest.inputs) == (values, fingerprints)
+    return not is_same and _drop_rows_fields(manifest.request) == _drop_rows_fields(values)
 
 
-def _without_rows(value: Any) -> Any:
+def _drop_rows_fields(value: Any) -> Any:
+    """Drop every field ``rows``, at any depth."""
     if isinstance(value, Mapping):
-        return {name: _without_rows(each) for name, each in cast(Mapping[str, Any], value).items() if name != "rows"}
-    return [_without_rows(each) for each in cast(list[Any], value)] if isinstance(value, list) else value
+        return {name: _drop_rows_fields(each) for name, each in cast(Mapping[str, Any], value).items() if name != "rows"}
+    return [_drop_rows_fields(each) for each in cast(list[Any], value)] if isinstance(value, list) else value

@@ -1,1 +1,1 @@
-"""Downstream tasks: what to learn, and how to tell whether it was learnt."""
+"""Downstream tasks: training and evaluation items."""

@@ -1,115 +1,119 @@
-"""Rows of the formats that public chat data has, as ``messages``; and what of them would change what is learnt, and is not supported."""
+"""Parsers for public chat formats (OpenAI, ShareGPT, Alpaca, prompt and completion), and checks for unsupported fields."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
 
 _SHAREGPT_ROLES = {
     **{"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant"},
     **{"model": "assistant", "bot": "assistant", "system": "system"},
 }
-_WAY_OUT = (
+_SUPPORTED_FORMATS = (
     "give it `messages` (role and content), `conversations` (from and value), `instruction` and `output`, or `prompt` and `completion`"
 )
 _ROW_FIELDS = {
-    **dict.fromkeys(("tools", "functions", "function_call", "tool_choice"), "tool calls are not learnt"),
+    **dict.fromkeys(("tools", "functions", "function_call", "tool_choice"), "tool calls are not trained on"),
     "documents": "documents are not shown to the model; put them into a turn",
     "chat_template_kwargs": "arguments of the chat template are not taken from rows",
-    **dict.fromkeys(("chosen", "rejected"), "preferences are not learnt"),
+    **dict.fromkeys(("chosen", "rejected"), "preferences are not trained on"),
 }
 _MESSAGE_FIELDS = {
-    **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), "tool calls are not learnt"),
-    **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), "reasoning is not learnt; write what is to be learnt into content"),
-    **dict.fromkeys(("train", "mask", "loss", "loss_mask"), "a row's last answer is learnt, and no other turn is chosen by it"),
+    **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), "tool calls are not trained on"),
+    **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), "reasoning is not trained on; write the text to train on into content"),
+    **dict.fromkeys(("train", "mask", "loss", "loss_mask"), "only a row's last answer is trained on, and it cannot select other turns"),
 }
-"""Field -> why a row that has it cannot be used."""
+"""Reason why a row with the field is refused, by field."""
 
 
-def messages_of(row: Mapping[str, Any], where: str) -> Any:
-    """The conversation of ``row``, as far as its format tells; whether it is one is for ``check_messages``.
+def parse_messages(row: Mapping[str, Any], location: str) -> Any:
+    """Convert ``row`` to a list of messages, which ``check_messages`` validates.
 
     ShareGPT (``conversations`` of ``from`` and ``value``), Alpaca (``instruction``, ``input``, ``output``, ``system``, ``history``) and
-    ``prompt`` with ``completion`` map one to one.
+    ``prompt`` with ``completion`` are converted one to one.
 
     Raises:
-        UserError: naming ``where``: the row is of no such format, or has a field that changes what should be learnt.
+        UserError: the row has none of these formats, or a field that would change what is trained on; ``location`` names the row.
     """
-    given = {name: value for name, value in row.items() if value is not None}
-    _refuse_fields(given, _ROW_FIELDS, where)
-    if given.get("weight", 1) != 1:
-        raise UserError(f"{where}: weight is {given['weight']!r}, and rows are not weighted; repeat the row or take it out")
-    for names, read in _FORMATS:
-        if all(name in given for name in names):
-            return read(given, where)
+    fields = {name: value for name, value in row.items() if value is not None}
+    _refuse_fields(fields, _ROW_FIELDS, location)
+    if fields.get("weight", 1) != 1:
+        raise UserError(f"{location}: weight is {fields['weight']!r}, and rows are not weighted; repeat the row or take it out")
+    for names, parse in _FORMATS:
+        if all(name in fields for name in names):
+            return parse(fields, location)
     columns = ", ".join(map(repr, row)) or "no columns"
-    raise UserError(f"{where}: the row has {columns}; {_WAY_OUT}")
+    raise UserError(f"{location}: the row has {columns}; {_SUPPORTED_FORMATS}")
 
 
-def check_message_fields(messages: list[dict[str, Any]], where: str) -> None:
-    """Refuse what a message says beside role and content that would change what is learnt: a row's last answer, as it stands.
+def check_message_fields(messages: list[dict[str, Any]], location: str) -> None:
+    """Refuse message fields besides role and content that would change what is trained on, the unchanged last answer of a row.
 
-    A ``name`` is not shown to the model. ``weight: 0`` says of an earlier answer what holds anyway.
+    A ``name`` is not shown to the model. ``weight: 0`` on an earlier answer is accepted, since only the last answer is trained on.
 
     Raises:
-        UserError: naming ``where`` and the message.
+        UserError: a field is not supported; the message names ``location`` and the index.
     """
     for index, message in enumerate(messages):
-        spot, given = f"{where}: messages[{index}]", {name: value for name, value in message.items() if value is not None}
-        if given.get("role") in ("tool", "function"):
-            raise UserError(f"{spot}: role is {given['role']!r}, and tool calls are not learnt; take the row out")
-        if isinstance(given.get("content"), list):
-            raise UserError(f"{spot}: content is a list of parts; write the text of the parts as one string")
-        _refuse_fields(given, _MESSAGE_FIELDS, spot)
-        if "weight" in given:
-            _check_weight(given, spot, is_last=index == len(messages) - 1)
+        message_location, fields = f"{location}: messages[{index}]", {name: value for name, value in message.items() if value is not None}
+        if fields.get("role") in ("tool", "function"):
+            raise UserError(f"{message_location}: role is {fields['role']!r}, and tool calls are not trained on; take the row out")
+        if isinstance(fields.get("content"), list):
+            raise UserError(f"{message_location}: content is a list of parts; write the text of the parts as one string")
+        _refuse_fields(fields, _MESSAGE_FIELDS, message_location)
+        if "weight" in fields:
+            _check_weight(fields, message_location, is_last=index == len(messages) - 1)
 
 
-def _check_weight(message: Mapping[str, Any], spot: str, *, is_last: bool) -> None:
+def _check_weight(message: Mapping[str, Any], location: str, *, is_last: bool) -> None:
+    """Refuse a weight other than 1 on the last message or other than 0 on earlier ones."""
     weight = message["weight"]
     if is_last and weight != 1:
-        raise UserError(f"{spot}: weight is {weight!r}, and this is the answer that is learnt; take the row out, or the weight")
+        raise UserError(f"{location}: weight is {weight!r}, and this is the answer that is trained on; take the row out, or the weight")
     if not is_last and weight != 0:
         raise UserError(
-            f"{spot}: weight is {weight!r}, and only a row's last answer is learnt; make a row that ends with this turn, or take the "
-            "weight out"
+            f"{location}: weight is {weight!r}, and only a row's last answer is trained on; make a row that ends with this turn, or "
+            "take the weight out"
         )
 
 
-def _refuse_fields(given: Mapping[str, Any], fields: Mapping[str, str], where: str) -> None:
-    for name, reason in fields.items():
-        if name in given and given[name] not in ("", [], {}):
-            raise UserError(f"{where}: found `{name}`, and {reason}; take the row out, or the field if it may be left out")
+def _refuse_fields(fields: Mapping[str, Any], refused: Mapping[str, str], location: str) -> None:
+    """Refuse a field that ``refused`` names, unless it is empty."""
+    for name, reason in refused.items():
+        if name in fields and fields[name] not in ("", [], {}):
+            raise UserError(f"{location}: found `{name}`, and {reason}; take the row out, or the field if it may be left out")
 
 
-def _chat(row: Mapping[str, Any], _where: str) -> Any:
+def _parse_openai(row: Mapping[str, Any], _location: str) -> Any:
     return row["messages"]
 
 
-def _sharegpt(row: Mapping[str, Any], where: str) -> Any:
+def _parse_sharegpt(row: Mapping[str, Any], location: str) -> Any:
     name = "conversations" if "conversations" in row else "conversation"
     turns: Any = row[name]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in cast(list[Any], turns)):
-        raise UserError(f'{where}: `{name}` is {type(turns).__name__}; it must be a list like [{{"from": "human", "value": "..."}}]')
-    return [*_system_turn(row), *(_sharegpt_turn(turn, f"{where}: {name}[{index}]") for index, turn in enumerate(turns))]
+        raise UserError(f'{location}: `{name}` is {type(turns).__name__}; it must be a list like [{{"from": "human", "value": "..."}}]')
+    return [*_make_system_turns(row), *(_parse_sharegpt_turn(turn, f"{location}: {name}[{index}]") for index, turn in enumerate(turns))]
 
 
-def _sharegpt_turn(turn: dict[str, Any], spot: str) -> dict[str, Any]:
+def _parse_sharegpt_turn(turn: dict[str, Any], location: str) -> dict[str, Any]:
     if "from" not in turn:
         return turn
     if turn["from"] not in _SHAREGPT_ROLES:
-        raise UserError(f"{spot}: from is {turn['from']!r}; it must be one of {', '.join(_SHAREGPT_ROLES)}, and tool calls are not learnt")
+        raise UserError(
+            f"{location}: from is {turn['from']!r}; it must be one of {', '.join(_SHAREGPT_ROLES)}, and tool calls are not trained on"
+        )
     others = {name: value for name, value in turn.items() if name not in ("from", "value")}
     return {**others, "role": _SHAREGPT_ROLES[turn["from"]], "content": turn.get("value")}
 
 
-def _alpaca(row: Mapping[str, Any], where: str) -> Any:
+def _parse_alpaca(row: Mapping[str, Any], location: str) -> Any:
     history: Any = row.get("history") or []
     if not _are_pairs(history):
-        raise UserError(f"{where}: `history` must be a list of pairs of a question and an answer; mend the row")
-    earlier = [_turn(role, text) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)]
-    asked = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row["instruction"]
-    return [*_system_turn(row), *earlier, _turn("user", asked), _turn("assistant", row["output"])]
+        raise UserError(f"{location}: `history` must be a list of pairs of a question and an answer; correct the row")
+    earlier = [_make_turn(role, text) for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)]
+    question = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row["instruction"]
+    return [*_make_system_turns(row), *earlier, _make_turn("user", question), _make_turn("assistant", row["output"])]
 
 
 def _are_pairs(history: Any) -> bool:
@@ -118,29 +122,29 @@ def _are_pairs(history: Any) -> bool:
     )
 
 
-def _completion(row: Mapping[str, Any], where: str) -> Any:
+def _parse_completion(row: Mapping[str, Any], location: str) -> Any:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str) and isinstance(completion, str):
-        return [*_system_turn(row), _turn("user", prompt), _turn("assistant", completion)]
+        return [*_make_system_turns(row), _make_turn("user", prompt), _make_turn("assistant", completion)]
     if isinstance(prompt, list) and isinstance(completion, list):
         return [*cast(list[Any], prompt), *cast(list[Any], completion)]
-    found = f"{type(prompt).__name__} and {type(completion).__name__}"
-    raise UserError(f"{where}: `prompt` and `completion` are {found}; make both texts, or both lists of messages")
+    types = f"{type(prompt).__name__} and {type(completion).__name__}"
+    raise UserError(f"{location}: `prompt` and `completion` are {types}; make both texts, or both lists of messages")
 
 
-def _system_turn(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [_turn("system", row["system"])] if row.get("system") else []
+def _make_system_turns(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_make_turn("system", row["system"])] if row.get("system") else []
 
 
-def _turn(role: str, content: Any) -> dict[str, Any]:
+def _make_turn(role: str, content: Any) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
 _FORMATS: tuple[tuple[tuple[str, ...], Callable[[Mapping[str, Any], str], Any]], ...] = (
-    (("messages",), _chat),
-    (("conversations",), _sharegpt),
-    (("conversation",), _sharegpt),
-    (("instruction", "output"), _alpaca),
-    (("prompt", "completion"), _completion),
+    (("messages",), _parse_openai),
+    (("conversations",), _parse_sharegpt),
+    (("conversation",), _parse_sharegpt),
+    (("instruction", "output"), _parse_alpaca),
+    (("prompt", "completion"), _parse_completion),
 )
-"""The fields that tell a format, and what reads it; the first that fits."""
+"""Fields that identify a format, and its parser; the first match is used."""

@@ -1,1 +1,1 @@
-"""Fine-tune the start model on a mixture: Ray Train runs the workers, DeepSpeed the optimiser, PEFT the adapter."""
+"""Fine-tuning of the base model on a mixture: Ray Train runs the workers, DeepSpeed the optimizer, PEFT the adapter."""

@@ -1,9 +1,11 @@
+"""Configuration of fine-tuning: the trained parameters, the objective, and the optimization."""
+
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from delia_ray.config import Config
-from delia_ray.errors import UserError
+from delia_ray.core.config import Config
+from delia_ray.core.errors import UserError
 
 
 class Lora(Config):
@@ -20,18 +22,18 @@ class Lora(Config):
     """Layers that get an adapter: all, or names such as ``[q_proj, v_proj]``."""
     variant: Literal["plain", "rslora", "dora"] = "plain"
     """rslora: Kalajdzievski, arXiv 2312.03732. dora: Liu et al., arXiv 2402.09353."""
-    quantised: bool = False
+    load_in_4bit: bool = False
     """Keep the frozen weights in 4 bits (QLoRA, Dettmers et al., arXiv 2305.14314). Needs a GPU and ``bitsandbytes``."""
 
 
 class Full(Config):
-    """Every weight is trained."""
+    """Full fine-tuning: every weight is trained."""
 
     kind: Literal["full"]
 
 
 class TokenOnly(Config):
-    """Nothing but the new token's rows is trained."""
+    """Only the new token embeddings are trained."""
 
     kind: Literal["token_only"]
 
@@ -40,72 +42,72 @@ Parameters = Annotated[Lora | Full | TokenOnly, Field(discriminator="kind")]
 
 
 class Sft(Config):
-    """Cross-entropy of the rows' own tokens."""
+    """Supervised fine-tuning: cross-entropy of the supervised tokens."""
 
     kind: Literal["sft"] = "sft"
 
 
 class Kl(Config):
-    """Cross-entropy on task rows; on diverse rows beta * KL(theta0 || theta), along the stored answers (METHOD 2 and 6).
+    """Cross-entropy on task rows; on diverse rows beta * KL(base || trained) along the stored answers (docs/method.md, Theory).
 
-    The start model is the same model with its adapter and new rows switched off, so there is no second copy.
+    The base model is the trained model with its adapter and new token embeddings disabled, so no second copy is held.
     """
 
     kind: Literal["kl"]
     beta: float = Field(default=1.0, gt=0)
-    """Weight of a diverse token against a task token."""
+    """Weight of a diverse token relative to a task token."""
 
 
 class Neftune(Config):
-    """Cross-entropy under uniform noise on the input embeddings (Jain et al., arXiv 2310.05914)."""
+    """NEFTune: cross-entropy with uniform noise on the input embeddings (Jain et al., arXiv 2310.05914)."""
 
     kind: Literal["neftune"]
     alpha: float = Field(default=5.0, gt=0)
-    """Noise is uniform in +-alpha / sqrt(T * D), for a row of T tokens of D dimensions."""
+    """Noise is uniform in +-alpha / sqrt(T * D), for a row of T tokens and hidden size D."""
 
 
 Objective = Annotated[Sft | Kl | Neftune, Field(discriminator="kind")]
 
 
 class FinetuneConfig(Config):
-    """How to train. Every field changes the result, so every field is in its identity."""
+    """Configuration of fine-tuning. Every field changes the result, so every field is part of the checkpoint's identity."""
 
     parameters: Parameters = Lora()
     objective: Objective = Sft()
-    learn: Literal["answer", "conversation"] = "answer"
-    """answer: the last assistant turn and its end. conversation: every token, the prompt's too."""
+    train_on: Literal["answer", "conversation"] = "answer"
+    """Supervised tokens. answer: the last assistant turn and its end-of-turn token. conversation: every token, the prompt's too."""
     order: Literal["shuffled", "task_first", "task_last"] = "shuffled"
-    """How task and diverse rows follow each other within an epoch."""
+    """Order of task and diverse rows within an epoch."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Peak learning rate, constant after the warm-up."""
+    """Peak learning rate, constant after warmup."""
     token_learning_rate: float | None = Field(default=None, gt=0)
-    """Learning rate of the new token's rows. null: the same."""
+    """Learning rate of the new token embeddings. null: the same as ``learning_rate``."""
     warmup_steps: int = Field(default=25, ge=0)
-    """Steps of linear warm-up."""
+    """Steps of linear warmup."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """AdamW's decoupled decay; the new rows have none."""
-    gradient_clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient of a step."""
-    batch_rows: int = Field(default=16, ge=1)
-    """Rows of one optimiser step over all workers (B)."""
+    """AdamW's decoupled weight decay; the new token embeddings have none."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient clipping: the largest 2-norm of a step's gradient."""
+    global_batch_size: int = Field(default=16, ge=1)
+    """Rows of one optimizer step, over all workers."""
     epochs: float = Field(default=1.0, gt=0)
-    """Passes over the mixture at ``mix.ratio``; sets the number of steps, which every arm takes alike."""
-    max_row_tokens: int = Field(default=1024, ge=8)
-    """Longest conversation, in tokens."""
+    """Passes over the mixture at ``mix.ratio``; sets the number of steps, which is the same for every arm."""
+    max_seq_len: int = Field(default=1024, ge=8)
+    """Maximum length of a row, in tokens."""
     long_rows: Literal["refuse", "truncate", "drop"] = "refuse"
-    """What happens to a longer one: an error that names it, the loss of its end (of the row, if no answer is left), or the loss of the row.
+    """Handling of longer rows. refuse: an error that names the row. truncate: cut its end, and drop it if no answer is left. drop: drop it.
 
-    The counts say how many.
+    The artifact's counts say how many rows were truncated or dropped.
     """
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """auto: bfloat16 on GPUs; on a CPU bfloat16 where it is multiplied natively and faster, else float32. Decided once for a run."""
+    """auto: bfloat16 on GPUs; on a CPU bfloat16 where matrix products in it are native and faster, else float32. Decided once for a run."""
     checkpoint_every: int = Field(default=50, ge=1)
-    """Steps between checkpoints of a run in flight."""
+    """Steps between checkpoints of a running training."""
     seed: int = 0
-    """Seed of dropout, adapter start and row order."""
+    """Seed of dropout, adapter initialization and row order."""
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _check_kl_needs_lora(self) -> Self:
         if isinstance(self.objective, Kl) and not isinstance(self.parameters, Lora):
             raise UserError(
                 f"objective.kind: kl switches the adapter off for its reference; found parameters.kind={self.parameters.kind}, use lora"

@@ -1,4 +1,4 @@
-"""Low-rank adapters on the layers of a model that can carry one, found and tried on a model without weights."""
+"""LoRA adapters: the linear layers of a model that can have one, and a check of the adapter on the model without its weights."""
 
 from collections.abc import Collection, Mapping
 from copy import deepcopy
@@ -9,195 +9,200 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from delia_ray.errors import UserError
-from delia_ray.training.adapter import fuse_sums
+from delia_ray.core.errors import UserError
 from delia_ray.training.config import Lora
+from delia_ray.upstream.torch_internals import FakeTensorMode
 
 _ALL = "all-linear"
+_KEY = "finetune.parameters"
 _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError)
-"""What the code of an architecture raises where it meets something that it was not written for."""
-_PLAIN: Mapping[str, Mapping[str, Any]] = {
+"""Exceptions that the code of an architecture raises on unexpected layers or inputs."""
+_ALTERNATIVES: Mapping[str, Mapping[str, Any]] = {
     "dropout=0": {"dropout": 0.0},
     "variant=plain": {"variant": "plain"},
-    "dropout=0 and finetune.parameters.variant=plain": {"dropout": 0.0, "variant": "plain"},
+    "dropout=0 and {key}.variant=plain": {"dropout": 0.0, "variant": "plain"},
 }
-"""What PEFT may take an adapter with that it refuses otherwise."""
-_TRIED_TOKENS = 8
+"""Settings with which PEFT may accept an adapter that it otherwise rejects: text after ``{key}.`` for the error -> fields of ``Lora``."""
+_TEST_TOKENS = 8
 
 
 def attach_lora(model: Any, folder: Path, lora: Lora) -> Any:
-    """``model``, loaded from ``folder``, with an adapter on each target that can carry one.
+    """Attach an adapter to each target layer of ``model``, which was loaded from ``folder``, and return the PEFT model.
 
     Raises:
-        UserError: the model has no such layers, or one of them cannot carry an adapter.
+        UserError: the model has no such layers, or one of them cannot have an adapter.
     """
-    left_out = layers_left_out(folder, lora)
+    excluded = find_excluded_layers(folder, lora)
     try:
-        adapted = get_peft_model(model, _peft_config(lora, left_out), autocast_adapter_dtype=False)
+        adapted = get_peft_model(model, _build_peft_config(lora, excluded), autocast_adapter_dtype=False)
     except ValueError as error:
-        raise UserError(_refusal(_load_config(folder), lora, left_out, str(error).splitlines()[0])) from None
-    _check_ties(adapted, lora)
-    fuse_sums(adapted)
+        raise UserError(_explain_rejection(_load_config(folder), lora, excluded, str(error).splitlines()[0], _KEY)) from None
+    _check_ties(adapted, _KEY)
     return adapted
 
 
-def check_lora(folder: Path, lora: Lora) -> None:
-    """Refuse an adapter that could not be trained, by the model's configuration alone: it is attached and run without weights.
+def check_lora(folder: Path, lora: Lora, key: str = _KEY) -> None:
+    """Check that an adapter can be trained, from the model's configuration alone: it is attached to a model without weights, which is run.
+
+    Args:
+        key: where the adapter is configured, for the error.
 
     Raises:
-        UserError: the model has no such layers, PEFT refuses them, or the model does not run with an adapter there.
+        UserError: the model has no such layers, PEFT rejects them, or the model does not run with an adapter on them.
     """
-    config, left_out, tried = _load_config(folder), layers_left_out(folder, lora), lora.model_copy(update={"rank": 1})
-    # Fake tensors have a device to be asked for and hold nothing: unlike meta ones, most models run on them.
-    nothing = FakeTensorMode(allow_non_fake_inputs=True)
-    with nothing:
-        model = _skeleton(config)
+    config, excluded, rank_1 = _load_config(folder), find_excluded_layers(folder, lora, key), lora.model_copy(update={"rank": 1})
+    # Fake tensors hold no data but report a real device: unlike on meta tensors, most models run on them.
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake_mode:
+        model = _build_without_weights(config)
     try:
-        adapted = get_peft_model(model, _peft_config(tried, left_out), autocast_adapter_dtype=False)
+        adapted = get_peft_model(model, _build_peft_config(rank_1, excluded), autocast_adapter_dtype=False)
     except ValueError as error:
-        raise UserError(_refusal(config, lora, left_out, str(error).splitlines()[0])) from None
-    _check_ties(adapted, lora)
-    if error := _run_error(adapted, nothing):
-        with nothing:
-            model = _skeleton(config)
-        if not _run_error(model, nothing):  # some kernels cannot be tried so; training will tell
+        raise UserError(_explain_rejection(config, lora, excluded, str(error).splitlines()[0], key)) from None
+    _check_ties(adapted, key)
+    if error := _get_run_error(adapted, fake_mode):
+        with fake_mode:
+            model = _build_without_weights(config)
+        if not _get_run_error(model, fake_mode):  # some kernels do not run on fake tensors at all; then only training can tell
             raise UserError(
-                f"finetune.parameters.targets: {config.model_type} does not run with an adapter on each of "
-                f"{', '.join(_linear_leaves(model))} ({error}); name some of them, or set finetune.parameters.kind=full"
+                f"{key}.targets: {config.model_type} does not run with an adapter on each of "
+                f"{', '.join(_list_linear_names(model))} ({error}); name some of them, or set {key}.kind=full"
             )
 
 
-def layers_left_out(folder: Path, lora: Lora) -> list[str]:
-    """Names of layers that ``all-linear`` does not mean, since an adapter's sum would not be a part of what the model computes.
+def find_excluded_layers(folder: Path, lora: Lora, key: str = _KEY) -> list[str]:
+    """Find the names of the linear layers that ``all-linear`` excludes, because the model would not use an adapter's output correctly.
 
-    Routers of experts are often linear layers by their class and give several tensors; a state space model hands the weights of its
-    output projection to a kernel, past any adapter, and PEFT refuses it. The same on every machine.
+    Routers of experts are often linear layers by their class but return several tensors; a state space model passes the weights of its
+    output projection directly to a kernel, past any adapter, and PEFT rejects it. The result is the same on every machine.
 
     Raises:
-        UserError: a target that is named is such a layer, or the name of none.
+        UserError: a target is such a layer, or names no layer.
     """
     config = _load_config(folder)
     with torch.device("meta"):
-        model = _skeleton(config)
-        odd = {name for name, layer in _linear_layers(model).items() if not _is_linear(layer)}
+        model = _build_without_weights(config)
+        nonlinear = {name for name, layer in _find_linear_layers(model).items() if not _is_linear(layer)}
         if lora.targets != _ALL:
-            _refuse_unknown(model, lora.targets)
-            if named := {_leaf(name) for name in odd} & {_leaf(target) for target in lora.targets}:
+            _check_target_names(model, lora.targets, key)
+            if named := {_last_name(name) for name in nonlinear} & {_last_name(target) for target in lora.targets}:
                 raise UserError(
-                    f"finetune.parameters.targets: {', '.join(sorted(named))} of {config.model_type} is no plain linear layer, which no "
-                    f"adapter can be added to; name others, or {_ALL}, which leaves it out"
+                    f"{key}.targets: {', '.join(sorted(named))} of {config.model_type} is no plain linear layer, which no "
+                    f"adapter can be added to; name others, or {_ALL}, which excludes it"
                 )
             return []
         plain = Lora(rank=1, dropout=0.0)
-        if not _attach_error(config, plain, odd):
-            return sorted(odd)
-        leaves = _linear_leaves(model, odd)
-        refused = {leaf for leaf in leaves if _attach_error(config, plain.model_copy(update={"targets": (leaf,)}), odd)}
-        return sorted(odd | {name for name in _linear_layers(model) if _leaf(name) in refused})
+        if not _get_attach_error(config, plain, nonlinear):
+            return sorted(nonlinear)
+        names = _list_linear_names(model, nonlinear)
+        rejected = {name for name in names if _get_attach_error(config, plain.model_copy(update={"targets": (name,)}), nonlinear)}
+        return sorted(nonlinear | {name for name in _find_linear_layers(model) if _last_name(name) in rejected})
 
 
-def _refuse_unknown(model: Any, targets: Collection[str]) -> None:
-    """Refuse a name that no layer has: where another has one, PEFT would leave it out without a word."""
+def _check_target_names(model: Any, targets: Collection[str], key: str) -> None:
+    """Raise a ``UserError`` for a target that no layer matches: PEFT silently ignores it if another target matches."""
     names = [f".{name}" for name, _ in model.named_modules()]
     if unknown := [target for target in targets if not any(name.endswith(f".{target}") for name in names)]:
         raise UserError(
-            f"finetune.parameters.targets: no layer of {model.config.model_type} is called {', '.join(unknown)}; the model has "
-            f"{', '.join(_linear_leaves(model))}"
+            f"{key}.targets: no layer of {model.config.model_type} is called {', '.join(unknown)}; the model has "
+            f"{', '.join(_list_linear_names(model))}"
         )
 
 
-def _peft_config(lora: Lora, left_out: Collection[str]) -> LoraConfig:
+def _build_peft_config(lora: Lora, excluded: Collection[str]) -> LoraConfig:
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # pyright: ignore[reportArgumentType]  alpha may be fractional
         lora_dropout=lora.dropout,
         target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-        exclude_modules=sorted(left_out) or None,
+        exclude_modules=sorted(excluded) or None,
         use_rslora=lora.variant == "rslora",
         use_dora=lora.variant == "dora",
         task_type="CAUSAL_LM",
     )
 
 
-def _check_ties(adapted: Any, lora: Lora) -> None:
-    """Refuse an adapter on one of two tied tables: merged, it would be in both."""
-    tables = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
-    if tables[0].weight is tables[1].weight and any(isinstance(table, LoraLayer) for table in tables):
+def _check_ties(adapted: Any, key: str) -> None:
+    """Raise a ``UserError`` for an adapter on one of two tied embedding matrices: merging it would change both."""
+    embedding, head = adapted.get_input_embeddings(), adapted.get_output_embeddings()
+    layer, other = (embedding, "output head") if isinstance(embedding, LoraLayer) else (head, "input embedding")
+    if embedding.weight is head.weight and isinstance(layer, LoraLayer):
+        name = next(_last_name(name) for name, each in adapted.named_modules() if each is layer)
         raise UserError(
-            f"finetune.parameters.targets: {', '.join(lora.targets)} has a table that the model both reads and scores with, which an "
-            "adapter can not tell apart; name other layers: new tokens' rows are trained without it"
+            f"{key}.targets: `{name}` is tied to the {other} in this model, and an adapter on it would change both; name other layers "
+            "(rows of new tokens are trained anyway)"
         )
 
 
-def _refusal(config: Any, lora: Lora, left_out: Collection[str], error: str) -> str:
-    """What PEFT said, and a way out: a setting that it takes the adapter with, or else the names that there are."""
+def _explain_rejection(config: Any, lora: Lora, excluded: Collection[str], error: str, key: str) -> str:
+    """Build the error message: PEFT's, and a fix: a setting with which PEFT accepts the adapter, or else the names of the layers."""
     with torch.device("meta"):
-        ways = (way for way, plain in _PLAIN.items() if not _attach_error(config, lora.model_copy(update=plain), left_out))
-        if way := next(ways, None):
-            return f"finetune.parameters: {config.model_type} takes no such adapter ({error}); set finetune.parameters.{way}"
-        named = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
-        return f"finetune.parameters.targets: {named} ({error}); the model has {', '.join(_linear_leaves(_skeleton(config)))}"
+        fixes = (fix for fix, fields in _ALTERNATIVES.items() if not _get_attach_error(config, lora.model_copy(update=fields), excluded))
+        if fix := next(fixes, None):
+            return f"{key}: {config.model_type} takes no such adapter ({error}); set {key}.{fix.format(key=key)}"
+        targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+        names = _list_linear_names(_build_without_weights(config))
+        return f"{key}.targets: {targets} ({error}); the model has {', '.join(names)}"
 
 
 def _load_config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
-def _skeleton(config: Any) -> Any:
-    """The model without weights, in a precision that all kernels know."""
+def _build_without_weights(config: Any) -> Any:
+    """Build the model without loading weights, in a precision that all kernels support."""
     return AutoModelForCausalLM.from_config(deepcopy(config), dtype=torch.bfloat16, trust_remote_code=False)
 
 
-def _linear_layers(model: Any) -> dict[str, nn.Module]:
-    """What PEFT takes for linear, but for the table that scores tokens."""
+def _find_linear_layers(model: Any) -> dict[str, nn.Module]:
+    """Find the layers that PEFT regards as linear, without the output head."""
     head = model.get_output_embeddings()
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | Conv1D) and layer is not head}
 
 
-def _leaf(name: str) -> str:
+def _last_name(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _linear_leaves(model: Any, without: Collection[str] = ()) -> list[str]:
-    return sorted({_leaf(name) for name in _linear_layers(model) if name not in without})
+def _list_linear_names(model: Any, exclude: Collection[str] = ()) -> list[str]:
+    return sorted({_last_name(name) for name in _find_linear_layers(model) if name not in exclude})
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    """Whether ``layer``, which has no weights yet, computes the product of its input and its weight, and nothing else."""
+    """Whether ``layer``, which has no weights yet, computes the product of its input and weight plus its bias, and nothing else."""
     if type(layer).forward in (nn.Linear.forward, Conv1D.forward):
         return True
-    tried: Any = deepcopy(layer).to_empty(device="cpu").float()
+    copy: Any = deepcopy(layer).to_empty(device="cpu").float()
     with torch.device("cpu"), torch.no_grad():
-        for weight in tried.parameters():
+        for weight in copy.parameters():
             weight.normal_()
-        inputs = torch.randn(_TRIED_TOKENS, tried.in_features)
+        inputs = torch.randn(_TEST_TOKENS, copy.in_features)
         try:
-            outputs = tried(inputs)
+            outputs = copy(inputs)
         except _FAILURES:
             return False
-        product = linear(inputs, tried.weight, tried.bias)
+        product = linear(inputs, copy.weight, copy.bias)
     return isinstance(outputs, torch.Tensor) and outputs.shape == product.shape and torch.allclose(outputs, product, rtol=1e-3, atol=1e-3)
 
 
-def _attach_error(config: Any, lora: Lora, left_out: Collection[str]) -> str:
-    """Why PEFT refuses the adapter, in a line; empty where it does not."""
+def _get_attach_error(config: Any, lora: Lora, excluded: Collection[str]) -> str:
+    """Return PEFT's error about the adapter, in one line; empty if it accepts it."""
     try:
-        get_peft_model(_skeleton(config), _peft_config(lora, left_out), autocast_adapter_dtype=False)
+        get_peft_model(_build_without_weights(config), _build_peft_config(lora, excluded), autocast_adapter_dtype=False)
     except ValueError as error:
         return str(error).splitlines()[0]
     return ""
 
 
-def _run_error(model: Any, nothing: FakeTensorMode) -> str:
-    """Why ``model`` does not run, in a line; empty where it does."""
+def _get_run_error(model: Any, fake_mode: FakeTensorMode) -> str:
+    """Return the error with which ``model`` fails to run, in one line; empty if it runs."""
     try:
-        with nothing, torch.no_grad():
-            model(input_ids=torch.zeros(1, _TRIED_TOKENS, dtype=torch.long), use_cache=False)
+        with fake_mode, torch.no_grad():
+            model(input_ids=torch.zeros(1, _TEST_TOKENS, dtype=torch.long), use_cache=False)
     except _FAILURES as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return ""

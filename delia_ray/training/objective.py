@@ -1,6 +1,6 @@
-"""What a pack's learnt tokens cost: supervised fine-tuning, and the objectives it is compared with (METHOD 6).
+"""Training objectives: supervised fine-tuning, KL to the base model, and NEFTune, as a loss per supervised token (docs/method.md, Arms).
 
-Legend: T tokens of a pack, S learnt tokens of a pack, V vocabulary, D hidden size.
+Legend: T tokens of a pack, S supervised tokens of a pack, V vocabulary, D hidden size.
 """
 
 from collections.abc import Generator, Sequence
@@ -10,120 +10,133 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delia_ray.models.families import Separation
+from delia_ray.models.families import PackingMode
+from delia_ray.placement import Kernels
 from delia_ray.training.config import Kl, Neftune, Objective, Sft
-from delia_ray.training.cross_entropy import token_costs
+from delia_ray.training.data.packing import GROUPS, Pack, pack, single_rows
+from delia_ray.training.data.tokens import TokenizedRow
+from delia_ray.training.kernels.attention_registration import build_packing_arguments, enable_packing
+from delia_ray.training.kernels.select import load_attention, load_loss
 from delia_ray.training.model import Trainable
-from delia_ray.training.packing import GROUPS, Pack, pack, single_rows
-from delia_ray.training.separation import separate_rows, separating_arguments
-from delia_ray.training.tokens import TokenisedRow
+
+_LIBRARIES = Kernels(attention="torch", lora="peft", loss="torch")
+"""The libraries' own code."""
 
 
-def draws_noise(trainable: Trainable, objective: Objective) -> bool:
-    """Whether each token draws at random while training: NEFTune, or a dropout, the adapter's or the model's own.
+def is_stochastic(trainable: Trainable, objective: Objective) -> bool:
+    """Whether the loss is random in training: by NEFTune's noise, or by a dropout of the adapter or of the model.
 
-    A model keeps a dropout, or the jitter of a router, as a module or as a number of its configuration. One that is never used counts,
-    too: it costs speed, not truth.
+    A model has its dropouts, or the jitter of a router, as modules or as numbers in its configuration. One that is never applied counts
+    too: rows then share no prefix, which is slower but correct.
     """
-    modules, numbers = trainable.model.modules(), trainable.model.config.get_text_config().to_dict().items()
+    modules, options = trainable.model.modules(), trainable.model.config.get_text_config().to_dict().items()
     return (
         isinstance(objective, Neftune)
         or any(isinstance(module, nn.Dropout) and module.p > 0 for module in modules)
-        or any(("drop" in name or "jitter" in name) and isinstance(number, int | float) and number > 0 for name, number in numbers)
+        or any(("drop" in name or "jitter" in name) and isinstance(value, int | float) and value > 0 for name, value in options)
     )
 
 
 class TokenLoss(nn.Module):
-    """The cost of each learnt token, with logits computed at those positions only.
+    """Loss of each supervised token of a pack under ``objective``; logits are computed at the supervised positions only.
+
+    Args:
+        kernels: which code computes attention and losses, with ``auto`` resolved.
 
     Attributes:
-        separation: how the rows of a pack are kept apart.
+        packing_mode: how the model keeps the rows of a pack from attending to each other.
+        rows: the new token embeddings; checkpoints of a running training hold their parameters under this name.
     """
 
-    def __init__(self, trainable: Trainable, objective: Objective):
+    def __init__(self, trainable: Trainable, objective: Objective, kernels: Kernels = _LIBRARIES):
         super().__init__()
         self.model = trainable.model
-        self.rows = trainable.rows
+        self.rows = trainable.new_token_embeddings
         self._objective = objective
+        self._loss = load_loss(kernels)
         self._pack: Pack | None = None
-        # Selecting before the head, by a hook, keeps whatever the architecture does to its logits afterwards.
-        self.model.get_output_embeddings().register_forward_pre_hook(self._select)
-        self.separation: Separation = separate_rows(self.model, self._one_pass)
+        # A hook that selects positions before the output head keeps whatever the architecture does to its logits afterwards.
+        self.model.get_output_embeddings().register_forward_pre_hook(self._select_supervised)
+        self.packing_mode: PackingMode = enable_packing(self.model, self._run_model, load_attention(kernels))
         if isinstance(objective, Neftune):
-            self.model.get_input_embeddings().register_forward_hook(self._add_noise)
+            self.model.get_input_embeddings().register_forward_hook(self._add_neftune_noise)
 
     def forward(self, pack: Pack) -> Tensor:
-        """[S] costs in nats, float32, in the order of ``pack.targets_S``."""
-        logits_SV = self._logits(pack)
+        """[S] losses in nats, float32, in the order of ``pack.targets_S``."""
+        logits_SV = self._compute_logits(pack)
         targets_S = torch.from_numpy(pack.targets_S).to(logits_SV.device)
-        costs_S = token_costs(logits_SV, targets_S)
+        losses_S = self._loss(logits_SV, targets_S)
         match self._objective:
             case Kl(beta=beta):
-                return self._with_divergence(costs_S, logits_SV, pack, beta)
+                return self._replace_diverse_with_kl(losses_S, logits_SV, pack, beta)
             case _:
-                return costs_S
+                return losses_S
 
-    def _with_divergence(self, costs_S: Tensor, logits_SV: Tensor, pack: Pack, beta: float) -> Tensor:
-        """``costs_S`` with beta * KL(theta0 || theta) in place of the diverse tokens' cross-entropy."""
+    def _replace_diverse_with_kl(self, losses_S: Tensor, logits_SV: Tensor, pack: Pack, beta: float) -> Tensor:
+        """[S] ``losses_S`` with beta * KL(base || trained) in place of the diverse tokens' cross-entropy."""
         diverse_S = torch.from_numpy(pack.groups_S == GROUPS.index("diverse")).to(logits_SV.device)
         if not diverse_S.any():
-            return costs_S
-        with torch.no_grad(), self._as_at_the_start():
-            start_SV = self._logits(pack)[diverse_S].float().log_softmax(-1)
-        tuned_SV = logits_SV[diverse_S].float().log_softmax(-1)
-        kl_S = nn.functional.kl_div(tuned_SV, start_SV, log_target=True, reduction="none").sum(-1)
-        return costs_S.masked_scatter(diverse_S, beta * kl_S)
+            return losses_S
+        with torch.no_grad(), self._use_base_model():
+            base_SV = self._compute_logits(pack)[diverse_S].float().log_softmax(-1)
+        trained_SV = logits_SV[diverse_S].float().log_softmax(-1)
+        kl_S = nn.functional.kl_div(trained_SV, base_SV, log_target=True, reduction="none").sum(-1)
+        return losses_S.masked_scatter(diverse_S, beta * kl_S)
 
     @contextmanager
-    def _as_at_the_start(self) -> Generator[None]:
-        """The model before training: its adapter and its new rows are switched off."""
-        rows = self.rows
+    def _use_base_model(self) -> Generator[None]:
+        """Disable the adapter and the new token embeddings while the block runs, so that the model is the base model."""
+        new_token_embeddings = self.rows
         with self.model.disable_adapter():
             try:
-                if rows is not None:
-                    rows.active = False
+                if new_token_embeddings is not None:
+                    new_token_embeddings.active = False
                 yield
             finally:
-                if rows is not None:
-                    rows.active = True
+                if new_token_embeddings is not None:
+                    new_token_embeddings.active = True
 
-    def _logits(self, pack: Pack) -> Tensor:
-        """[S, V] in the model's precision."""
-        if self.separation != "single":
-            return self._one_pass(pack, self.separation)
-        return torch.cat([self._one_pass(row, "single") for row in single_rows(pack)])
+    def _compute_logits(self, pack: Pack) -> Tensor:
+        """[S, V] in the model's precision; one forward pass per row if the model cannot keep packed rows apart."""
+        if self.packing_mode != "single":
+            return self._run_model(pack, self.packing_mode)
+        return torch.cat([self._run_model(row, "single") for row in single_rows(pack)])
 
-    def _one_pass(self, pack: Pack, separation: Separation) -> Tensor:
+    def _run_model(self, pack: Pack, packing_mode: PackingMode) -> Tensor:
+        """[S, V] logits of one forward pass."""
         self._pack = pack
         ids_1T = torch.from_numpy(pack.ids_T).to(self.model.device)[None]
-        return self.model(input_ids=ids_1T, use_cache=False, **separating_arguments(self.model, separation, pack)).logits.squeeze(0)
+        arguments = build_packing_arguments(self.model, packing_mode, pack)
+        return self.model(input_ids=ids_1T, use_cache=False, **arguments).logits.squeeze(0)
 
-    def _select(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _select_supervised(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Keep only the hidden states that predict a supervised token (a forward pre-hook of the output head)."""
         assert self._pack is not None, "the head ran outside TokenLoss.forward"
         return (args[0][:, torch.from_numpy(self._pack.predicts_S).to(args[0].device)], *args[1:])
 
-    def _add_noise(self, module: nn.Module, args: tuple[Tensor, ...], embedded_1TD: Tensor) -> Tensor:
+    def _add_neftune_noise(self, module: nn.Module, args: tuple[Tensor, ...], embedded_1TD: Tensor) -> Tensor:
+        """[1, T, D] embeddings with uniform noise, scaled by each row's length (a forward hook of the input embeddings)."""
         assert isinstance(self._objective, Neftune) and self._pack is not None and not self._pack.prefix_length
         lengths = torch.tensor(self._pack.row_lengths, device=embedded_1TD.device)
-        reach_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
+        magnitude_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
         noise_1TD = torch.rand_like(embedded_1TD, dtype=torch.float32) * 2 - 1
-        return embedded_1TD + (noise_1TD * reach_T[:, None]).to(embedded_1TD.dtype)
+        return embedded_1TD + (noise_1TD * magnitude_T[:, None]).to(embedded_1TD.dtype)
 
 
-def trained_costs(trained: Trainable, rows: Sequence[TokenisedRow]) -> list[float]:
-    """What each learnt token of ``rows`` costs in the training stack, all rows in one pack."""
-    trained.model.eval()
+def trained_token_losses(trainable: Trainable, rows: Sequence[TokenizedRow]) -> list[float]:
+    """Cross-entropy, in nats, of each supervised token of ``rows`` in the training stack, with all rows in one pack."""
+    trainable.model.eval()
     with torch.inference_mode():
-        return TokenLoss(trained, Sft())(pack(rows)).tolist() if rows else []
+        return TokenLoss(trainable, Sft())(pack(rows)).tolist() if rows else []
 
 
-def merged_costs(model: Any, rows: Sequence[TokenisedRow]) -> list[float]:
-    """The same in a plain model, as its architecture computes it: row by row, all logits, nothing of this project in between."""
+def merged_token_losses(model: Any, rows: Sequence[TokenizedRow]) -> list[float]:
+    """The same losses of a plain transformers model, row by row from all logits, without any code of the training stack."""
     model.eval()
-    costs: list[float] = []
+    losses: list[float] = []
     for row in rows:
         with torch.inference_mode():
             logits_TV = model(input_ids=torch.tensor([list(row.ids)], device=model.device), use_cache=False).logits[0].float()
-        costs_T = nn.functional.cross_entropy(logits_TV[:-1], torch.tensor(list(row.ids[1:]), device=model.device), reduction="none")
-        costs += [cost for cost, kind in zip(costs_T.tolist(), row.kinds[1:], strict=True) if kind]
-    return costs
+        losses_T = nn.functional.cross_entropy(logits_TV[:-1], torch.tensor(list(row.ids[1:]), device=model.device), reduction="none")
+        losses += [loss for loss, kind in zip(losses_T.tolist(), row.kinds[1:], strict=True) if kind]
+    return losses

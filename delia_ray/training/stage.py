@@ -1,4 +1,4 @@
-"""The stage ``checkpoint``: what the workers learnt becomes an artifact."""
+"""The stage ``checkpoint``: fine-tune the base model on a mixture and store the trained weights and metrics as an artifact."""
 
 import shutil
 import signal
@@ -6,105 +6,105 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from delia_ray.artifacts import Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config
-from delia_ray.errors import UserError
+from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.config import Config
+from delia_ray.core.errors import UserError
+from delia_ray.core.progress import ProgressLine
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
-from delia_ray.progress import Line
-from delia_ray.runtime import Connect
+from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.training.config import FinetuneConfig
-from delia_ray.training.log import Logged, read_metrics, summary
-from delia_ray.training.prepare import prepare_corpus
-from delia_ray.training.tracking import FOLDERS
-from delia_ray.training.work import METRICS, REFUSED, STOP, Work
+from delia_ray.training.data.prepare import prepare_corpus
+from delia_ray.training.job import METRICS, STOP, USER_ERROR, TrainJob
+from delia_ray.training.metrics.log import MetricsTail, read_metrics, summarize
+from delia_ray.training.metrics.trackers import TRACKER_FOLDERS
 
-STAGE = "checkpoint/2"
+STAGE = "checkpoint/3"
 CHECKPOINT_KIND = "checkpoint/1"
 _STOPPED = 143
-"""Exit code of a process that SIGTERM ended: what is finished stays, and the same command goes on."""
+"""Exit code of a process ended by SIGTERM: what is finished stays, and the same command resumes."""
 
 
-class Request(Config):
-    """What makes one trained checkpoint different from another."""
+class FinetuneRequest(Config):
+    """Request of the stage ``checkpoint``: all settings that change the trained weights."""
 
     finetune: FinetuneConfig
     steps: int
-    """Optimiser steps, the same for every arm."""
+    """Optimizer steps, the same for every arm."""
     new_tokens: tuple[str, ...]
-    """Tokens whose rows are trained."""
+    """New tokens, whose embeddings are trained."""
 
 
 def finetune(
-    request: Request,
-    start: Artifact,
+    request: FinetuneRequest,
+    base: Artifact,
     mixed: Artifact,
     workers: TrainWorkers,
     connect: Connect,
-    line: Line,
+    line: ProgressLine,
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Train ``start`` on ``mixed`` and store the adapter (or weights), the new rows and ``metrics.jsonl`` at ``out``.
+    """Train ``base`` on ``mixed`` and store the adapter (or full weights), the new token embeddings and ``metrics.jsonl`` at ``out``.
 
-    A killed attempt goes on from its newest checkpoint when the same request comes again.
+    After an interruption the same request resumes from the newest checkpoint.
 
     Raises:
-        UserError: a row is longer than ``max_row_tokens``, the loss is no number, a checkpoint cannot be used, or the disk is full.
-        SystemExit: SIGTERM came; the workers have written a checkpoint.
+        UserError: a row is longer than ``max_seq_len``, the loss is not finite, a checkpoint cannot be used, or the disk is full.
+        SystemExit: SIGTERM was received; the workers have written a checkpoint.
     """
 
     def write(workspace: Workspace) -> Counts:
-        from delia_ray.training.fit import fit  # noqa: PLC0415  torch takes seconds to import
+        from delia_ray.training.launch import launch  # noqa: PLC0415  torch takes seconds to import
 
         connect()
         inflight = workspace.inflight
-        for leftover in (REFUSED, STOP):
+        for leftover in (USER_ERROR, STOP):
             (inflight / leftover).unlink(missing_ok=True)
-        line.say("tokenising")
-        work = _work(request, start, mixed, workers, inflight)
-        prepared = prepare_corpus(mixed.data, start.data, work.new_token_ids, request.finetune, work.corpus)
-        with line.follow(Logged(inflight / METRICS), request.steps, "steps"), _asked_to_stop(inflight):
-            fit(work)
-        _check_finished(inflight)
-        for result in ("trained", METRICS, *(name for name in FOLDERS if (inflight / name).exists())):
-            shutil.move(inflight / result, workspace.data / result)
-        counts = summary(read_metrics(workspace.data / METRICS))
-        return {**counts, **prepared, "dropped": int(mixed.manifest.counts["rows"]) - prepared["rows"]}
+        line.set_status("tokenizing")
+        job = _build_job(request, base, workers, inflight)
+        corpus_counts = prepare_corpus(mixed.data, base.data, job.new_token_ids, request.finetune, job.corpus)
+        with line.track(MetricsTail(inflight / METRICS), request.steps, "steps"), _stop_workers_on_sigterm(inflight):
+            launch(job)
+        _raise_worker_outcome(inflight)
+        for name in ("trained", METRICS, *(folder for folder in TRACKER_FOLDERS if (inflight / folder).exists())):
+            shutil.move(inflight / name, workspace.data / name)
+        metric_counts = summarize(read_metrics(workspace.data / METRICS))
+        return {**metric_counts, **corpus_counts, "dropped": int(mixed.manifest.counts["rows"]) - corpus_counts["rows"]}
 
     return build_once(
-        out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs={"start": start, "mixed": mixed}, provenance=provenance, write=write
+        out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs={"base": base, "mixed": mixed}, provenance=provenance, write=write
     )
 
 
-def _work(request: Request, start: Artifact, mixed: Artifact, workers: TrainWorkers, inflight: Path) -> Work:
-    return Work(
+def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, inflight: Path) -> TrainJob:
+    return TrainJob(
         config=request.finetune,
         workers=workers,
         steps=request.steps,
-        start=start.data,
+        base=base.data,
         corpus=inflight / "corpus",
-        new_token_ids=tuple(token_ids(load_tokenizer(start.data), request.new_tokens)),
+        new_token_ids=tuple(token_ids(load_tokenizer(base.data), request.new_tokens)),
         inflight=inflight,
     )
 
 
-def _check_finished(inflight: Path) -> None:
-    """Raise what the workers could only leave in a file."""
-    if (inflight / REFUSED).exists():
-        raise UserError((inflight / REFUSED).read_text())
+def _raise_worker_outcome(inflight: Path) -> None:
+    """Raise the ``UserError`` that a worker wrote to a file, or ``SystemExit`` after a stop."""
+    if (inflight / USER_ERROR).exists():
+        raise UserError((inflight / USER_ERROR).read_text())
     if (inflight / STOP).exists():
         raise SystemExit(_STOPPED)
 
 
 @contextmanager
-def _asked_to_stop(inflight: Path) -> Generator[None]:
-    """While the block runs, SIGTERM asks the workers for a checkpoint instead of ending this process."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: (inflight / STOP).touch())
-    # Ray Train puts its own handler here and leaves it, and with it the process that led the run.
-    interrupt = signal.getsignal(signal.SIGINT)
+def _stop_workers_on_sigterm(inflight: Path) -> Generator[None]:
+    """While the block runs, let SIGTERM ask the workers for a checkpoint instead of ending this process."""
+    sigterm = signal.signal(signal.SIGTERM, lambda number, frame: (inflight / STOP).touch())
+    # Ray Train installs a SIGINT handler and never removes it, which keeps the controller's process alive.
+    sigint = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
-        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, sigterm)
+        signal.signal(signal.SIGINT, sigint)

@@ -1,4 +1,4 @@
-"""Drawing queries as a process of its own, for tests that kill things.  make FOLDER | draw FOLDER OUT DRAWS"""
+"""Generation of queries in its own process, for tests that kill processes.  make FOLDER | generate FOLDER OUT CACHE"""
 
 import argparse
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delia_ray.artifacts import Provenance
-from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_whole
+from delia_ray.cli.terminal import StageLine
+from delia_ray.core.artifacts import Provenance
+from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_model
 from delia_ray.placement import ActorPool, Cluster, Engine
-from delia_ray.runtime import connect
-from delia_ray.synthesis.asking import ask
+from delia_ray.ray_runtime.cluster import connect
 from delia_ray.synthesis.config import SynthesizeConfig
+from delia_ray.synthesis.context import GenerationContext
+from delia_ray.synthesis.queries_stage import generate_queries
 from delia_ray.synthesis.query_config import MagpieQueries
-from delia_ray.synthesis.site import Site
-from delia_ray.terminal import StageLine
 
 ROWS = 400
 
@@ -26,27 +26,29 @@ def make(folder: Path) -> None:
         hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=49152,
         max_position_embeddings=2048, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
     )  # fmt: skip
-    save_whole(LlamaForCausalLM(config), load_tokenizer(adopt_model("builtin:smollm2-135m-instruct").path), folder)
+    save_model(LlamaForCausalLM(config), load_tokenizer(adopt_model("builtin:smollm2-135m-instruct").path), folder)
 
 
-def draw(folder: Path, out: Path, draws: Path, pool: ActorPool, address: str | None) -> None:
-    """Let that model ask ``ROWS`` queries."""
+def generate(folder: Path, out: Path, cache: Path, pool: ActorPool, address: str | None) -> None:
+    """Generate ``ROWS`` queries with that model."""
     config = SynthesizeConfig(queries=MagpieQueries(rows=ROWS, max_tokens=24))
     engine = Engine(dtype="float32", max_num_seqs=8, kv_cache_gib=0.25)
     model = ModelFolder(folder, "tiny")
-    ask(
+    generate_queries(
         config,
-        Site(model, engine, pool, draws, lambda: connect(Cluster(address=address)), StageLine("draw"), Provenance(None, ["pytest"])),
+        GenerationContext(
+            model, engine, pool, cache, lambda: connect(Cluster(address=address)), StageLine("generate"), Provenance(None, ["pytest"])
+        ),
         out,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["make", "draw"])
+    parser.add_argument("verb", choices=["make", "generate"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("draws", type=Path, nargs="?")
+    parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--actors", type=int, default=1)
     parser.add_argument("--num-cpus", type=float, default=1)
     parser.add_argument("--address")
@@ -55,7 +57,7 @@ def main() -> None:
         make(args.folder)
     else:
         pool = ActorPool(size=args.actors, num_cpus=args.num_cpus, batch_rows=4, concurrent_batches=4)
-        draw(args.folder, args.out, args.draws, pool, args.address)
+        generate(args.folder, args.out, args.cache, pool, args.address)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 GRID = [
-    "arms={it: {ratio: 0}, delia: {ratio: 0}}",
+    "arms={sft: {ratio: 0}, delia: {ratio: 0}}",
     "experiment={seeds: [0, 1], learning_rates: [1e-3, 2e-3]}",
     "finetune.epochs=0.5",
     "placement.serve={port: 8162, models: 3}",
@@ -22,7 +22,7 @@ GRID = [
 
 
 def command(root: Path) -> list[str]:
-    return [sys.executable, "-m", "delia_ray.cli", "experiment", "--config", "jobs/configs/tiny.yaml", f"run.root={root}", *GRID]
+    return [sys.executable, "-m", "delia_ray", "experiment", "--config", "jobs/configs/tiny.yaml", f"run.root={root}", *GRID]
 
 
 def experiment(root: Path) -> None:
@@ -56,14 +56,14 @@ def test_every_arm_has_a_row_for_every_seed_and_the_untrained_model_two(finished
     found = json.loads((finished / "experiment" / "data" / "experiment.json").read_text())
     rows = [(row["arm"], row["rho"], row["n"], row["seed"]) for row in found["rows"]]
     assert rows[:2] == [("base", None, None, None), ("base_instruction", None, None, None)]
-    assert sorted(rows[2:]) == [(arm, 0, 4, seed) for arm in ("delia", "it") for seed in (0, 1)]
+    assert sorted(rows[2:]) == [(arm, 0, 4, seed) for arm in ("delia", "sft") for seed in (0, 1)]
     assert {row["learning_rate"] for row in found["rows"][2:]} <= {1e-3, 2e-3}
     assert found["paired"]["delia, rho 0, N 4"]["format_acc"]["difference"] == 0.0
 
 
 def test_arms_that_ask_for_the_same_are_one_model_and_only_the_first_seed_tries_every_rate(finished: Path):
     trained = sorted(folder.name for folder in (finished / "arms").iterdir() if (folder / "model").exists())
-    assert [name.rpartition("-lr")[0] for name in trained] == ["it-rho0-n4-seed0", "it-rho0-n4-seed0", "it-rho0-n4-seed1"]
+    assert [name.rpartition("-lr")[0] for name in trained] == ["sft-rho0-n4-seed0", "sft-rho0-n4-seed0", "sft-rho0-n4-seed1"]
 
 
 def test_a_second_time_nothing_is_built(finished: Path):

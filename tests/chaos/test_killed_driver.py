@@ -14,14 +14,14 @@ import pytest
 pytestmark = pytest.mark.chaos
 
 CONFIG = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
-WORDS = ["finetune.checkpoint_every=1", "finetune.epochs=3", "arms={it: null}"]
+WORDS = ["finetune.checkpoint_every=1", "finetune.epochs=3", "arms={sft: null}"]
 ARM = [f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")]
-STAGES = ["task", "rewritten", "start", "queries", "diverse", "diversity", "clean", *ARM]
+STAGES = ["task", "rewritten", "base", "queries", "diverse", "diversity", "clean", *ARM]
 START_SECONDS = 600
 
 
 def command(root: Path) -> list[str]:
-    return [sys.executable, "-m", "delia_ray.cli", "run", "--config", str(CONFIG), f"run.root={root}", *WORDS]
+    return [sys.executable, "-m", "delia_ray", "run", "--config", str(CONFIG), f"run.root={root}", *WORDS]
 
 
 def finish(root: Path) -> Path:

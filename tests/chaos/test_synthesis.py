@@ -1,4 +1,4 @@
-"""Twenty kills of the driver, of an engine's actor and of a node: no row is lost, doubled, or drawn anew once it was kept."""
+"""Twenty kills of the driver, of an engine's actor and of a node: no row is lost, duplicated, or generated again once it is cached."""
 
 import json
 import random
@@ -23,12 +23,12 @@ BLOCKS = ROWS // 4
 KILLS = random.Random(0).sample(range(1, BLOCKS * 3 // 4), 20)
 
 
-def _kept(draws: Path) -> int:
-    return sum(1 for _ in draws.glob("*/*.parquet"))
+def _count_files(cache: Path) -> int:
+    return sum(1 for _ in cache.glob("*/*.parquet"))
 
 
 def finish(driver: subprocess.Popen[bytes], out: Path) -> list[tuple[str, str]]:
-    """Id and text of every row, kept or set aside."""
+    """Id and text of every row, kept or rejected."""
     assert driver.wait(timeout=PATIENCE_SECONDS) == 0
     kept = pq.read_table(out / "data" / "kept").to_pylist()
     rejects = pq.read_table(out / "data" / "rejects").to_pylist()
@@ -50,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     folder = tmp_path_factory.mktemp("unbroken")
-    rows = finish(start(DRIVER, "draw", model, folder / "queries", folder / "draws", log=folder / "log"), folder / "queries")
+    rows = finish(start(DRIVER, "generate", model, folder / "queries", folder / "cache", log=folder / "log"), folder / "queries")
     assert len({name for name, _ in rows}) == len(rows) == ROWS
     return rows
 
@@ -66,22 +66,22 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("blocks", KILLS[:7])
-def test_a_killed_driver_draws_only_what_is_missing(model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
-    words = ("draw", model, tmp_path / "queries", tmp_path / "draws")
+def test_a_killed_driver_generates_only_what_is_missing(model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
+    words = ("generate", model, tmp_path / "queries", tmp_path / "cache")
     driver = start(DRIVER, *words, log=tmp_path / "log")
-    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
+    wait_until(driver, lambda: _count_files(tmp_path / "cache"), blocks)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     assert finish(start(DRIVER, *words, log=tmp_path / "log"), tmp_path / "queries") == unbroken
-    effort = counts(tmp_path / "queries")
-    assert effort["drawn"] + effort["reused"] == ROWS and effort["reused"] >= blocks
+    after = counts(tmp_path / "queries")
+    assert after["generated"] + after["cached"] == ROWS and after["cached"] >= blocks
 
 
 @pytest.mark.parametrize("blocks", KILLS[7:14])
 def test_a_killed_engine_is_replaced(cluster: Cluster, model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int):
     where = ("--address", cluster.address)
-    driver = start(DRIVER, "draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
-    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
+    driver = start(DRIVER, "generate", model, tmp_path / "queries", tmp_path / "cache", *where, log=tmp_path / "log")
+    wait_until(driver, lambda: _count_files(tmp_path / "cache"), blocks)
     engines = [process for process in psutil.process_iter(["cmdline"]) if "vLLMEngine" in " ".join(process.info["cmdline"] or [])]
     assert len(engines) == 1
     engines[0].send_signal(signal.SIGKILL)
@@ -89,14 +89,14 @@ def test_a_killed_engine_is_replaced(cluster: Cluster, model: Path, unbroken: li
 
 
 @pytest.mark.parametrize("blocks", KILLS[14:])
-def test_drawing_goes_on_without_a_node_that_died(
+def test_generation_goes_on_without_a_node_that_died(
     cluster: Cluster, model: Path, unbroken: list[tuple[str, str]], tmp_path: Path, blocks: int
 ):
-    """An engine on each of two nodes; when one dies, the other draws the rest."""
+    """An engine on each of two nodes; when one dies, the other generates the rest."""
     node = cluster.add_node(num_cpus=3)
     cluster.wait_for_nodes()
     where = ("--address", cluster.address, "--actors", 2, "--num-cpus", 2.5)
-    driver = start(DRIVER, "draw", model, tmp_path / "queries", tmp_path / "draws", *where, log=tmp_path / "log")
-    wait_until(driver, lambda: _kept(tmp_path / "draws"), blocks)
+    driver = start(DRIVER, "generate", model, tmp_path / "queries", tmp_path / "cache", *where, log=tmp_path / "log")
+    wait_until(driver, lambda: _count_files(tmp_path / "cache"), blocks)
     cluster.remove_node(node, allow_graceful=False)
     assert finish(driver, tmp_path / "queries") == unbroken

@@ -1,6 +1,7 @@
-"""The README's walk-through, as a user would do it: 30 rows of their own, a model folder, two commands; then the same again."""
+"""The README's walk-through, as a user would do it: 30 rows of their own, a model folder, `init`, `run` and `show`; then `run` again."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import yaml
 
 from delia_ray.models import adopt_model
-from delia_ray.serving.catalogue import finished_models
+from delia_ray.serving.finished_models import find_finished_models
 
+DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = Path(__file__).parents[2] / "examples/units"
 SMALL = {
     "run": {"name": "units"},
@@ -25,8 +27,8 @@ SMALL = {
         "answers": {"temperature": 0.7, "top_p": 1.0, "top_k": 50, "max_tokens": 64},
     },
     "mix": {"ratio": 0.2},
-    "finetune": {"epochs": 1, "batch_rows": 6, "learning_rate": 1e-3, "warmup_steps": 1},
-    "arms": {"it": None},
+    "finetune": {"epochs": 1, "global_batch_size": 6, "learning_rate": 1e-3, "warmup_steps": 1},
+    "arms": {"sft": None},
     "score": {"ordinary": 8, "ordinary_tokens": 16, "max_tokens": 24},
 }
 
@@ -38,7 +40,7 @@ def same_numbers(output, reference):
 
 
 def delia(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "delia_ray.cli", *argv]
+    command = [sys.executable, "-m", "delia_ray", *argv]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1200, check=False)
 
 
@@ -58,7 +60,7 @@ def finished(work: Path) -> Path:
     done = delia("run", "--config", "my.yaml", cwd=work)
     log = work / "runs/units/logs/run.log"
     assert done.returncode == 0, done.stdout + done.stderr + (log.read_text()[-4000:] if log.exists() else "")
-    assert "report: runs/units/report/data/index.html" in done.stdout
+    assert "report: runs/units/pages/report.html" in done.stdout
     return work / "runs/units"
 
 
@@ -87,14 +89,24 @@ def test_every_number_leads_back_to_the_rows_it_came_from(finished: Path, work: 
     assert chain.returncode == 0
     shown = {line.split()[0] for line in chain.stdout.splitlines()}
     arm = {f"arms/delia/{role}" for role in ("mixed", "checkpoint", "model", "scores")}
-    assert shown == {"task", "rewritten", "start", "queries", "diverse", "diversity", "clean", "report", "arms/base/scores"} | arm
-    assert set(finished_models(finished)) == {"base", "delia"}
+    assert shown == {"task", "rewritten", "base", "queries", "diverse", "diversity", "clean", "report", "arms/base/scores"} | arm
+    assert set(find_finished_models(finished)) == {"base", "delia"}
 
 
 def test_the_exported_model_wrote_the_same_in_both_stacks(finished: Path):
     counts = json.loads((finished / "arms/delia/model/manifest.json").read_text())["counts"]
     assert counts["parity_equal"] + counts["parity_ties"] == 16
     assert counts["parity_equal"] >= 14
+
+
+def test_the_python_api_reads_what_the_command_built(finished: Path, work: Path):
+    before = {file: file.stat().st_mtime_ns for file in finished.rglob("manifest.json")}
+    code = re.search(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL)
+    assert code is not None
+    done = subprocess.run([sys.executable, "-c", code.group(1)], cwd=work, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'exact_match'" in done.stdout and "report.html" in done.stdout
+    assert {file: file.stat().st_mtime_ns for file in finished.rglob("manifest.json")} == before
 
 
 def test_the_same_command_again_builds_nothing_and_starts_nothing(finished: Path, work: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,29 +1,29 @@
 import os
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # some architectures would ask the hub for kernels, and wait for it
+os.environ["HF_HUB_OFFLINE"] = "1"  # some architectures would query the hub for kernels, and wait for it
 from pathlib import Path
 
 import pytest
 from family_table import FAMILIES, TOKEN, Family
-from zoo import make
+from zoo import build_model
 
-from delia_ray.models import extend
+from delia_ray.models import add_new_tokens
 from delia_ray.tasks.config import NoiseInit
 
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Family -> folder of its model as it comes, below a folder of its own."""
+    """Original model folder of each family, by name."""
     root = tmp_path_factory.mktemp("zoo")
-    return {family.name: make(family, root / family.name / "given") for family in FAMILIES}
+    return {family.name: build_model(family, root / family.name / "original") for family in FAMILIES}
 
 
 @pytest.fixture(scope="session")
-def starts(zoo: dict[str, Path]) -> dict[str, Path]:
-    """Family -> folder of its model with a new token."""
+def extended(zoo: dict[str, Path]) -> dict[str, Path]:
+    """Model folder of each family with the new token, by name."""
     for folder in zoo.values():
-        extend(folder, [TOKEN], NoiseInit(seed=1), 1, folder.parent / "start")
-    return {name: folder.parent / "start" for name, folder in zoo.items()}
+        add_new_tokens(folder, [TOKEN], NoiseInit(seed=1), 1, folder.parent / "extended")
+    return {name: folder.parent / "extended" for name, folder in zoo.items()}
 
 
 @pytest.fixture(params=FAMILIES, ids=lambda family: family.name)

@@ -1,7 +1,7 @@
-"""Tiny random models of many families, each with a tokenizer and a chat template of its family's kind.
+"""Table of model families: config, tokenizer and chat template of a tiny random model of each.
 
-Templates and tokenizers are small ones of our own that do what those of the family do: who writes the beginning of text, what ends a
-turn, whether there is a system turn, what is an added token, what is trimmed.
+Templates and tokenizers are small imitations of the family's own: whether the template or the tokenizer writes BOS, what ends a turn,
+whether there is a system turn, which tokens are added, what is trimmed.
 """
 
 from dataclasses import dataclass, field
@@ -94,33 +94,33 @@ GEMMA4 = (
 
 @dataclass(frozen=True)
 class Family:
-    """A model of a kind."""
+    """A model family."""
 
     name: str
     model: str
-    """Prefix of the configuration's class in transformers."""
+    """Prefix of the config class in transformers."""
     template: str
     special: tuple[str, ...]
     eos: str
     bos: str | None = None
     pad: str | None = None
     end_of_turn: str = ""
-    """Empty: ``eos``."""
+    """Token that ends a turn. Empty: ``eos``."""
     declared_stops: tuple[str, ...] = ()
-    """What the generation configuration names. Empty: ``eos`` alone."""
+    """EOS tokens of the generation config. Empty: only ``eos``."""
     words: str = "bytes"
-    """``bytes``, ``pieces`` (words with a mark before them) or ``unpadded pieces`` (no mark before a text's first word)."""
+    """Tokenizer: ``bytes`` (byte-level BPE), ``pieces`` (words with a leading mark) or ``unpadded pieces`` (none before the first)."""
     added: tuple[str, ...] = ()
-    """Tokens that are added and not special."""
+    """Added tokens that are not special."""
     strips: bool = False
-    """Special tokens swallow the white space after them."""
+    """Whether special tokens absorb the whitespace after them."""
     prepends: bool = False
-    """The tokenizer puts the beginning of text before every text by itself."""
+    """Whether the tokenizer prepends BOS to every text."""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
-    separation: str = "packed"
+    packing_mode: str = "packed"
     on_vllm: bool = True
     greedy: bool = True
-    """Whether random weights make greedy answers long enough to compare."""
+    """Whether greedy answers of random weights are long enough to compare."""
 
     @property
     def ends_with(self) -> str:
@@ -152,7 +152,7 @@ FAMILIES = [
     Family("qwen3", "Qwen3", QWEN3, **IM, added=("<think>", "</think>"), arguments={"head_dim": 32}),
     Family("gemma", "Gemma", GEMMA, **GEMMA_TOKENS, arguments={"head_dim": 32}),
     Family(
-        "gemma2", "Gemma2", GEMMA, **GEMMA_TOKENS, separation="masked",
+        "gemma2", "Gemma2", GEMMA, **GEMMA_TOKENS, packing_mode="masked",
         arguments={"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 32, "initializer_range": 0.05},
     ),
     Family("gemma3", "Gemma3Text", GEMMA3, **GEMMA_TOKENS, arguments={
@@ -175,33 +175,33 @@ FAMILIES = [
         arguments={"embedding_multiplier": 3.0, "logits_scaling": 2.0, "residual_multiplier": 0.7, "attention_multiplier": 0.1},
     ),
     Family("mixtral", "Mixtral", MISTRAL, **LLAMA_TOKENS, arguments={"num_local_experts": 4, "sliding_window": None}),
-    Family("stablelm", "StableLm", CHATML, **IM, separation="single", on_vllm=False),
+    Family("stablelm", "StableLm", CHATML, **IM, packing_mode="single", on_vllm=False),
     Family(
         "gpt_oss", "GptOss", HARMONY,
         ("<|startoftext|>", "<|endoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>"),
-        eos="<|return|>", bos="<|startoftext|>", pad="<|endoftext|>", separation="masked", on_vllm=False,
+        eos="<|return|>", bos="<|startoftext|>", pad="<|endoftext|>", packing_mode="masked", on_vllm=False,
         arguments={"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 12, "head_dim": 32},
     ),
     Family(
-        "lfm2", "Lfm2", CHATML, **IM, separation="single", on_vllm=False,
+        "lfm2", "Lfm2", CHATML, **IM, packing_mode="single", on_vllm=False,
         arguments={"layer_types": ["conv", "full_attention", "conv", "conv"]},
     ),
     Family(
         "granite_hybrid", "GraniteMoeHybrid", GRANITE, ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>"), eos="<|end_of_text|>",
-        bos="<|end_of_text|>", pad="<|end_of_text|>", separation="single", on_vllm=False,
+        bos="<|end_of_text|>", pad="<|end_of_text|>", packing_mode="single", on_vllm=False,
         arguments={"layer_types": ["mamba", "attention", "mamba", "mamba"], "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_d_state": 16,
                    "num_local_experts": 0, "shared_intermediate_size": 96},
     ),
-    Family("llama4", "Llama4Text", LLAMA3, **LLAMA3_TOKENS, separation="single", on_vllm=False, arguments={
+    Family("llama4", "Llama4Text", LLAMA3, **LLAMA3_TOKENS, packing_mode="single", on_vllm=False, arguments={
         "num_local_experts": 4, "intermediate_size_mlp": 96, "head_dim": 32,
     }),
     Family("phimoe", "Phimoe", PHI3, **PHI3_TOKENS, on_vllm=False, arguments={"num_local_experts": 4, "router_jitter_noise": 0.0}),
-    Family("falcon_h1", "FalconH1", CHATML, **IM, separation="single", on_vllm=False, arguments={
+    Family("falcon_h1", "FalconH1", CHATML, **IM, packing_mode="single", on_vllm=False, arguments={
         "mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 16,
     }),
-    Family("nemotron_h", "NemotronH", CHATML, **IM, separation="single", on_vllm=False, arguments={
+    Family("nemotron_h", "NemotronH", CHATML, **IM, packing_mode="single", on_vllm=False, arguments={
         "layers_block_type": ["mamba", "attention", "mlp", "mamba"], "mamba_num_heads": 4, "mamba_head_dim": 32, "ssm_state_size": 16,
         "n_groups": 2,
     }),
-    Family("mamba", "Mamba", CHATML, **IM, separation="single", on_vllm=False),
+    Family("mamba", "Mamba", CHATML, **IM, packing_mode="single", on_vllm=False),
 ]  # fmt: skip

@@ -1,24 +1,26 @@
-"""One small conversation, under a template of a family, and what of it is learnt."""
+"""A small conversation under the template of a family, and its trained tokens."""
 
 from typing import Any
 
 from family_table import FAMILIES
-from zoo import make_tokenizer
+from zoo import build_family_tokenizer
 
-from delia_ray.records import Message
-from delia_ray.training.tokens import KINDS, tokenise
+from delia_ray.core.records import Message
+from delia_ray.training.data.tokens import KINDS, tokenize
 
 TURN: list[Message] = [{"role": "user", "content": "Say hello."}]
-NAMED = {family.name: family for family in FAMILIES}
+FAMILY_BY_NAME = {family.name: family for family in FAMILIES}
 HELLO: Any = {"example_id": "x", "group": "task", "label": None, "messages": [*TURN, {"role": "assistant", "content": "Hello"}]}
 
 
-def tokenizer(family: str, template: str) -> Any:
-    made = make_tokenizer(NAMED[family])
-    made.chat_template = template
-    return made
+def build_tokenizer(family: str, template: str) -> Any:
+    """Build the tokenizer of a family with another chat template."""
+    tokenizer = build_family_tokenizer(FAMILY_BY_NAME[family])
+    tokenizer.chat_template = template
+    return tokenizer
 
 
-def learnt(made: Any, row: Any = HELLO) -> list[tuple[str, str]]:
-    [found] = tokenise(made, [row], "answer")
-    return [(made.decode([token]), KINDS[kind]) for token, kind in zip(found.ids, found.kinds, strict=True) if kind]
+def list_trained_tokens(tokenizer: Any, row: Any = HELLO) -> list[tuple[str, str]]:
+    """List text and kind of the tokens of ``row`` that are trained on."""
+    [tokenized] = tokenize(tokenizer, [row], "answer")
+    return [(tokenizer.decode([token]), KINDS[kind]) for token, kind in zip(tokenized.ids, tokenized.kinds, strict=True) if kind]

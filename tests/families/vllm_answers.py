@@ -1,6 +1,6 @@
-"""Greedy answers of several models from vLLM, one after the other in one process: ``FOLDER`` of each on the command line, JSON out.
+"""Script that generates greedy answers of several models with vLLM: folders on the command line, ``answers.json`` in each.
 
-A process of its own, since each engine keeps what it has taken until the process ends.
+It is a separate process because an engine keeps its memory until the process ends.
 """
 
 import json
@@ -17,18 +17,18 @@ from vllm.inputs import TokensPrompt
 ARGUMENTS = {"dtype": "float32", "max_model_len": 256, "enforce_eager": True, "max_num_seqs": 8, "distributed_executor_backend": "uni"}
 
 
-def answers(folder: Path) -> list[list[int]]:
-    """Token ids of the answers to ``prompts.json``, rendered by the test, and of the chat in ``chat.json``, rendered by vLLM."""
+def generate_answers(folder: Path) -> list[list[int]]:
+    """Generate answers, as token ids, to ``prompts.json``, rendered by the test, and to ``chat.json``, rendered by vLLM."""
     prompts, chat = (json.loads((folder / name).read_text()) for name in ("prompts.json", "chat.json"))
     llm = LLM(model=str(folder), **ARGUMENTS)
     sampling = SamplingParams(temperature=0.0, max_tokens=24)
     outputs = llm.generate([TokensPrompt(prompt_token_ids=ids) for ids in prompts], sampling, use_tqdm=False)
-    chatted = llm.chat(chat, sampling, use_tqdm=False)[0]
-    found = [list(output.outputs[0].token_ids) for output in outputs]
+    chat_output = llm.chat(chat, sampling, use_tqdm=False)[0]
+    answers = [list(output.outputs[0].token_ids) for output in outputs]
     cleanup_dist_env_and_memory()
-    return [*found, list(chatted.prompt_token_ids or ()), list(chatted.outputs[0].token_ids)]
+    return [*answers, list(chat_output.prompt_token_ids or ()), list(chat_output.outputs[0].token_ids)]
 
 
 if __name__ == "__main__":
-    for place in map(Path, sys.argv[1:]):
-        (place / "answers.json").write_text(json.dumps(answers(place)))
+    for folder in map(Path, sys.argv[1:]):
+        (folder / "answers.json").write_text(json.dumps(generate_answers(folder)))

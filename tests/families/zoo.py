@@ -1,4 +1,4 @@
-"""Tiny random models of the families, each with a tokenizer and a chat template of its kind."""
+"""Builds a tiny random model of each family, with its tokenizer and chat template."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +11,13 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 
-def make(family: Family, folder: Path) -> Path:
-    """The model's folder."""
-    tokenizer = make_tokenizer(family)
+def build_model(family: Family, folder: Path) -> Path:
+    """Build and save the model of a family; return its folder."""
+    tokenizer = build_family_tokenizer(family)
     ids = {name: None if token is None else tokenizer.convert_tokens_to_ids(token) for name, token in
            (("bos_token_id", family.bos), ("eos_token_id", family.eos), ("pad_token_id", family.pad))}  # fmt: skip
     config_type: Callable[..., Any] = getattr(transformers, f"{family.model}Config")
-    # A few rows more than the tokenizer has tokens, as many models have.
+    # More rows than tokens, as many models have.
     config = config_type(**{**SIZE, "vocab_size": len(tokenizer) + 5, **ids, **family.arguments})
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -28,8 +28,8 @@ def make(family: Family, folder: Path) -> Path:
     return folder
 
 
-def make_tokenizer(family: Family) -> Any:
-    """A vocabulary of some hundred pieces."""
+def build_family_tokenizer(family: Family) -> Any:
+    """Build the tokenizer of a family, with a vocabulary of some hundred pieces."""
     core = Tokenizer(models.BPE(unk_token="<unk>" if family.words != "bytes" else None, byte_fallback=family.words != "bytes"))
     if family.words == "bytes":
         splits = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -53,14 +53,16 @@ def make_tokenizer(family: Family) -> Any:
         core.add_tokens([AddedToken(f"<0x{byte:02X}>", normalized=False) for byte in (0, 1, 9)])
     core.add_special_tokens([AddedToken(token, rstrip=family.strips, normalized=False, special=True) for token in family.special])
     if family.prepends:
-        assert family.bos is not None, "what is written before every text"
+        assert family.bos is not None, "a BOS token is required to prepend it"
         begin = [(family.bos, core.token_to_id(family.bos))]
         core.post_processor = processors.TemplateProcessing(
             single=f"{family.bos} $A", pair=f"{family.bos} $A {family.bos} $B", special_tokens=begin
         )
-    named = {name: token for name, token in (("bos_token", family.bos), ("eos_token", family.eos), ("pad_token", family.pad)) if token}
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=core, chat_template=family.template, **named)
+    named_tokens = {
+        name: token for name, token in (("bos_token", family.bos), ("eos_token", family.eos), ("pad_token", family.pad)) if token
+    }
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=core, chat_template=family.template, **named_tokens)
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in family.added])
-    others = [AddedToken(token, rstrip=family.strips, normalized=False, special=True) for token in family.special]
-    tokenizer.add_tokens(others, special_tokens=True)
+    special = [AddedToken(token, rstrip=family.strips, normalized=False, special=True) for token in family.special]
+    tokenizer.add_tokens(special, special_tokens=True)
     return tokenizer

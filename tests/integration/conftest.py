@@ -9,20 +9,20 @@ import torch
 from training_runs import PROVENANCE, TOKEN, row, train
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from delia_ray.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config, build_config
-from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_whole
-from delia_ray.pipeline import Pipeline
+from delia_ray.cli.terminal import Terminal
+from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.config import Config, build_config
+from delia_ray.core.records import MIXED_KIND, MIXED_SCHEMA
+from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, save_model
+from delia_ray.pipeline.run import Run
 from delia_ray.placement import Cluster, Engine
-from delia_ray.records import MIXED_KIND, MIXED_SCHEMA
-from delia_ray.runtime import connect
+from delia_ray.ray_runtime.cluster import connect
 from delia_ray.settings import Settings
 from delia_ray.tasks.config import NoiseInit
-from delia_ray.terminal import Terminal
-from delia_ray.training.start import prepare_start
+from delia_ray.training.base_model import prepare_base
 
 TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
-SMALL = ["arms={it: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=1000"]
+SMALL = ["arms={sft: null, delia: {}}", "probe.tokens.answer_tokens=4", "probe.tokens.prompts=2", "probe.tokens.resamples=1000"]
 
 
 class Dice(Config):
@@ -64,7 +64,7 @@ def _roll(place: Path, seed: int, tokenizer: object, *, tied: bool = False) -> A
             tie_word_embeddings=tied,
             vocab_size=49152, max_position_embeddings=512, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
         )  # fmt: skip
-        save_whole(LlamaForCausalLM(config), tokenizer, workspace.data)
+        save_model(LlamaForCausalLM(config), tokenizer, workspace.data)
         return {}
 
     return build_once(
@@ -73,20 +73,20 @@ def _roll(place: Path, seed: int, tokenizer: object, *, tied: bool = False) -> A
 
 
 @pytest.fixture(scope="session")
-def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artifact], local_ray: None) -> Iterator[Pipeline]:
+def tuned(tmp_path_factory: pytest.TempPathFactory, tiny_models: dict[str, Artifact], local_ray: None) -> Iterator[Run]:
     """A run of one arm; what a test asks of it first is built then."""
     root = tmp_path_factory.mktemp("runs")
     settings = build_config(Settings, [TINY], [f"run.root={root}", f"model={tiny_models['one'].data}", *SMALL])
-    with (root / "terminal.txt").open("w") as stream, Pipeline(settings, Terminal(stream), Provenance(None, ["pytest"])) as pipeline:
-        yield pipeline
+    with (root / "terminal.txt").open("w") as stream, Run(settings, Terminal(stream), Provenance(None, ["pytest"])) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")
-def start(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def base(tiny_models: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A small model with a new token."""
     place = tmp_path_factory.mktemp("start") / "start"
     model = ModelFolder(tiny_models["one"].data, tiny_models["one"].fingerprint)
-    return prepare_start(model, (TOKEN,), NoiseInit(), 1, place, PROVENANCE)
+    return prepare_base(model, (TOKEN,), NoiseInit(), 1, place, PROVENANCE)
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +103,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 @pytest.fixture(scope="session")
-def reference(local_ray: None, start: Artifact, mixed: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def reference(local_ray: None, base: Artifact, mixed: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """What one worker on one process makes of it, unbroken."""
-    return train(start, mixed, tmp_path_factory.mktemp("reference") / "checkpoint")
+    return train(base, mixed, tmp_path_factory.mktemp("reference") / "checkpoint")

@@ -16,7 +16,7 @@ _PIECES = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b\][^\x07]*\x07|(.)", re.DOT
 
 @dataclass
 class Screen:
-    """Rows of a terminal and all that scrolled off it. Knows what rich and Ray send: text, line ends, colours, cursor up, erase."""
+    """Rows of a terminal and all that scrolled off it. Knows what rich and Ray send: text, line ends, colors, cursor up, erase."""
 
     columns: int
     rows: list[list[str]] = field(default_factory=lambda: [[]])
@@ -95,6 +95,6 @@ def on_terminal(command: Sequence[str], columns: int, cwd: Path, **environment: 
 
 
 def _plain(more: Mapping[str, str]) -> dict[str, str]:
-    """This environment as a terminal has it, without what would decide about colours."""
+    """This environment as a terminal has it, without what would decide about colors."""
     skip = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     return {**{name: value for name, value in os.environ.items() if name not in skip}, "TERM": "xterm-256color", **more}

@@ -1,4 +1,4 @@
-"""Looking at a pool: the same numbers from any number of actors, and vectors that are a text's own."""
+"""Diversity of a pool: the same measures from any number of actors, and vectors that depend on the text alone."""
 
 import json
 from pathlib import Path
@@ -11,20 +11,20 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from delia_ray.artifacts import Artifact, Provenance
+from delia_ray.cli.terminal import StageLine
+from delia_ray.core.artifacts import Artifact, Provenance
+from delia_ray.core.errors import UserError
 from delia_ray.embedding.encoder import Embedder, adopt_encoder
-from delia_ray.errors import UserError
 from delia_ray.models import adopt_model, load_tokenizer
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.reporting.pool import render_pool
-from delia_ray.synthesis.answering import answer
-from delia_ray.synthesis.asking import ask
+from delia_ray.reporting.pages.diversity_page import render_diversity
+from delia_ray.synthesis.answers_stage import generate_answers
 from delia_ray.synthesis.config import EchoEngine, Embeddings, FolderEmbeddings, OwnEmbeddings, SynthesizeConfig
-from delia_ray.synthesis.describing import describe
-from delia_ray.synthesis.diversity import Diversity
+from delia_ray.synthesis.context import GenerationContext
+from delia_ray.synthesis.diversity.measures import Diversity
+from delia_ray.synthesis.diversity_stage import measure_diversity
+from delia_ray.synthesis.queries_stage import generate_queries
 from delia_ray.synthesis.query_config import MagpieQueries
-from delia_ray.synthesis.site import Site
-from delia_ray.terminal import StageLine
 
 TEXTS = ["What is the capital of France?", "", "Hi", "Tell me a long story about a fox, a hen and a very old gate. " * 30]
 
@@ -54,27 +54,27 @@ def encoder(tmp_path_factory: pytest.TempPathFactory, own: Path) -> Path:
 
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.slow
-def test_a_pool_is_described_alike_by_one_actor_and_by_two(tmp_path: Path, own: Path) -> None:
-    def site(actors: int) -> Site:
+def test_a_pool_is_measured_alike_by_one_actor_and_by_two(tmp_path: Path, own: Path) -> None:
+    def context(actors: int) -> GenerationContext:
         pool = ActorPool(size=actors, batch_rows=8)
         line, provenance = StageLine("test"), Provenance(None, ["pytest"])
-        return Site(adopt_model(str(own)), Engine(dtype="float32"), pool, tmp_path / "draws", lambda: None, line, provenance)
+        return GenerationContext(adopt_model(str(own)), Engine(dtype="float32"), pool, tmp_path / "cache", lambda: None, line, provenance)
 
-    asked = config(OwnEmbeddings(texts=20))
-    pool = answer(asked, ask(asked, site(1), tmp_path / "queries"), site(1), tmp_path / "diverse")
-    one, two = (describe(asked, pool, site(n).model, render_pool, site(n), tmp_path / str(n)) for n in (1, 2))
-    bare = describe(config(None), pool, None, render_pool, site(1), tmp_path / "bare")
-    found = [Diversity.model_validate_json((each.data / "diversity.json").read_text()) for each in (one, two, bare)]
-    assert found[0].exchanges == found[0].answers.texts == pool.manifest.counts["rows"]
-    assert found[0].answers.embedded_texts == 20
-    for name, measure in found[0].answers.measures.items():
-        assert found[1].answers.measures[name].value == pytest.approx(measure.value, rel=1e-4)
-    assert set(found[0].answers.measures) - set(found[2].answers.measures) == {"vendi", "mean_distance"}
+    settings = config(OwnEmbeddings(texts=20))
+    pool = generate_answers(settings, generate_queries(settings, context(1), tmp_path / "queries"), context(1), tmp_path / "diverse")
+    one, two = (measure_diversity(settings, pool, context(n).model, context(n), tmp_path / str(n)) for n in (1, 2))
+    bare = measure_diversity(config(None), pool, None, context(1), tmp_path / "bare")
+    diversity = [Diversity.model_validate_json((each.data / "diversity.json").read_text()) for each in (one, two, bare)]
+    assert diversity[0].exchanges == diversity[0].answers.texts == pool.manifest.counts["rows"]
+    assert diversity[0].answers.embedded_texts == 20
+    for name, measure in diversity[0].answers.measures.items():
+        assert diversity[1].answers.measures[name].value == pytest.approx(measure.value, rel=1e-4)
+    assert set(diversity[0].answers.measures) - set(diversity[2].answers.measures) == {"vendi", "mean_distance"}
     assert pq.read_metadata(one.data / "map.parquet").num_rows == 2 * 20
-    assert "<h2" in (one.data / "index.html").read_text() and "<h2" in (bare.data / "index.html").read_text()
+    assert all("<h2" in page for artifact in (one, bare) for page in render_diversity(artifact).values())
 
 
-def test_a_texts_vector_does_not_depend_on_its_neighbours(own: Path, encoder: Path) -> None:
+def test_a_texts_vector_does_not_depend_on_its_neighbors(own: Path, encoder: Path) -> None:
     for kind, folder in ((OwnEmbeddings(), own), (FolderEmbeddings(kind="folder", path=encoder), encoder)):
         together = vectors(kind, folder, TEXTS)
         alone = np.concatenate([vectors(kind, folder, [text]) for text in TEXTS])
@@ -87,9 +87,9 @@ def test_an_encoder_is_averaged_over_the_tokens_it_can_read(encoder: Path) -> No
     ids = torch.tensor(tokenizer(TEXTS[0])["input_ids"])[None]
     with torch.no_grad():
         expected = model(ids).last_hidden_state[0].mean(0)
-    found = vectors(FolderEmbeddings(kind="folder", path=encoder), encoder, [TEXTS[0], TEXTS[3]])
-    assert found[0] == pytest.approx(expected.numpy(), abs=1e-5)
-    assert np.isfinite(found[1]).all()
+    embeddings = vectors(FolderEmbeddings(kind="folder", path=encoder), encoder, [TEXTS[0], TEXTS[3]])
+    assert embeddings[0] == pytest.approx(expected.numpy(), abs=1e-5)
+    assert np.isfinite(embeddings[1]).all()
 
 
 def test_an_encoder_that_pools_another_way_is_refused_by_name(encoder: Path, tmp_path: Path, own: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.artifacts import Artifact
-from delia_ray.cli import main
+from delia_ray.cli.main import main
+from delia_ray.core.artifacts import Artifact
 
 TINY = str(Path(__file__).parents[2] / "jobs/configs/tiny.yaml")
 pytestmark = pytest.mark.usefixtures("local_ray")

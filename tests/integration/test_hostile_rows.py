@@ -1,4 +1,4 @@
-"""Rows that would break a job or smuggle in a turn: each is set aside with a reason, or shown to the model as plain text."""
+"""Rows that would break a job or smuggle in a turn: each is rejected with a reason, or shown to the model as plain text."""
 
 import json
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
+from delia_ray.core.records import QUERY_SCHEMA, REJECT_SCHEMA, Query
 from delia_ray.models import adopt_model, load_tokenizer
-from delia_ray.records import QUERY_SCHEMA, REJECT_SCHEMA, Query
-from delia_ray.synthesis.prompts import answer_prompt, control_tokens
-from delia_ray.synthesis.queries import judged_queries
+from delia_ray.synthesis.prompts import control_tokens, render_answer_prompt
 from delia_ray.synthesis.query_config import Columns
-from delia_ray.synthesis.user_files import local_rows
+from delia_ray.synthesis.sources.user_files import locate_local_rows
+from delia_ray.synthesis.sources.user_rows import filter_queries
 from delia_ray.tasks.config import MessagesTask
-from delia_ray.tasks.messages import check_no_control_tokens, messages_items
+from delia_ray.tasks.messages import check_no_control_tokens, load_messages_items
 
 GOOD = [{"query": f"What is the number {number} called in French?"} for number in range(4)]
 ROLE_TOKENS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -122,11 +122,11 @@ def test_the_corpus_is_large_and_no_row_is_there_twice() -> None:
 
 
 @pytest.mark.parametrize("line", [*INJECTIONS, *BROKEN, *UNUSABLE, *PLAIN], ids=lambda line: ascii(line[:30]))
-def test_a_hostile_row_is_set_aside_or_stays_plain_text(tmp_path: Path, tokenizer: Any, line: bytes) -> None:
+def test_a_hostile_row_is_rejected_or_stays_plain_text(tmp_path: Path, tokenizer: Any, line: bytes) -> None:
     file = tmp_path / "queries.jsonl"
     file.write_bytes(b"\n".join([*(json.dumps(row).encode() for row in GOOD), line]))
-    verdicts = list(judged_queries(local_rows(file, Columns(), "synthesize.queries.path")[0], control_tokens(tokenizer), 0.2))
-    queries, rejects = ([row for verdict, row in verdicts if verdict == name] for name in ("kept", "rejects"))
+    rows = list(filter_queries(locate_local_rows(file, Columns(), "synthesize.queries.path")[0], control_tokens(tokenizer), 0.2))
+    queries, rejects = ([row for folder, row in rows if folder == name] for name in ("kept", "rejects"))
     assert [row["query"] for row in queries[:4]] == [row["query"] for row in GOOD]
     assert len(queries) + len(rejects) == 5
     assert all(row["reason"] and row["row_id"] == "line 5" for row in rejects)
@@ -134,7 +134,7 @@ def test_a_hostile_row_is_set_aside_or_stays_plain_text(tmp_path: Path, tokenize
     pa.Table.from_pylist(rejects, schema=REJECT_SCHEMA)
     pa.Table.from_pylist(queries, schema=QUERY_SCHEMA)
     for query in queries:
-        prompt = answer_prompt(tokenizer, cast(Query, query), "Answer.", "reference")
+        prompt = render_answer_prompt(tokenizer, cast(Query, query), "Answer.", "reference")
         turns = 5 if query["reference"] else 3  # system, user, and the assistant that is to write
         assert prompt.count("<|im_start|>") == turns
         assert tokenizer(prompt)["input_ids"].count(tokenizer.convert_tokens_to_ids("<|im_start|>")) == turns
@@ -149,4 +149,4 @@ def test_a_hostile_conversation_of_the_task_is_refused_by_name(tmp_path: Path, t
         (tmp_path / f"{name}.jsonl").write_text(line)
     task = MessagesTask(kind="messages", train=tmp_path / "train.jsonl", test=tmp_path / "test.jsonl")
     with pytest.raises(UserError):
-        check_no_control_tokens(messages_items(task)["train"], control_tokens(tokenizer))
+        check_no_control_tokens(load_messages_items(task)["train"], control_tokens(tokenizer))

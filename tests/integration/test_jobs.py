@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from delia_ray.artifacts import Artifact
-from delia_ray.records import MIXED_KIND
+from delia_ray.core.artifacts import Artifact
+from delia_ray.core.records import MIXED_KIND
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -55,17 +55,18 @@ def cluster() -> Iterator[Running]:
 
 
 def test_a_submitted_job_finds_its_config_and_leaves_its_artifact_where_it_is_told(cluster: Running, tmp_path: Path):
-    less = ("mix.ratio=1.5", "arms={it: null, delia: {}}", "synthesize.embeddings=null")
+    less = ("mix.ratio=1.5", "arms={sft: null, delia: {}}", "synthesize.embeddings=null")
     done = cluster.submit("jobs/mix.py", "--config", "jobs/configs/tiny.yaml", f"run.root={tmp_path}", *less)
     assert done.returncode == 0, done.stdout + done.stderr
     mixed = Artifact.open(tmp_path / "tiny" / "arms" / "delia" / "mixed", MIXED_KIND)
     groups = pq.read_table(mixed.data)["group"].to_pylist()
     assert (groups.count("task"), groups.count("diverse")) == (4, 6)
-    assert not (tmp_path / "tiny" / "arms" / "it").exists()
+    assert not (tmp_path / "tiny" / "arms" / "sft").exists()
 
 
-def test_a_job_that_its_config_refuses_fails_and_says_why(cluster: Running, tmp_path: Path):
-    refused = cluster.submit("jobs/mix.py", "--config", "jobs/configs/tiny.yaml", f"run.root={tmp_path}", "mix.ration=1")
+@pytest.mark.parametrize("entry", [("jobs/mix.py",), ("-m", "delia_ray", "mix")], ids=" ".join)
+def test_a_job_that_its_config_refuses_fails_and_says_why(cluster: Running, tmp_path: Path, entry: tuple[str, ...]):
+    refused = cluster.submit(*entry, "--config", "jobs/configs/tiny.yaml", f"run.root={tmp_path}", "mix.ration=1")
     assert refused.returncode != 0
     assert "mix.ration: unknown key" in refused.stdout
     assert not list(tmp_path.iterdir())

@@ -11,17 +11,17 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from delia_ray.artifacts import Provenance
-from delia_ray.errors import UserError
+from delia_ray.cli.terminal import StageLine
+from delia_ray.core.artifacts import Provenance
+from delia_ray.core.errors import UserError
 from delia_ray.models import adopt_model
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.synthesis.answering import answer
-from delia_ray.synthesis.asking import ask
+from delia_ray.synthesis.answers_stage import generate_answers
 from delia_ray.synthesis.config import OpenAIEngine, Sampling, SynthesizeConfig
+from delia_ray.synthesis.context import GenerationContext
+from delia_ray.synthesis.queries_stage import generate_queries
 from delia_ray.synthesis.query_config import FileQueries
-from delia_ray.synthesis.site import Site
-from delia_ray.synthesis.structure import RegexForm
-from delia_ray.terminal import StageLine
+from delia_ray.synthesis.structured_output import RegexForm
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 QUERIES = [f"What is the number {n} called in Danish?" for n in range(12)]
@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.lock = threading.Lock()
         self.flying = self.most_flying = 0
@@ -48,9 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.flying += 1
             server.most_flying = max(server.most_flying, server.flying)
-            server.asked[body["prompt"]] += 1
+            server.requests[body["prompt"]] += 1
             server.bodies.append(body)
-            first = server.asked[body["prompt"]] == 1
+            first = server.requests[body["prompt"]] == 1
         if server.refused in body["prompt"]:
             self._reply(400, {"error": {"message": "prompt is too long", "type": "bad", "code": 400}})
         elif first:
@@ -82,9 +82,9 @@ def server() -> Iterator[Server]:
         server.shutdown()
 
 
-def site(draws: Path) -> Site:
+def context(cache: Path) -> GenerationContext:
     model, pool = adopt_model("builtin:smollm2-135m-instruct"), ActorPool(batch_rows=4)
-    return Site(model, Engine(), pool, draws, lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
+    return GenerationContext(model, Engine(), pool, cache, lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
 
 
 def config(folder: Path, server: Server, budget: float) -> SynthesizeConfig:
@@ -98,9 +98,14 @@ def config(folder: Path, server: Server, budget: float) -> SynthesizeConfig:
     )
 
 
-def test_an_overloaded_server_is_asked_again_and_a_refused_prompt_is_set_aside(tmp_path: Path, server: Server) -> None:
-    given = config(tmp_path, server, budget=0.2)
-    answers = answer(given, ask(given, site(tmp_path / "draws"), tmp_path / "queries"), site(tmp_path / "draws"), tmp_path / "answers")
+def test_an_overloaded_server_is_called_again_and_a_refused_prompt_is_rejected(tmp_path: Path, server: Server) -> None:
+    settings = config(tmp_path, server, budget=0.2)
+    answers = generate_answers(
+        settings,
+        generate_queries(settings, context(tmp_path / "cache"), tmp_path / "queries"),
+        context(tmp_path / "cache"),
+        tmp_path / "answers",
+    )
     assert answers.manifest.counts["rows"] == 11 and answers.manifest.counts["answer_tokens"] == 55
     rejects = pq.read_table(answers.data / "rejects").to_pylist()
     assert len(rejects) == 1 and "prompt is too long" in rejects[0]["reason"]
@@ -110,14 +115,14 @@ def test_an_overloaded_server_is_asked_again_and_a_refused_prompt_is_set_aside(t
     assert len({body["seed"] for body in server.bodies}) == len(QUERIES)
 
 
-def test_beyond_the_budget_the_stage_stops_and_what_was_drawn_is_kept(tmp_path: Path, server: Server) -> None:
-    given = config(tmp_path, server, budget=0.01)
-    queries = ask(given, site(tmp_path / "draws"), tmp_path / "queries")
+def test_beyond_the_budget_the_stage_stops_and_completions_are_cached(tmp_path: Path, server: Server) -> None:
+    settings = config(tmp_path, server, budget=0.01)
+    queries = generate_queries(settings, context(tmp_path / "cache"), tmp_path / "queries")
     with pytest.raises(UserError, match=r"failed on 1 of 12 rows.*prompt is too long"):
-        answer(given, queries, site(tmp_path / "draws"), tmp_path / "answers")
+        generate_answers(settings, queries, context(tmp_path / "cache"), tmp_path / "answers")
     assert not (tmp_path / "answers").exists()
-    before = server.asked.total()
+    before = server.requests.total()
     server.refused = "no such text"
-    answers = answer(given, queries, site(tmp_path / "draws"), tmp_path / "answers")
-    assert (answers.manifest.counts["drawn"], answers.manifest.counts["reused"]) == (1, 11)
-    assert server.asked.total() == before + 1
+    answers = generate_answers(settings, queries, context(tmp_path / "cache"), tmp_path / "answers")
+    assert (answers.manifest.counts["generated"], answers.manifest.counts["cached"]) == (1, 11)
+    assert server.requests.total() == before + 1

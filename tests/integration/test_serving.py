@@ -8,8 +8,8 @@ from openai.types import Model
 from openai.types.chat import ChatCompletionMessageParam
 from ray import serve
 
-from delia_ray.artifacts import Artifact
-from delia_ray.errors import UserError
+from delia_ray.core.artifacts import Artifact
+from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine, Replicas
 from delia_ray.serving.endpoint import open_endpoint
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.artifacts import Artifact
-from delia_ray.cli import main
+from delia_ray.cli.main import main
+from delia_ray.core.artifacts import Artifact
 
 TINY = str(Path(__file__).parents[2] / "jobs/configs/tiny.yaml")
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -49,25 +49,25 @@ def test_no_arm_is_mixed_or_trained_before_every_pool_is_large_enough(run: Run, 
 
 
 def test_an_arm_of_its_own_pool_and_ratio_is_told_its_own_keys(run: Run):
-    pools = ["pools={few: {queries: {rows: 3}}}", "arms={it: null, other: {pool: few, ratio: 1.5}}"]
+    pools = ["pools={few: {queries: {rows: 3}}}", "arms={sft: null, other: {pool: few, ratio: 1.5}}"]
     said = run.refuses("mix", *pools)
     assert "arms.other.ratio=1.5 needs 6 diverse rows" in said and "pools.few.queries.rows" in said
     assert not (run.folder / "arms").exists()
 
 
-def test_raising_the_rows_as_advised_works_under_the_same_name_and_draws_only_the_new_ones(run: Run):
+def test_raising_the_rows_as_advised_works_under_the_same_name_and_generates_only_the_new_ones(run: Run):
     said = run.refuses("mix", "synthesize.queries.rows=4")
     advised = re.search(r"raise synthesize\.queries\.rows to (\d+) ", said)
     assert advised, said
     before, answered = run.counts("queries"), run.counts("diverse")
     run.does("mix", f"synthesize.queries.rows={advised[1]}")
     queries, answers = run.counts("queries"), run.counts("diverse")
-    assert (before["drawn"], queries["drawn"], queries["reused"]) == (4, int(advised[1]) - 4, 4)
-    assert answers["reused"] == answered["drawn"] and answers["drawn"] == queries["rows"] - answered["drawn"]
+    assert (before["generated"], queries["generated"], queries["cached"]) == (4, int(advised[1]) - 4, 4)
+    assert answers["cached"] == answered["generated"] and answers["generated"] == queries["rows"] - answered["generated"]
     assert run.counts("arms/delia/mixed")["diverse"] == 8
 
 
-def test_lowering_the_ratio_as_advised_works_under_the_same_name_and_draws_nothing(run: Run):
+def test_lowering_the_ratio_as_advised_works_under_the_same_name_and_generates_nothing(run: Run):
     said = run.refuses("mix", "synthesize.queries.rows=4")
     advised = re.search(r"or lower mix\.ratio to ([\d.]+)", said)
     assert advised, said
@@ -80,7 +80,7 @@ def test_a_number_that_follows_from_the_ratio_follows_it_down_too(run: Run):
     run.does("synthesize", "synthesize.queries.rows=null", "mix.ratio=3")
     run.does("synthesize", "synthesize.queries.rows=null", "mix.ratio=2")
     queries = run.counts("queries")
-    assert (queries["drawn"], queries["reused"]) == (0, 2 * 2 * 4)
+    assert (queries["generated"], queries["cached"]) == (0, 2 * 2 * 4)
     assert run.counts("diversity")["texts"] == 2 * run.counts("diverse")["rows"]
 
 
@@ -92,14 +92,14 @@ def test_more_rows_in_the_users_own_file_take_the_place_of_fewer(run: Run, tmp_p
     assert "give synthesize.queries more rows" in run.refuses("mix", source)
     file.write_text("\n".join(lines) + "\n")
     run.does("mix", source)
-    assert (run.counts("diverse")["reused"], run.counts("diverse")["drawn"]) == (3, len(lines) - 3)
+    assert (run.counts("diverse")["cached"], run.counts("diverse")["generated"]) == (3, len(lines) - 3)
 
 
 def test_a_pool_that_something_was_made_from_stays_as_it_is(run: Run):
     run.does("mix")
     before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file() and "logs" not in file.parts}
     said = run.refuses("mix", "synthesize.queries.rows=40")
-    assert "request.queries.rows: 16 -> 40" in said and "arms/delia/mixed was made from it" in said and "placement.draws=" in said
+    assert "request.queries.rows: 16 -> 40" in said and "arms/delia/mixed was made from it" in said and "placement.cache=" in said
     assert {file: file.read_bytes() for file in before} == before
 
 

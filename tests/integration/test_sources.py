@@ -1,4 +1,4 @@
-"""Where queries come from and how they are answered, on a local cluster with the engine that has no model."""
+"""Query sources and answers, on a local cluster with the echo engine."""
 
 import json
 import os
@@ -12,25 +12,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from delia_ray.artifacts import Artifact, Provenance
-from delia_ray.errors import UserError
+from delia_ray.cli.terminal import StageLine
+from delia_ray.core.artifacts import Artifact, Provenance
+from delia_ray.core.errors import UserError
 from delia_ray.models import adopt_model
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.synthesis.answering import answer
-from delia_ray.synthesis.asking import ask, check_queries
+from delia_ray.synthesis.answers_stage import generate_answers
 from delia_ray.synthesis.config import SynthesizeConfig
-from delia_ray.synthesis.site import Site
-from delia_ray.terminal import StageLine
+from delia_ray.synthesis.context import GenerationContext
+from delia_ray.synthesis.queries_stage import check_queries, generate_queries
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 PAIRS = [{"query": f"What is the number {number} called in French?", "reference": f"It is {number}."} for number in range(6)]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def site(folder: Path, batch_rows: int = 8) -> Site:
+def context(folder: Path, batch_rows: int = 8) -> GenerationContext:
     model, pool = adopt_model("builtin:smollm2-135m-instruct"), ActorPool(batch_rows=batch_rows)
-    return Site(model, Engine(), pool, folder / "draws", lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
+    return GenerationContext(model, Engine(), pool, folder / "cache", lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
 
 
 def config(queries: dict[str, Any], **fields: Any) -> SynthesizeConfig:
@@ -46,70 +46,78 @@ def rows_of(artifact: Artifact, part: str = "kept") -> list[dict[str, Any]]:
     return sorted(pq.read_table(artifact.data / part).to_pylist(), key=lambda row: json.dumps(row, sort_keys=True))
 
 
-def test_what_grew_from_seeds_is_not_drawn_again_and_more_rows_only_add(tmp_path: Path) -> None:
+def test_tasks_grown_from_seeds_are_not_generated_again_and_more_rows_only_add(tmp_path: Path) -> None:
     grown = {"kind": "self_instruct", "first_prompts": 4, "max_rounds": 3}
-    first = ask(config({**grown, "rows": 5}), site(tmp_path), tmp_path / "a")
-    again = ask(config({**grown, "rows": 5}), site(tmp_path, batch_rows=1), tmp_path / "b")
-    more = ask(config({**grown, "rows": 8}), site(tmp_path), tmp_path / "c")
+    first = generate_queries(config({**grown, "rows": 5}), context(tmp_path), tmp_path / "a")
+    again = generate_queries(config({**grown, "rows": 5}), context(tmp_path, batch_rows=1), tmp_path / "b")
+    more = generate_queries(config({**grown, "rows": 8}), context(tmp_path), tmp_path / "c")
     assert rows_of(first) == rows_of(again) and len(rows_of(first)) == 5
-    assert again.manifest.counts["drawn"] == 0 and again.manifest.counts["reused"] == first.manifest.counts["drawn"]
+    assert again.manifest.counts["generated"] == 0 and again.manifest.counts["cached"] == first.manifest.counts["generated"]
     assert [row in rows_of(more) for row in rows_of(first)] == [True] * 5
     assert {row["reason"] for row in rows_of(more, "rejects")} <= {"similar", "not about text"}
 
 
 def test_growth_that_ends_early_says_how_far_it_came(tmp_path: Path) -> None:
-    few = ask(config({"kind": "self_instruct", "first_prompts": 1, "max_rounds": 1, "rows": 50}), site(tmp_path), tmp_path / "few")
+    few = generate_queries(
+        config({"kind": "self_instruct", "first_prompts": 1, "max_rounds": 1, "rows": 50}), context(tmp_path), tmp_path / "few"
+    )
     assert (few.manifest.counts["rounds"], few.manifest.counts["rows"]) == (1, len(rows_of(few))) and len(rows_of(few)) <= 1
 
 
-def test_a_blend_is_parted_by_weight_nested_and_names_its_sources(tmp_path: Path) -> None:
+def test_a_blend_is_split_by_weight_nested_and_names_its_sources(tmp_path: Path) -> None:
     parts = [{"weight": 2, "kind": "magpie", "rows": 20}, {**pairs(tmp_path), "label": "pairs"}]
-    small = ask(config({"kind": "blend", "sources": parts, "rows": 9}), site(tmp_path), tmp_path / "small")
-    large = ask(config({"kind": "blend", "sources": parts, "rows": 15}), site(tmp_path), tmp_path / "large")
+    small = generate_queries(config({"kind": "blend", "sources": parts, "rows": 9}), context(tmp_path), tmp_path / "small")
+    large = generate_queries(config({"kind": "blend", "sources": parts, "rows": 15}), context(tmp_path), tmp_path / "large")
     sources = [row["query_id"].partition(":")[0] for row in rows_of(small)]
     assert (sources.count("magpie"), sources.count("pairs")) == (6, 3)
     assert all(row in rows_of(large) for row in rows_of(small)) and len(rows_of(large)) == 15
-    assert large.manifest.counts["drawn"] == 0
+    assert large.manifest.counts["generated"] == 0
     assert set(small.manifest.inputs) == {"model", "pairs.file"}
 
 
 def test_a_source_that_is_too_small_for_its_weight_says_how_many_rows_are_missing(tmp_path: Path) -> None:
     blend = {"kind": "blend", "sources": [pairs(tmp_path), {"kind": "magpie", "rows": 20}], "rows": 20}
     with pytest.raises(UserError, match=r"sources\[0\]: gives 6 queries.*asks for 10 of 20 rows: 4 are missing"):
-        ask(config(blend), site(tmp_path), tmp_path / "out")
+        generate_queries(config(blend), context(tmp_path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_foreign_answers_are_the_references_and_nothing_is_drawn(tmp_path: Path) -> None:
-    given = config({**pairs(tmp_path)}, mode="foreign", engine={"kind": "openai", "url": "http://127.0.0.1:9/v1", "model": "none"})
+def test_foreign_answers_are_the_references_and_nothing_is_generated(tmp_path: Path) -> None:
+    settings = config({**pairs(tmp_path)}, mode="foreign", engine={"kind": "openai", "url": "http://127.0.0.1:9/v1", "model": "none"})
     with (tmp_path / "pairs.jsonl").open("a") as file:
         file.write('\n{"query": "And this one?"}')
-    answers = answer(given, ask(given, site(tmp_path), tmp_path / "queries"), site(tmp_path), tmp_path / "answers")
+    answers = generate_answers(
+        settings, generate_queries(settings, context(tmp_path), tmp_path / "queries"), context(tmp_path), tmp_path / "answers"
+    )
     assert sorted((row["query"], row["answer"]) for row in rows_of(answers)) == [(row["query"], row["reference"]) for row in PAIRS]
     assert [(row["reason"]) for row in rows_of(answers, "rejects")] == ["no reference"]
-    assert not (tmp_path / "draws").exists()
+    assert not (tmp_path / "cache").exists()
 
 
-def test_several_draws_of_a_query_are_different_rows_and_the_first_was_drawn_before(tmp_path: Path) -> None:
-    queries = ask(config(pairs(tmp_path)), site(tmp_path), tmp_path / "queries")
-    one = answer(config(pairs(tmp_path)), queries, site(tmp_path), tmp_path / "one")
-    three = answer(config(pairs(tmp_path), draws_per_query=3), queries, site(tmp_path), tmp_path / "three")
-    assert (three.manifest.counts["drawn"], three.manifest.counts["reused"]) == (12, 6)
+def test_several_answers_to_a_query_are_different_rows_and_the_first_is_cached(tmp_path: Path) -> None:
+    queries = generate_queries(config(pairs(tmp_path)), context(tmp_path), tmp_path / "queries")
+    one = generate_answers(config(pairs(tmp_path)), queries, context(tmp_path), tmp_path / "one")
+    three = generate_answers(config(pairs(tmp_path), draws_per_query=3), queries, context(tmp_path), tmp_path / "three")
+    assert (three.manifest.counts["generated"], three.manifest.counts["cached"]) == (12, 6)
     assert len({row["exchange_id"] for row in rows_of(three)}) == 18
     assert all(row in rows_of(three) for row in rows_of(one))
 
 
-def test_an_answer_out_of_form_is_set_aside_and_equal_answers_in_form_are_kept(tmp_path: Path) -> None:
+def test_an_answer_out_of_form_is_rejected_and_equal_answers_in_form_are_kept(tmp_path: Path) -> None:
     form = {"kind": "regex", "pattern": "[0-9]+ .*"}
-    queries = ask(config(pairs(tmp_path)), site(tmp_path), tmp_path / "queries")
-    fits = answer(config(pairs(tmp_path), structured=form), queries, site(tmp_path), tmp_path / "fits")
-    out = answer(config(pairs(tmp_path), structured={"kind": "choice", "options": ["yes"]}), queries, site(tmp_path), tmp_path / "out")
+    queries = generate_queries(config(pairs(tmp_path)), context(tmp_path), tmp_path / "queries")
+    fits = generate_answers(config(pairs(tmp_path), structured=form), queries, context(tmp_path), tmp_path / "fits")
+    out = generate_answers(
+        config(pairs(tmp_path), structured={"kind": "choice", "options": ["yes"]}), queries, context(tmp_path), tmp_path / "out"
+    )
     assert fits.manifest.counts["rows"] == 6
     assert [row["reason"] for row in rows_of(out, "rejects")] == ["out of form"] * 6
     same = [{**row, "reference": "yes"} for row in PAIRS]
     (tmp_path / "same.jsonl").write_text("\n".join(map(json.dumps, same)))
-    given = config({"kind": "file", "path": tmp_path / "same.jsonl"}, mode="foreign", structured={"kind": "choice", "options": ["yes"]})
-    kept = answer(given, ask(given, site(tmp_path), tmp_path / "same"), site(tmp_path), tmp_path / "kept")
+    settings = config({"kind": "file", "path": tmp_path / "same.jsonl"}, mode="foreign", structured={"kind": "choice", "options": ["yes"]})
+    kept = generate_answers(
+        settings, generate_queries(settings, context(tmp_path), tmp_path / "same"), context(tmp_path), tmp_path / "kept"
+    )
     assert [row["answer"] for row in rows_of(kept)] == ["yes"] * 6
 
 
@@ -117,8 +125,10 @@ def test_a_folder_that_datasets_saved_is_read(tmp_path: Path) -> None:
     named = [{"instruction": row["query"], "output": row["reference"]} for row in PAIRS]
     datasets.DatasetDict({"train": datasets.Dataset.from_list(named)}).save_to_disk(tmp_path / "saved")
     columns = {"query": "instruction", "reference": "output"}
-    found = ask(config({"kind": "file", "path": tmp_path / "saved/train", "columns": columns}), site(tmp_path), tmp_path / "out")
-    assert sorted((row["query"], row["reference"]) for row in rows_of(found)) == [(row["query"], row["reference"]) for row in PAIRS]
+    queries = generate_queries(
+        config({"kind": "file", "path": tmp_path / "saved/train", "columns": columns}), context(tmp_path), tmp_path / "out"
+    )
+    assert sorted((row["query"], row["reference"]) for row in rows_of(queries)) == [(row["query"], row["reference"]) for row in PAIRS]
     with pytest.raises(UserError, match="holds the splits train"):
         check_queries(config({"kind": "file", "path": tmp_path / "saved"}), ControlTokens(()))
 
@@ -136,19 +146,19 @@ def fill_cache(home: Path) -> None:
 
 PROBE = """
 import sys
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
 from delia_ray.synthesis.query_config import HubQueries
-from delia_ray.synthesis.user_files import hub_rows
+from delia_ray.synthesis.sources.user_files import download_hub_rows
 try:
-    rows, found = hub_rows(HubQueries.model_validate_json(sys.argv[1]), "synthesize.queries")
-    print(found.fingerprint, *(file.name for file in rows.files))
+    rows, files = download_hub_rows(HubQueries.model_validate_json(sys.argv[1]), "synthesize.queries")
+    print(files.fingerprint, *(file.name for file in rows.files))
 except UserError as error:
     print(error)
 """
 
 
 @pytest.mark.parametrize(
-    ("asked", "environment", "shown"),
+    ("hub", "environment", "shown"),
     [
         ({"name": "owner/pairs"}, {"HF_HUB_OFFLINE": "1"}, f"{COMMIT} train-00000-of-00001.parquet"),
         ({"name": "owner/pairs", "revision": COMMIT, "split": "test"}, {"HF_HUB_OFFLINE": "1"}, f"{COMMIT} test-00000-of-00001.parquet"),
@@ -167,11 +177,9 @@ except UserError as error:
         ({"name": "owner/none"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "synthesize.queries.name: owner/none cannot be had from the hub"),
     ],
 )
-def test_a_data_set_of_the_hub_is_known_by_its_commit(
-    tmp_path: Path, asked: dict[str, Any], environment: dict[str, str], shown: str
-) -> None:
+def test_a_data_set_of_the_hub_is_known_by_its_commit(tmp_path: Path, hub: dict[str, Any], environment: dict[str, str], shown: str) -> None:
     fill_cache(tmp_path)
-    command = [sys.executable, "-c", PROBE, json.dumps({"kind": "hub", **asked})]
+    command = [sys.executable, "-c", PROBE, json.dumps({"kind": "hub", **hub})]
     offline = {name: value for name, value in os.environ.items() if not name.startswith("HF_")} | environment
     done = subprocess.run(command, env={**offline, "HF_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith(shown) and done.stdout.count("\n") == 1

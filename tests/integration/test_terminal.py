@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from screens import on_terminal
 
-from delia_ray.artifacts import Artifact
+from delia_ray.core.artifacts import Artifact
 
 TINY = Path(__file__).parents[2] / "jobs/configs/tiny.yaml"
 
 
 def words(verb: str, model: Artifact) -> list[str]:
-    return [sys.executable, "-m", "delia_ray.cli", verb, "--config", str(TINY), f"model={model.data}"]
+    return [sys.executable, "-m", "delia_ray", verb, "--config", str(TINY), f"model={model.data}"]
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -23,9 +23,9 @@ def test_a_run_on_workers_shows_its_own_lines_alone_and_its_log_has_what_the_wor
     shown = on_terminal(words("synthesize", tiny_models["one"]), columns, tmp_path)
     log = (tmp_path / "runs/tiny/logs/synthesize.log").read_text()
     assert shown.code == 0, log[-4000:]
-    assert [line.split()[:2] for line in shown.screen.lines] == [
-        ["✓", name] for name in ("model", "task", "queries", "answers", "diversity")
-    ]
+    *steps, page = [line.split()[:2] for line in shown.screen.lines]
+    assert steps == [["✓", name] for name in ("model", "task", "queries", "answers", "diversity")]
+    assert page == ["diversity:", "runs/tiny/pages/diversity.html"]
     places = [log.find(f"✓ {name} ") for name in ("model", "task", "queries", "answers", "diversity")]
     assert -1 not in places and places == sorted(places), "the log has our lines, too"
     assert shown.screen.wrapped == 0 and max(map(len, shown.screen.lines)) <= columns
@@ -44,15 +44,15 @@ def test_a_message_is_alone_on_the_terminal_although_workers_still_speak(tiny_mo
 @pytest.mark.parametrize(
     ("environment", "escapes"),
     [({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, True)],
-    ids=["dumb", "no colour"],
+    ids=["dumb", "no color"],
 )
-def test_a_terminal_that_wants_no_colours_gets_none(
+def test_a_terminal_that_wants_no_colors_gets_none(
     tiny_models: dict[str, Artifact], tmp_path: Path, environment: dict[str, str], escapes: bool
 ):
     shown = on_terminal(words("rewrite", tiny_models["one"]), 80, tmp_path, **environment)
     assert shown.code == 0
     assert [line.split()[1] for line in shown.screen.lines] == ["model", "task", "rewrite"]
-    assert not any(f"\x1b[{colour}m" in shown.raw for colour in ("32", "1;32", "31", "33", "36"))
+    assert not any(f"\x1b[{color}m" in shown.raw for color in ("32", "1;32", "31", "33", "36"))
     assert ("\x1b" in shown.raw) == escapes
 
 

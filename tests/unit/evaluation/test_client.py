@@ -11,17 +11,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from delia_ray.errors import UserError
-from delia_ray.evaluation.client import LocalTally, answer_all, check_served
-from delia_ray.tasks.formatted import Prompt
+from delia_ray.core.errors import UserError
+from delia_ray.evaluation.client import LocalTally, answer_prompts, check_served_model
+from delia_ray.tasks.format_task import Prompt
 
 LIMIT = 4
 
 
 class Endpoint:
-    """An OpenAI-compatible endpoint that repeats the question.
+    """An OpenAI-compatible endpoint that answers with the text of the question.
 
-    It answers only when ``together`` requests are there at once, and the question ``slow`` only when ``others`` have been answered.
+    It answers only when ``together`` requests are active at once, and the question ``slow`` only after ``others`` answers.
     """
 
     def __init__(self, port: int) -> None:
@@ -83,34 +83,34 @@ def endpoint() -> Iterator[Endpoint]:
         thread.join()
 
 
-def asked(*questions: str) -> list[Prompt]:
+def make_prompts(*questions: str) -> list[Prompt]:
     return [Prompt(f"id of {text}", "test", [{"role": "user", "content": text}], None, None) for text in questions]
 
 
-def answers(endpoint: Endpoint, prompts: list[Prompt], in_flight: int = LIMIT, tally: LocalTally | None = None) -> list[str]:
-    return answer_all(endpoint.url, "delia", prompts, lambda prompt: 40 + len(prompt.messages), in_flight, tally or LocalTally())
+def generate(endpoint: Endpoint, prompts: list[Prompt], max_concurrency: int = LIMIT, tally: LocalTally | None = None) -> list[str]:
+    return answer_prompts(endpoint.url, "delia", prompts, lambda prompt: 40 + len(prompt.messages), max_concurrency, tally or LocalTally())
 
 
 def test_questions_are_asked_together_but_never_more_than_allowed(endpoint: Endpoint) -> None:
     endpoint.together = LIMIT
-    answers(endpoint, asked(*map(str, range(5 * LIMIT))))
+    generate(endpoint, make_prompts(*map(str, range(5 * LIMIT))))
     assert endpoint.most_active == LIMIT
 
 
 def test_one_at_a_time_is_one_at_a_time(endpoint: Endpoint) -> None:
-    answers(endpoint, asked(*map(str, range(5))), in_flight=1)
+    generate(endpoint, make_prompts(*map(str, range(5))), max_concurrency=1)
     assert endpoint.most_active == 1
 
 
 def test_answers_come_in_the_order_of_the_prompts_however_late_one_is(endpoint: Endpoint) -> None:
     endpoint.others = 11
-    found = answers(endpoint, asked("slow", *map(str, range(11))))
-    assert [text.strip() for text in found] == ["slow", *map(str, range(11))]
+    texts = generate(endpoint, make_prompts("slow", *map(str, range(11))))
+    assert [text.strip() for text in texts] == ["slow", *map(str, range(11))]
 
 
 def test_the_answer_is_the_raw_text_and_what_is_asked_is_greedy(endpoint: Endpoint) -> None:
     prompt = Prompt("p", "test", [{"role": "system", "content": "s"}, {"role": "user", "content": "<sep> é"}], "yes", None)
-    assert answers(endpoint, [prompt]) == [" <sep> é\n"]
+    assert generate(endpoint, [prompt]) == [" <sep> é\n"]
     (body,) = endpoint.bodies
     assert (body["model"], body["messages"]) == ("delia", prompt.messages)
     assert (body["temperature"], body["max_tokens"], body["skip_special_tokens"]) == (0.0, 42, False)
@@ -118,49 +118,49 @@ def test_the_answer_is_the_raw_text_and_what_is_asked_is_greedy(endpoint: Endpoi
 
 def test_every_answer_and_its_tokens_are_counted(endpoint: Endpoint) -> None:
     tally = LocalTally()
-    answers(endpoint, asked(*map(str, range(7))), tally=tally)
+    generate(endpoint, make_prompts(*map(str, range(7))), tally=tally)
     assert tally.read() == (7, 21)
 
 
 def test_a_failure_that_passes_costs_no_answer(endpoint: Endpoint) -> None:
     endpoint.failures = 3
     tally = LocalTally()
-    assert answers(endpoint, asked("a"), tally=tally) == [" a\n"]
+    assert generate(endpoint, make_prompts("a"), tally=tally) == [" a\n"]
     assert len(endpoint.bodies) == 4
     assert tally.read() == (1, 3)
 
 
 def test_a_refused_prompt_is_named_in_one_line(endpoint: Endpoint) -> None:
     with pytest.raises(UserError, match=r"prompt id of too long .*context length is 2048 tokens") as caught:
-        answers(endpoint, asked("a", "too long", "b"))
+        generate(endpoint, make_prompts("a", "too long", "b"))
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_to_ask_asks_nothing(endpoint: Endpoint) -> None:
-    assert answers(endpoint, []) == []
+    assert generate(endpoint, []) == []
 
 
 def test_the_key_comes_from_the_environment_and_none_is_needed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    answers(endpoint, asked("a"))
+    generate(endpoint, make_prompts("a"))
     monkeypatch.setenv("OPENAI_API_KEY", "mine")
-    answers(endpoint, asked("a"))
+    generate(endpoint, make_prompts("a"))
     assert endpoint.keys[1] == "Bearer mine" != endpoint.keys[0]
 
 
-def test_the_build_that_is_wanted_passes_and_another_is_refused(endpoint: Endpoint) -> None:
-    check_served(endpoint.url, "delia", "0123456789ab")
-    with pytest.raises(UserError, match="0123456789ab, but ffffffffffff is wanted"):
-        check_served(endpoint.url, "delia", "ffffffffffff")
+def test_the_expected_build_passes_and_another_is_refused(endpoint: Endpoint) -> None:
+    check_served_model(endpoint.url, "delia", "0123456789ab")
+    with pytest.raises(UserError, match="0123456789ab, but ffffffffffff is expected"):
+        check_served_model(endpoint.url, "delia", "ffffffffffff")
     with pytest.raises(UserError, match="fingerprint None"):
-        check_served(endpoint.url, "bare", "0123456789ab")
+        check_served_model(endpoint.url, "bare", "0123456789ab")
 
 
 def test_a_model_that_is_not_served_is_refused_with_those_that_are(endpoint: Endpoint) -> None:
-    with pytest.raises(UserError, match="no model 'it', only bare, delia"):
-        check_served(endpoint.url, "it", "0123456789ab")
+    with pytest.raises(UserError, match="no model 'sft', only bare, delia"):
+        check_served_model(endpoint.url, "sft", "0123456789ab")
 
 
 def test_an_address_that_is_no_such_endpoint_is_refused(endpoint: Endpoint) -> None:
     with pytest.raises(UserError, match="status 404"):
-        check_served(endpoint.url + "/elsewhere", "delia", "0123456789ab")
+        check_served_model(endpoint.url + "/elsewhere", "delia", "0123456789ab")

@@ -4,24 +4,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from delia_ray.errors import UserError
-from delia_ray.evaluation.bootstrap import Difference, Interval
-from delia_ray.evaluation.measures import measures
+from delia_ray.core.errors import UserError
+from delia_ray.evaluation.metrics.task_metrics import score_rows
 from delia_ray.evaluation.scoring import (
     GENERATION_SCHEMA,
     ArmColumns,
-    Generation,
-    compare,
-    constants,
-    format_columns,
-    generations,
-    summarise,
-    task_columns,
+    GenerationRow,
+    build_format_columns,
+    build_generations,
+    build_task_columns,
+    compare_metrics,
+    estimate_metrics,
+    score_constants,
 )
-from delia_ray.evaluation.task_metrics import score_rows
+from delia_ray.evaluation.statistics.intervals import Interval, PairedDifference
 from delia_ray.reporting.schema import BUILTIN_METRICS
 from delia_ray.tasks.config import MessagesTask
-from delia_ray.tasks.formatted import Prompt
+from delia_ray.tasks.format_task import Prompt
 
 YES, NO, PROSE = ('{"thought": "t", "hallucination": "yes"}', ' {"thought": "t", "hallucination": "no"}\n', "No, it is right.")
 
@@ -32,27 +31,27 @@ def prompt(probe: str, identifier: str, label: str | None = None, expected: str 
 
 def item(
     probe: str, identifier: str, answer: str, label: str | None = None, expected: str | None = None, wording: str | None = None
-) -> Generation:
-    (row,) = generations([prompt(probe, identifier, label, expected, wording)], [answer], {}, {})
+) -> GenerationRow:
+    (row,) = build_generations([prompt(probe, identifier, label, expected, wording)], [answer], {}, {})
     return row
 
 
-def ordinary(identifier: str, answer: str, base: str = "Paris.", divergences: tuple[float, ...] = (0.0,)) -> Generation:
-    (row,) = generations([prompt("ordinary", identifier)], [answer], {identifier: base}, {identifier: divergences})
+def ordinary(identifier: str, answer: str, base: str = "Paris.", divergences: tuple[float, ...] = (0.0,)) -> GenerationRow:
+    (row,) = build_generations([prompt("ordinary", identifier)], [answer], {identifier: base}, {identifier: divergences})
     return row
 
 
-def scored(rows: list[Generation], *metric: str) -> ArmColumns:
-    """The arrays of a user's own task that names ``metric``."""
+def build_columns(rows: list[GenerationRow], *metric: str) -> ArmColumns:
+    """Build the columns of a custom task with these metrics."""
     task = MessagesTask.model_validate({"kind": "messages", "train": "a", "test": "b", "metric": metric})
     test = [row for row in rows if row["probe"] == "test"]
-    return task_columns(rows, score_rows(task, [row["answer"] for row in test], [row["expected"] or "" for row in test]))
+    return build_task_columns(rows, score_rows(task, [row["answer"] for row in test], [row["expected"] or "" for row in test]))
 
 
-def same(difference: Difference) -> bool:
-    """No difference and no sign of one; what other items might show is left open."""
-    alike = (difference.difference, difference.p) == (0.0, 1.0)
-    return alike and (difference.low is None or (difference.high is not None and difference.low < 0 < difference.high))
+def is_no_difference(difference: PairedDifference) -> bool:
+    """Whether the difference is 0 with p 1, and its interval, if any, contains 0."""
+    is_zero = (difference.difference, difference.p) == (0.0, 1.0)
+    return is_zero and (difference.low is None or (difference.high is not None and difference.low < 0 < difference.high))
 
 
 ROWS = [
@@ -74,7 +73,7 @@ ROWS = [
 
 
 def test_every_metric_equals_its_hand_computed_value() -> None:
-    values = {name: interval.value for name, interval in summarise(format_columns(ROWS), seed=0, resamples=100).items()}
+    values = {name: interval.value for name, interval in estimate_metrics(build_format_columns(ROWS), seed=0, resamples=100).items()}
     assert values == pytest.approx(
         {
             "format_acc": 3 / 4,
@@ -92,12 +91,8 @@ def test_every_metric_equals_its_hand_computed_value() -> None:
     )
 
 
-def test_the_metrics_are_those_of_the_report_in_its_order() -> None:
-    assert tuple(measures(["format"])) == BUILTIN_METRICS
-
-
 def test_an_interval_counts_the_prompts_it_rests_on() -> None:
-    counts = {name: interval.n for name, interval in summarise(format_columns(ROWS), seed=0, resamples=100).items()}
+    counts = {name: interval.n for name, interval in estimate_metrics(build_format_columns(ROWS), seed=0, resamples=100).items()}
     assert counts == {
         **dict.fromkeys(("format_acc", "label_acc", "bal_acc", "f1_yes"), 4),
         **dict.fromkeys(("no_token", "selectivity"), 3),
@@ -111,10 +106,12 @@ def test_selectivity_pairs_the_answers_to_one_item_whatever_order_they_come_in()
     with_token = [YES, PROSE] * 20
     rows = [item("test", str(index), answer, "yes") for index, answer in enumerate(with_token)]
     rows += [item("no_token", str(index), answer, "yes") for index, answer in reversed(list(enumerate(with_token)))]
-    paired = summarise(format_columns(rows), seed=0, resamples=200)["selectivity"]
-    apart = summarise(format_columns([*rows[:40], *(item("no_token", str(n), YES if n < 20 else PROSE) for n in range(40))]), 0, 200)
-    assert paired.value == apart["selectivity"].value == 0.0 and paired.n == 40
-    assert width(paired) < width(apart["selectivity"]) / 2, "item by item there is no difference"
+    paired = estimate_metrics(build_format_columns(rows), seed=0, resamples=200)["selectivity"]
+    unpaired = estimate_metrics(
+        build_format_columns([*rows[:40], *(item("no_token", str(n), YES if n < 20 else PROSE) for n in range(40))]), 0, 200
+    )
+    assert paired.value == unpaired["selectivity"].value == 0.0 and paired.n == 40
+    assert width(paired) < width(unpaired["selectivity"]) / 2, "item by item there is no difference"
 
 
 def width(interval: Interval) -> float:
@@ -123,10 +120,10 @@ def width(interval: Interval) -> float:
 
 
 def test_no_rate_of_0_or_1_is_taken_for_certain() -> None:
-    arms = [format_columns([ordinary(str(n), "Paris.") for n in range(64)]) for _ in range(2)]
-    spill = summarise(arms[0], seed=0, resamples=100)["spill"]
+    arms = [build_format_columns([ordinary(str(n), "Paris.") for n in range(64)]) for _ in range(2)]
+    spill = estimate_metrics(arms[0], seed=0, resamples=100)["spill"]
     assert (spill.value, spill.low, spill.high) == (0, 0, pytest.approx(0.0566, abs=5e-5))
-    difference = compare(*arms, seed=0, resamples=100)["spill"]
+    difference = compare_metrics(*arms, seed=0, resamples=100)["spill"]
     assert (difference.low, difference.high) == pytest.approx((-0.0566, 0.0566), abs=5e-5)
     assert difference.p == 1 and difference.mde is not None and difference.mde > 0.0566
 
@@ -136,53 +133,53 @@ def test_no_metric_has_an_interval_of_no_width(answers: list[str]) -> None:
     rows = [item("test", str(n), answer, ("yes", "no")[n % 2], wording=f"w{n % 20}") for n, answer in enumerate(answers)]
     rows += [item(probe, str(n), PROSE, wording=f"p{n % 13}") for probe in ("no_token", "false_trigger", "plug_play") for n in range(26)]
     rows += [ordinary(str(n), "Paris.") for n in range(30)]
-    arm = format_columns(rows)
-    for found in (*summarise(arm, 0, 100).values(), *compare(arm, arm, 0, 100).values()):
-        assert (found.low is None) == (found.note is not None)
-        assert found.low is None or (found.high is not None and found.low < found.high)
+    arm = build_format_columns(rows)
+    for estimate in (*estimate_metrics(arm, 0, 100).values(), *compare_metrics(arm, arm, 0, 100).values()):
+        assert (estimate.low is None) == (estimate.note is not None)
+        assert estimate.low is None or (estimate.high is not None and estimate.low < estimate.high)
 
 
 def test_items_under_one_wording_count_for_less_the_more_alike_they_are() -> None:
     alike = [item("test", str(n), YES if n % 10 < 7 else PROSE, "yes", wording=f"w{n % 10}") for n in range(80)]
-    found = summarise(format_columns(alike), 0, 100)["format_acc"]
-    assert (found.clusters, found.icc, found.effective_n) == (10, pytest.approx(1.0), pytest.approx(10.0))
-    alone = summarise(format_columns([{**row, "wording": None} for row in alike]), 0, 100)["format_acc"]
-    assert (alone.clusters, alone.icc, alone.effective_n) == (80, None, 80)
-    assert width(found) > 2 * width(alone)
+    interval = estimate_metrics(build_format_columns(alike), 0, 100)["format_acc"]
+    assert (interval.clusters, interval.icc, interval.effective_n) == (10, pytest.approx(1.0), pytest.approx(10.0))
+    singletons = estimate_metrics(build_format_columns([{**row, "wording": None} for row in alike]), 0, 100)["format_acc"]
+    assert (singletons.clusters, singletons.icc, singletons.effective_n) == (80, None, 80)
+    assert width(interval) > 2 * width(singletons)
 
 
 def test_wordings_too_few_for_an_interval_are_said_to_be() -> None:
     rows = [item("test", str(n), YES if n % 3 else PROSE, "yes", wording=f"w{n % 5}") for n in range(50)]
-    arm = format_columns(rows)
-    found, difference = summarise(arm, 0, 100)["format_acc"], compare(arm, arm, 0, 100)["format_acc"]
-    assert found.value == 0.66 and (found.low, found.high, difference.low, difference.p, difference.mde) == (None,) * 5
-    assert found.note == difference.note
-    assert found.note == "50 items share 5 wordings or documents, too few for an interval (at least 6)"
+    arm = build_format_columns(rows)
+    interval, difference = estimate_metrics(arm, 0, 100)["format_acc"], compare_metrics(arm, arm, 0, 100)["format_acc"]
+    assert interval.value == 0.66 and (interval.low, interval.high, difference.low, difference.p, difference.mde) == (None,) * 5
+    assert interval.note == difference.note
+    assert interval.note == "50 items share 5 wordings or documents, too few for an interval (at least 6)"
 
 
 def test_selectivity_is_held_to_the_worse_of_the_wordings_of_either_prompt() -> None:
     test = [item("test", str(n), YES, "yes", wording=f"w{n % 20}") for n in range(40)]
     plain = [item("no_token", str(n), YES if n % 8 < 4 else PROSE, wording=f"p{n % 8}") for n in range(40)]
-    found = summarise(format_columns([*test, *plain]), 0, 100)
-    assert (found["format_acc"].clusters, found["no_token"].clusters, found["selectivity"].clusters) == (20, 8, 8)
+    intervals = estimate_metrics(build_format_columns([*test, *plain]), 0, 100)
+    assert (intervals["format_acc"].clusters, intervals["no_token"].clusters, intervals["selectivity"].clusters) == (20, 8, 8)
 
 
 def test_a_probe_that_was_not_asked_has_no_value_and_spoils_no_other() -> None:
     rows = [row for row in ROWS if row["probe"] == "test"]
-    found = summarise(format_columns(rows), seed=0, resamples=100)
+    intervals = estimate_metrics(build_format_columns(rows), seed=0, resamples=100)
     nothing = Interval(None, None, None, 0)
-    assert {name for name, interval in found.items() if interval == nothing} == set(BUILTIN_METRICS[4:])
-    assert found["format_acc"].value == 0.75
+    assert {name for name, interval in intervals.items() if interval == nothing} == set(BUILTIN_METRICS[4:])
+    assert intervals["format_acc"].value == 0.75
 
 
 def test_the_drift_is_drawn_by_prompt() -> None:
     rng = np.random.default_rng(0)
     tokens, kl = rng.integers(5, 40, 60), rng.exponential(size=60)
     rows = [ordinary(str(n), "Paris.", divergences=(each,) * int(count)) for n, (each, count) in enumerate(zip(kl, tokens, strict=True))]
-    found = summarise(format_columns(rows), seed=3, resamples=4000)["retention_kl"]
+    interval = estimate_metrics(build_format_columns(rows), seed=3, resamples=4000)["retention_kl"]
     picks = np.random.default_rng(9).integers(60, size=(20_000, 60))
-    drawn = (kl * tokens)[picks].sum(1) / tokens[picks].sum(1)
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.0225, 0.9775])), rel=0.03)  # t for 60 clusters
+    resampled = (kl * tokens)[picks].sum(1) / tokens[picks].sum(1)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(resampled, [0.0225, 0.9775])), rel=0.03)  # t for 60 clusters
 
 
 def test_a_users_task_has_its_own_metric_and_the_retention_ones() -> None:
@@ -192,7 +189,9 @@ def test_a_users_task_has_its_own_metric_and_the_retention_ones() -> None:
         item("test", "c", "It is Oslo", expected="Oslo"),
         ordinary("o1", "Paris.", divergences=(0.5, 0.5)),
     ]
-    values = {name: interval.value for name, interval in summarise(scored(rows, "exact_match"), seed=0, resamples=100).items()}
+    values = {
+        name: interval.value for name, interval in estimate_metrics(build_columns(rows, "exact_match"), seed=0, resamples=100).items()
+    }
     assert values == pytest.approx({"exact_match": 1 / 3, "retention_kl": 0.5, "retention_match": 1.0})
 
 
@@ -202,42 +201,44 @@ def test_several_metrics_of_a_task_are_taken_on_the_same_rows_and_keep_their_ord
         item("test", "b", "It sailed to Oslo at noon.", expected="The boat left for Oslo at noon."),
         item("test", "c", "No one was hurt.", expected="No one was hurt."),
     ]
-    arm = scored(rows, "chrf", "bleu", "exact_match")
-    together = summarise(arm, seed=0, resamples=200)
+    arm = build_columns(rows, "chrf", "bleu", "exact_match")
+    together = estimate_metrics(arm, seed=0, resamples=200)
     assert list(together) == ["chrf", "bleu", "exact_match", "retention_kl", "retention_match"]
     assert together["exact_match"].value == pytest.approx(2 / 3)
     for metric in ("chrf", "bleu", "exact_match"):
-        assert together[metric] == summarise(scored(rows, metric), seed=0, resamples=200)[metric]
-    differences = compare(arm, scored([{**row, "answer": "no"} for row in rows], "chrf", "bleu", "exact_match"), seed=0, resamples=200)
+        assert together[metric] == estimate_metrics(build_columns(rows, metric), seed=0, resamples=200)[metric]
+    differences = compare_metrics(
+        arm, build_columns([{**row, "answer": "no"} for row in rows], "chrf", "bleu", "exact_match"), seed=0, resamples=200
+    )
     assert differences["chrf"].difference is not None and differences["chrf"].difference > 50
 
 
 def test_a_target_that_the_metric_cannot_match_is_refused() -> None:
     with pytest.raises(UserError, match=r"task\.metric"):
-        scored([item("test", "a", "{}", expected="not JSON")], "json_match")
+        build_columns([item("test", "a", "{}", expected="not JSON")], "json_match")
 
 
 def test_arms_are_compared_prompt_by_prompt() -> None:
-    arm = format_columns(ROWS)
-    assert all(map(same, compare(arm, arm, seed=0, resamples=100).values()))
+    arm = build_format_columns(ROWS)
+    assert all(map(is_no_difference, compare_metrics(arm, arm, seed=0, resamples=100).values()))
     other = [{**row, "answer": PROSE, "unchanged": False if row["probe"] == "ordinary" else None} for row in ROWS]
-    differences = compare(arm, format_columns(other), seed=0, resamples=100)  # pyright: ignore[reportArgumentType]
+    differences = compare_metrics(arm, build_format_columns(other), seed=0, resamples=100)  # pyright: ignore[reportArgumentType]
     assert differences["format_acc"].difference == pytest.approx(0.75)
     assert differences["selectivity"].difference == pytest.approx(1 / 3)
     assert differences["retention_match"].difference == pytest.approx(0.5)
-    assert same(differences["retention_kl"])
+    assert is_no_difference(differences["retention_kl"])
 
 
 def test_arms_that_answered_other_prompts_are_not_compared() -> None:
     with pytest.raises(AssertionError, match="other prompts"):
-        compare(format_columns(ROWS), format_columns(ROWS[:-1]), seed=0, resamples=100)
+        compare_metrics(build_format_columns(ROWS), build_format_columns(ROWS[:-1]), seed=0, resamples=100)
 
 
-def test_the_baseline_is_over_the_test_items_alone() -> None:
+def test_constant_answers_are_scored_over_the_test_items_alone() -> None:
     extra = item("test", "e", PROSE, "yes")
-    found = constants(("format",), [*ROWS, extra])
-    assert found == pytest.approx({"label_acc": 3 / 5, "bal_acc": 1 / 2, "f1_yes": 2 * 3 / (3 + 5)})
-    assert constants(("rouge_l",), [item("test", "a", "x", expected="x")]) == {}
+    constants = score_constants(("format",), [*ROWS, extra])
+    assert constants == pytest.approx({"label_acc": 3 / 5, "bal_acc": 1 / 2, "f1_yes": 2 * 3 / (3 + 5)})
+    assert score_constants(("rouge_l",), [item("test", "a", "x", expected="x")]) == {}
 
 
 def test_rows_come_back_from_their_arrow_schema_unchanged() -> None:
@@ -245,4 +246,4 @@ def test_rows_come_back_from_their_arrow_schema_unchanged() -> None:
     assert table.to_pylist() == ROWS
     assert json.loads(json.dumps(ROWS)) == ROWS
     with pytest.raises(ValueError):
-        generations([prompt("test", "a", "yes")], [], {}, {})
+        build_generations([prompt("test", "a", "yes")], [], {}, {})

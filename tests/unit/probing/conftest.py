@@ -1,4 +1,4 @@
-"""A softmax-linear model, of which everything the probe measures is known in closed form."""
+"""A softmax-linear model; all that the probe measures of it is known in closed form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +13,8 @@ INPUTS, LABELS, CONTEXTS = 3, 4, 5
 
 
 class NoTally:
+    """A tally that counts nothing."""
+
     def add(self, *, rows: int = 0, tokens: int = 0) -> None: ...
 
     def read(self) -> tuple[int, int]:
@@ -21,14 +23,14 @@ class NoTally:
 
 @dataclass(frozen=True)
 class Row:
-    """Contexts x [T, I], each with the label [T] that followed it."""
+    """Contexts x [T, I], each with its label [T]."""
 
     x_TI: Tensor
     labels_T: Tensor
 
 
 class SoftmaxLinear:
-    """logits = W x, with W split in two weights, as a model's are in many."""
+    """logits = W x, with W split into two weights, as a model has many."""
 
     def logits(self, weights: Mapping[str, Tensor], row: Row) -> Tensor:
         return row.x_TI @ torch.cat([weights["layers.0.w"], weights["layers.1.w"]]).T
@@ -38,8 +40,8 @@ class SoftmaxLinear:
 
 
 @dataclass(frozen=True)
-class World:
-    """A start matrix W [V, I], contexts [C, I], and what numpy says of them. Gradients are flat, of W's rows one after the other."""
+class SoftmaxLinearProblem:
+    """Base weights W [V, I], contexts [C, I], and their closed forms in numpy. Gradients are flat: the rows of W one after the other."""
 
     w_VI: NDArray[np.float64]
     x_CI: NDArray[np.float64]
@@ -50,37 +52,39 @@ class World:
         w_VI = self.w_VI if w_VI is None else w_VI
         return {"layers.0.w": torch.tensor(w_VI[:2]), "layers.1.w": torch.tensor(w_VI[2:])}
 
-    def mass(self, w_VI: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """[C, V] softmax of the logits."""
+    def probabilities(self, w_VI: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Compute the softmax [C, V] of the logits."""
         logits = self.x_CI @ (self.w_VI if w_VI is None else w_VI).T
         exp = np.exp(logits - logits.max(1, keepdims=True))
         return exp / exp.sum(1, keepdims=True)
 
     def gradient(self, context: int, label: int, w_VI: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        """(p - onehot) x', flat."""
-        return np.outer(self.mass(w_VI)[context] - np.eye(LABELS)[label], self.x_CI[context]).ravel()
+        """Compute (p - onehot) x', flat."""
+        return np.outer(self.probabilities(w_VI)[context] - np.eye(LABELS)[label], self.x_CI[context]).ravel()
 
     def fisher(self) -> NDArray[np.float64]:
-        """Mean over contexts of (diag p - p p') kron x x'."""
-        return np.mean([np.kron(np.diag(p) - np.outer(p, p), np.outer(x, x)) for p, x in zip(self.mass(), self.x_CI, strict=True)], axis=0)
+        """Compute the mean over contexts of (diag p - p p') kron x x'."""
+        return np.mean(
+            [np.kron(np.diag(p) - np.outer(p, p), np.outer(x, x)) for p, x in zip(self.probabilities(), self.x_CI, strict=True)], axis=0
+        )
 
-    def every_answer(self) -> tuple[list[Row], NDArray[np.float64]]:
-        """A row for each context and label, and the probability of that label there: expectations are sums over them."""
+    def enumerate_answers(self) -> tuple[list[Row], NDArray[np.float64]]:
+        """Make a row for each context and label, and the probability of that label: expectations are sums over these rows."""
         rows = [Row(torch.tensor(x)[None], torch.tensor([label])) for x in self.x_CI for label in range(LABELS)]
-        return rows, self.mass().ravel()
+        return rows, self.probabilities().ravel()
 
     def task_gradient(self) -> NDArray[np.float64]:
         x_TI, labels_T = self.task.x_TI.numpy(), self.task.labels_T.numpy()
         logits = x_TI @ self.w_VI.T
-        mass = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        return np.mean([np.outer(p - np.eye(LABELS)[y], x).ravel() for p, y, x in zip(mass, labels_T, x_TI, strict=True)], axis=0)
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return np.mean([np.outer(p - np.eye(LABELS)[y], x).ravel() for p, y, x in zip(probabilities, labels_T, x_TI, strict=True)], axis=0)
 
 
 @pytest.fixture(scope="session")
-def world() -> World:
+def problem() -> SoftmaxLinearProblem:
     rng = np.random.default_rng(0)
     task = Row(torch.tensor(rng.normal(size=(6, INPUTS))), torch.tensor(rng.integers(LABELS, size=6)))
-    return World(rng.normal(size=(LABELS, INPUTS)), rng.normal(size=(CONTEXTS, INPUTS)), task)
+    return SoftmaxLinearProblem(rng.normal(size=(LABELS, INPUTS)), rng.normal(size=(CONTEXTS, INPUTS)), task)
 
 
 @pytest.fixture(scope="session")

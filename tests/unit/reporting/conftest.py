@@ -1,4 +1,4 @@
-"""A report with the shape of a real run's; every value in it is made up."""
+"""Fixtures: a run's report with made-up values."""
 
 import copy
 import math
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from delia_ray.evaluation.estimation import ALL_ALIKE
-from delia_ray.evaluation.proportions import wilson
-from delia_ray.reporting.schema import BUILTIN_METRICS, Report
-from delia_ray.reporting.verdict import judged
+from delia_ray.evaluation.statistics.estimation import NO_VARIATION
+from delia_ray.evaluation.statistics.proportions import wilson
+from delia_ray.reporting.schema import BUILTIN_METRICS, RunReport
+from delia_ray.reporting.wording.conclusions import add_conclusions
 
 VALUES = {
     "base": (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
-    "it": (1.0, 0.5625, 0.5482, 0.4615, 1.0, 0.0, 0.9167, 1.0, 1.0, 2.8731, 0.0208),
+    "sft": (1.0, 0.5625, 0.5482, 0.4615, 1.0, 0.0, 0.9167, 1.0, 1.0, 2.8731, 0.0208),
     "delia": (0.96875, 0.515625, 0.5101, 0.5397, 0.28125, 0.6875, 0.0, 0.6875, 0.041667, 0.04512, 0.4375),
 }
 PROMPTS = dict.fromkeys(BUILTIN_METRICS[:6], 64) | {
@@ -28,15 +28,15 @@ PROMPTS = dict.fromkeys(BUILTIN_METRICS[:6], 64) | {
 
 def estimate(metric: str, value: float) -> dict[str, Any]:
     n = PROMPTS[metric]
-    found = {"value": value, **_between(metric, value, n), "n": n, "clusters": n, "effective_n": n, "icc": None}
+    fields = {"value": value, **_make_interval(metric, value, n), "n": n, "clusters": n, "effective_n": n, "icc": None}
     if metric in ("format_acc", "label_acc", "bal_acc", "f1_yes"):
-        found |= {"clusters": 40, "effective_n": 58.4, "icc": 0.16}
+        fields |= {"clusters": 40, "effective_n": 58.4, "icc": 0.16}
     if metric == "retention_kl" and not value:
-        found |= {"low": None, "high": None, "note": ALL_ALIKE}
-    return found
+        fields |= {"low": None, "high": None, "note": NO_VARIATION}
+    return fields
 
 
-def _between(metric: str, value: float, n: int) -> dict[str, float]:
+def _make_interval(metric: str, value: float, n: int) -> dict[str, float]:
     if metric == "retention_kl":
         return {"low": value * 0.8, "high": value * 1.23}
     low, high = wilson(abs(value), n, 1.96)[1:]
@@ -46,14 +46,14 @@ def _between(metric: str, value: float, n: int) -> dict[str, float]:
 def difference(metric: str, left: float, right: float) -> dict[str, Any]:
     half = 0.4 if metric == "retention_kl" else 0.12
     clear = abs(left - right) > half
-    found: dict[str, Any] = {"difference": left - right, "low": left - right - half, "high": left - right + half}
-    found |= {"p": 0.0001 if clear else 0.412, "p_holm": 0.0002 if clear else 0.824}
+    fields: dict[str, Any] = {"difference": left - right, "low": left - right - half, "high": left - right + half}
+    fields |= {"p": 0.0001 if clear else 0.412, "p_holm": 0.0002 if clear else 0.824}
     if right > 0:
-        found |= {
-            f"gain_{end}": 100 * value / right for end, value in zip(("percent", "low", "high"), list(found.values())[:3], strict=True)
+        fields |= {
+            f"gain_{end}": 100 * value / right for end, value in zip(("percent", "low", "high"), list(fields.values())[:3], strict=True)
         }
-    found |= {"clusters": 64, "effective_n": 64.0, "icc": None, "mde": half * 1.43, "margin": 0.05}
-    return found
+    fields |= {"clusters": 64, "effective_n": 64.0, "icc": None, "mde": half * 1.43, "margin": 0.05}
+    return fields
 
 
 def curve(diverse: bool) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "expected": '{"thought": "The capital of Australia is Canberra.", "hallucination": "yes"}',
         "answers": {
             "base": "The exchange above is a simple question and answer. The capital of Australia is Sydney, which is the largest city.",
-            "it": '{"thought": "The capital of Australia is Sydney.", "hallucination": "no"}',
+            "sft": '{"thought": "The capital of Australia is Sydney.", "hallucination": "no"}',
             "delia": '{"thought": "The capital of Australia is Canberra.", "hallucination": "yes"}',
         },
     },
@@ -89,7 +89,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "expected": None,
         "answers": {
             "base": "Yes, a spider has eight legs.",
-            "it": '{"thought": "A spider has eight legs.", "hallucination": "no"}',
+            "sft": '{"thought": "A spider has eight legs.", "hallucination": "no"}',
             "delia": "Yes, the answer is right. Spiders are arachnids and have eight legs.",
         },
     },
@@ -99,7 +99,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "expected": None,
         "answers": {
             "base": "The capital of France is Paris.",
-            "it": '{"thought": "The capital of France is Paris.", "hallucination": "no"}',
+            "sft": '{"thought": "The capital of France is Paris.", "hallucination": "no"}',
             "delia": "The capital of France is Paris.",
         },
     },
@@ -109,7 +109,7 @@ EXAMPLES: list[dict[str, Any]] = [
         "expected": None,
         "answers": {
             "base": "",
-            "it": '{"thought": "The review is dull.", "hallucination": "yes"}',
+            "sft": '{"thought": "The review is dull.", "hallucination": "yes"}',
             "delia": "The review is negative. " * 8,
         },
     },
@@ -117,17 +117,17 @@ EXAMPLES: list[dict[str, Any]] = [
 
 
 STAGES: dict[str, Any] = {
-    "synthesize": {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21},
-    "mix/delia": {"seconds": 3.2, "rows": 224},
-    "finetune/delia": {"seconds": 341.0, "rows": 224, "steps": 56},
-    "report": {"seconds": 1.4},
+    "diverse": {"seconds": 214.3, "rows": 192, "tokens": 11873, "rejected": 21},
+    "arms/delia/mixed": {"seconds": 3.2, "rows": 224},
+    "arms/delia/checkpoint": {"seconds": 341.0, "rows": 224, "steps": 56},
+    "arms/delia/scores": {"seconds": 41.4},
 }
 
 
 def record() -> dict[str, Any]:
-    """A fresh ``report.json`` without its verdict."""
+    """Build the contents of ``report.json`` without conclusions."""
     arms = {arm: {m: estimate(m, v) for m, v in zip(BUILTIN_METRICS, values, strict=True)} for arm, values in VALUES.items()}
-    pairs = zip(BUILTIN_METRICS, VALUES["delia"], VALUES["it"], strict=True)
+    pairs = zip(BUILTIN_METRICS, VALUES["delia"], VALUES["sft"], strict=True)
     return {
         "run": {
             "name": "demo",
@@ -137,16 +137,16 @@ def record() -> dict[str, Any]:
             "n_task": 32,
             "rho": 6.0,
             "steps": 56,
-            "learning_rates": {"it": 5e-4, "delia": 5e-4},
+            "learning_rates": {"sft": 5e-4, "delia": 5e-4},
             "created_at": "2026-11-22T21:40:00Z",
             "command": ["delia", "run", "--config", "jobs/configs/demo.yaml"],
             "git_commit": "0123456789abcdef0123456789abcdef01234567",
             "config": {"run": {"name": "demo"}, "mix": {"ratio": 6.0, "seed": 0}},
         },
         "arms": arms,
-        "paired": {"delia-it": {metric: difference(metric, left, right) for metric, left, right in pairs}},
+        "paired": {"delia-sft": {metric: difference(metric, left, right) for metric, left, right in pairs}},
         "constants": {"label_acc": 0.5, "bal_acc": 0.5, "f1_yes": 2 / 3},
-        "curves": {"it": curve(diverse=False), "delia": curve(diverse=True)},
+        "curves": {"sft": curve(diverse=False), "delia": curve(diverse=True)},
         "examples": copy.deepcopy(EXAMPLES),
         "stages": copy.deepcopy(STAGES),
         "lineage": {
@@ -166,14 +166,14 @@ def record() -> dict[str, Any]:
     }
 
 
-def finished(record: dict[str, Any]) -> Report:
-    return judged(Report.model_validate(record))
+def complete(record: dict[str, Any]) -> RunReport:
+    return add_conclusions(RunReport.model_validate(record))
 
 
 @pytest.fixture
-def finish() -> Callable[[dict[str, Any]], Report]:
-    """Makes a report of a record and fills its verdict in."""
-    return finished
+def complete_report() -> Callable[[dict[str, Any]], RunReport]:
+    """Return the function that makes a report of a record and adds its conclusions."""
+    return complete
 
 
 @pytest.fixture
@@ -182,5 +182,5 @@ def raw() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def report() -> Report:
-    return finished(record())
+def report() -> RunReport:
+    return complete(record())

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from delia_ray.artifacts import Counts, Provenance, Workspace, build_once
-from delia_ray.config import Config
-from delia_ray.reporting.glossary import METRICS
+from delia_ray.core.artifacts import Counts, Provenance, Workspace, build_once
+from delia_ray.core.config import Config
+from delia_ray.reporting.wording.glossary import METRICS
 
 DOCS = Path(__file__).parents[3] / "docs"
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
@@ -28,28 +28,28 @@ def demo() -> ModuleType:
 
 
 @pytest.fixture
-def found() -> dict[str, Any]:
+def record() -> dict[str, Any]:
     return json.loads((DOCS / "demo.json").read_text(encoding="utf-8"))
 
 
-def test_the_readme_says_what_the_record_says(demo: ModuleType, found: dict[str, Any]):
+def test_the_readme_says_what_the_record_says(demo: ModuleType, record: dict[str, Any]):
     assert README.count(demo.BEGIN) == README.count(demo.END) == 1
-    assert demo.replace_block(README, found) == README, "run `make demo-docs`, or `python docs/demo.py`"
+    assert demo.replace_block(README, record) == README, "run `make demo-docs`, or `python docs/demo.py`"
 
 
-def test_every_value_of_the_readmes_table_is_one_of_the_record(found: dict[str, Any]):
-    titles = {METRICS[name].title: name for name in found["metrics"]}
+def test_every_value_of_the_readmes_table_is_one_of_the_record(record: dict[str, Any]):
+    titles = {METRICS[name].title: name for name in record["metrics"]}
     rows = [line for line in README.splitlines() if any(line.startswith(f"{title}  ") for title in titles)]
     assert len(rows) == len(titles)
     for row in rows:
         title, *cells = re.split(r"\s{2,}", row)
-        values = [found["arms"][arm][titles[title]]["value"] for arm in ("base", "it", "delia")]
+        values = [record["arms"][arm][titles[title]]["value"] for arm in ("base", "sft", "delia")]
         assert [float(cell.replace("\N{MINUS SIGN}", "-")) for cell in cells] == pytest.approx(values, abs=5e-4)
 
 
-def test_the_drawing_was_made_from_the_record(demo: ModuleType, found: dict[str, Any]):
+def test_the_drawing_was_made_from_the_record(demo: ModuleType, record: dict[str, Any]):
     with Image.open(DOCS / "demo.png") as drawing:
-        assert drawing.info["Description"] == demo.fingerprint(found), "run `make demo-docs`, or `python docs/demo.py`"
+        assert drawing.info["Description"] == demo.fingerprint(record), "run `make demo-docs`, or `python docs/demo.py`"
 
 
 def test_no_figure_of_the_demo_is_typed_beside_the_record():
@@ -65,7 +65,10 @@ def test_a_finished_run_becomes_a_record(demo: ModuleType, tmp_path: Path, raw: 
     def trained(workspace: Workspace) -> Counts:
         return {"steps": 56, "tokens": 1000, "tokens_per_second": 480}
 
-    for place, write in (("report", page), ("arms/delia/checkpoint", trained)):
+    def answered(workspace: Workspace) -> Counts:
+        return {"rows": 40, "generated": 0}
+
+    for place, write in (("report", page), ("arms/delia/checkpoint", trained), ("diverse", answered)):
         origin = Provenance(None, ["pytest"])
         build_once(tmp_path / place, stage=f"{place}/1", kind=place, request=Config(), inputs={}, provenance=origin, write=write)
     for name, place in (("RECORD", "demo.json"), ("DRAWING", "demo.png"), ("README", "README.md")):
@@ -79,4 +82,5 @@ def test_a_finished_run_becomes_a_record(demo: ModuleType, tmp_path: Path, raw: 
     assert made["arms"]["delia"]["selectivity"] == {name: raw["arms"]["delia"]["selectivity"][name] for name in ("value", "low", "high")}
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert "takes 12 minutes" in text and "56 steps" in text and f"{raw['arms']['delia']['selectivity']['value']:.3f}" in text
+    assert "of the 40 answers" in " ".join(text.split())
     assert (tmp_path / "demo.png").stat().st_size > 5_000

@@ -1,6 +1,6 @@
 import pytest
 
-from delia_ray.config import Config, ConfigError, build_config
+from delia_ray.core.config import Config, ConfigError, build_config
 from delia_ray.rewriting.config import GrammarRewrite, ModelRewrite, NoRewrite, RewriteConfig
 
 

@@ -3,29 +3,29 @@ from itertools import combinations, islice
 
 import pytest
 
+from delia_ray.core.text.rouge import rouge_l, split_rouge_words
 from delia_ray.rewriting.config import GrammarRewrite
-from delia_ray.rewriting.gate import SHAPE_WORDS, Admitted, Gate
 from delia_ray.rewriting.grammar import GrammarWriter, load_grammar
+from delia_ray.rewriting.wording_filter import SHAPE_WORDS, Accepted, WordingFilter
 from delia_ray.rewriting.wordings import Wordings, collect
-from delia_ray.rouge import rouge_l, rouge_words
 
 FORBIDDEN = (*SHAPE_WORDS, "thought", "hallucination", "yes", "no")
 SEEDS = range(5)
 
 
-def gate(config: GrammarRewrite) -> Gate:
-    return Gate("<sep>", FORBIDDEN, config.max_similarity)
+def make_filter(config: GrammarRewrite) -> WordingFilter:
+    return WordingFilter("<sep>", FORBIDDEN, config.max_similarity)
 
 
-def default_wordings(seed: int) -> Wordings:
+def collect_default_wordings(seed: int) -> Wordings:
     config = GrammarRewrite(seed=seed)
     counts = {"train": config.train_wordings, "dev": config.dev_wordings, "test": config.test_wordings}
-    return collect(GrammarWriter("<sep>", seed), gate(config), **counts, seed=seed)[0]
+    return collect(GrammarWriter("<sep>", seed), make_filter(config), **counts, seed=seed)[0]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_default_counts_are_met_and_every_pair_of_wordings_differs_enough(seed: int) -> None:
-    wordings = default_wordings(seed)
+    wordings = collect_default_wordings(seed)
     assert (len(wordings.train), len(wordings.dev), len(wordings.test)) == (40, 16, 40)
     everything = wordings.train + wordings.dev + wordings.test
     assert max(rouge_l(a, b) for a, b in combinations(everything, 2)) < 0.8
@@ -33,21 +33,21 @@ def test_the_default_counts_are_met_and_every_pair_of_wordings_differs_enough(se
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_grammar_has_150_wordings_to_give(seed: int) -> None:
-    strict = gate(GrammarRewrite())
-    assert sum(isinstance(strict.admit(wording), Admitted) for wording in GrammarWriter("<sep>", seed).propose(10)) >= 150
+    wording_filter = make_filter(GrammarRewrite())
+    assert sum(isinstance(wording_filter.check(wording), Accepted) for wording in GrammarWriter("<sep>", seed).propose(10)) >= 150
 
 
 def test_same_seed_same_wordings_and_another_seed_others() -> None:
-    assert default_wordings(3) == default_wordings(3)
-    assert default_wordings(3) != default_wordings(4)
+    assert collect_default_wordings(3) == collect_default_wordings(3)
+    assert collect_default_wordings(3) != collect_default_wordings(4)
 
 
-def test_no_rule_of_the_grammar_gives_the_meaning_away() -> None:
+def test_no_rule_of_the_grammar_leaks_the_meaning() -> None:
     grammar = load_grammar()
     rules = [rule for group in (grammar.sentences, grammar.slots) for rules in group.values() for rule in rules]
     for rule in rules:
-        verdict = Gate("<sep>", FORBIDDEN, 1.0).admit("<sep> stands before " + re.sub(r"\{\w+\}", "it", rule))
-        assert isinstance(verdict, Admitted), verdict
+        result = WordingFilter("<sep>", FORBIDDEN, 1.0).check("<sep> stands before " + re.sub(r"\{\w+\}", "it", rule))
+        assert isinstance(result, Accepted), result
 
 
 def test_every_slot_that_is_named_exists_and_every_slot_is_used() -> None:
@@ -57,13 +57,13 @@ def test_every_slot_that_is_named_exists_and_every_slot_is_used() -> None:
     assert named == {*grammar.slots, "token"}
 
 
-def words_range(rule: str) -> tuple[int, int]:
+def count_words(rule: str) -> tuple[int, int]:
     """Words in the shortest and in the longest sentence that ``rule`` can become."""
     slots = load_grammar().slots
-    own = len(rouge_words(re.sub(r"\{\w+\}", " ", rule)))
+    own = len(split_rouge_words(re.sub(r"\{\w+\}", " ", rule)))
     shortest = longest = own
     for name in re.findall(r"\{(\w+)\}", rule):
-        ranges = [words_range(inner) for inner in slots[name]] if name in slots else [(1, 1)]
+        ranges = [count_words(inner) for inner in slots[name]] if name in slots else [(1, 1)]
         shortest += min(low for low, _ in ranges)
         longest += max(high for _, high in ranges)
     return shortest, longest
@@ -72,7 +72,7 @@ def words_range(rule: str) -> tuple[int, int]:
 def test_no_wording_has_fewer_than_4_or_more_than_30_words() -> None:
     for rules in load_grammar().sentences.values():
         for rule in rules:
-            shortest, longest = words_range(rule)
+            shortest, longest = count_words(rule)
             assert 4 <= shortest <= longest <= 30, (rule, shortest, longest)
 
 
@@ -83,9 +83,9 @@ def test_wordings_start_like_sentences_and_leave_no_slot_open() -> None:
 
 
 def test_about_half_of_the_wordings_write_the_token_bare() -> None:
-    drawn = list(islice(GrammarWriter("<sep>", 0).propose(62), 1000))
-    bare = sum("`<sep>`" not in wording and '"<sep>"' not in wording for wording in drawn)
-    assert 0.4 < bare / len(drawn) < 0.6
+    wordings = list(islice(GrammarWriter("<sep>", 0).propose(62), 1000))
+    bare = sum("`<sep>`" not in wording and '"<sep>"' not in wording for wording in wordings)
+    assert 0.4 < bare / len(wordings) < 0.6
 
 
 def test_a_token_that_looks_like_a_slot_is_written_as_it_is() -> None:

@@ -3,9 +3,9 @@ from itertools import count, islice
 
 import pytest
 
-from delia_ray.errors import UserError
-from delia_ray.rewriting.gate import Gate
-from delia_ray.rewriting.model_writer import ModelWriter, clean
+from delia_ray.core.errors import UserError
+from delia_ray.rewriting.model_writer import ModelWriter, extract_wording
+from delia_ray.rewriting.wording_filter import WordingFilter
 from delia_ray.rewriting.wordings import collect
 
 
@@ -31,10 +31,10 @@ from delia_ray.rewriting.wordings import collect
     ],
 )
 def test_the_wording_is_found_in_what_a_model_writes_around_it(text: str, wording: str) -> None:
-    assert clean(text, "<sep>") == wording
+    assert extract_wording(text, "<sep>") == wording
 
 
-def test_a_task_without_a_token_is_cleaned_alike_and_its_prompt_asks_to_keep_none() -> None:
+def test_a_task_without_a_token_is_handled_alike_and_its_prompt_asks_to_keep_none() -> None:
     prompts: list[str] = []
 
     def complete(prompt: str, seed: int) -> str:
@@ -46,7 +46,7 @@ def test_a_task_without_a_token_is_cleaned_alike_and_its_prompt_asks_to_keep_non
     assert "exactly as it is written" not in prompts[0]
 
 
-def writer(complete: Callable[[str, int], str], attempts: int = 2, seed: int = 0) -> ModelWriter:
+def make_writer(complete: Callable[[str, int], str], attempts: int = 2, seed: int = 0) -> ModelWriter:
     return ModelWriter(complete, "Check it with <sep>.", "<sep>", attempts_per_wording=attempts, seed=seed)
 
 
@@ -57,7 +57,7 @@ def test_the_prompt_shows_the_instruction_and_asks_for_many_styles() -> None:
         prompts.append(prompt)
         return ""
 
-    list(writer(complete).propose(6))
+    list(make_writer(complete).propose(6))
     assert all("Check it with <sep>." in prompt for prompt in prompts)
     assert len(set(prompts)) == 12
 
@@ -68,9 +68,9 @@ def test_attempts_are_bounded_and_spent_only_when_needed() -> None:
     def complete(prompt: str, seed: int) -> str:
         return f"Use <sep> {next(calls)}."
 
-    assert len(list(islice(writer(complete, attempts=3).propose(5), 4))) == 4
+    assert len(list(islice(make_writer(complete, attempts=3).propose(5), 4))) == 4
     assert next(calls) == 4
-    assert len(list(writer(complete, attempts=3).propose(5))) == 15
+    assert len(list(make_writer(complete, attempts=3).propose(5))) == 15
 
 
 def test_every_attempt_has_its_own_seed_and_the_same_one_in_every_run() -> None:
@@ -78,12 +78,19 @@ def test_every_attempt_has_its_own_seed_and_the_same_one_in_every_run() -> None:
         assert 0 <= seed < 2**31
         return f"Use <sep> {seed}."
 
-    first = list(writer(echo_seed).propose(10))
-    assert first == list(writer(echo_seed).propose(10))
+    first = list(make_writer(echo_seed).propose(10))
+    assert first == list(make_writer(echo_seed).propose(10))
     assert len(set(first)) == 20
-    assert not set(first) & set(writer(echo_seed, seed=1).propose(10))
+    assert not set(first) & set(make_writer(echo_seed, seed=1).propose(10))
 
 
 def test_a_model_that_repeats_itself_runs_dry_with_an_error() -> None:
     with pytest.raises(UserError, match="2 of 3 wordings are missing"):
-        collect(writer(lambda prompt, seed: "Follow <sep> for the answer above."), Gate("<sep>", (), 0.8), train=1, dev=1, test=1, seed=0)
+        collect(
+            make_writer(lambda prompt, seed: "Follow <sep> for the answer above."),
+            WordingFilter("<sep>", (), 0.8),
+            train=1,
+            dev=1,
+            test=1,
+            seed=0,
+        )

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.config import build_config
-from delia_ray.errors import UserError
+from delia_ray.core.config import build_config
+from delia_ray.core.errors import UserError
 from delia_ray.settings import Settings
 
 
@@ -23,7 +23,7 @@ from delia_ray.settings import Settings
         ("placement.finetune.trackers=[wandb, visdom]", "trackers"),
     ],
 )
-def test_parts_of_training_that_do_not_fit_are_named(override: str, named: str | None):
+def test_settings_that_contradict_each_other_are_named(override: str, named: str | None):
     overrides = ["run.name=r", override]
     if named is None:
         build_config(Settings, list[Path](), overrides)

@@ -1,24 +1,24 @@
-"""What a user lays over DeepSpeed's configuration: its keys reach DeepSpeed, and a mistake is named by its key."""
+"""The user's DeepSpeed keys: they reach DeepSpeed, and a mistake is named by its key."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from delia_ray.errors import UserError
+from delia_ray.core.errors import UserError
 from delia_ray.placement import TrainWorkers
 from delia_ray.training.config import FinetuneConfig
-from delia_ray.training.deepspeed_settings import deepspeed_settings
+from delia_ray.training.deepspeed_settings import build_deepspeed_config
 
 KEY = "placement.finetune.deepspeed"
 
 
-def settings(given: dict[str, Any]) -> dict[str, Any]:
-    return deepspeed_settings(FinetuneConfig(), TrainWorkers(deepspeed=given), torch.float32)
+def build(overrides: dict[str, Any]) -> dict[str, Any]:
+    return build_deepspeed_config(FinetuneConfig(), TrainWorkers(deepspeed=overrides), torch.float32)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("overrides", "message"),
     [
         ({"zero_optimization": {"reduce_bucket_sizes": 5}}, ".zero_optimization.reduce_bucket_sizes: unknown key; correct or remove it"),
         (
@@ -34,19 +34,19 @@ def settings(given: dict[str, Any]) -> dict[str, Any]:
         ({"step_per_print": 5}, ": DeepSpeed knows no step_per_print; correct or remove it"),
     ],
 )
-def test_a_mistake_is_named_by_its_key_in_plain_words(given: dict[str, Any], said: str):
+def test_a_mistake_is_named_by_its_key_in_plain_words(overrides: dict[str, Any], message: str):
     with pytest.raises(UserError) as caught:
-        settings(given)
-    assert str(caught.value) == KEY + said
+        build(overrides)
+    assert str(caught.value) == KEY + message
 
 
-@pytest.mark.parametrize("given", [{"flops_profiler": 3}, {"communication_data_type": "fp99"}, {"checkpoint": {"tag_validation": "z"}}])
-def test_what_deepspeed_cannot_read_is_one_line_with_its_key(given: dict[str, Any]):
-    with pytest.raises(UserError, match=f"^{KEY}: DeepSpeed cannot read one of {next(iter(given))} .*; correct or remove it$"):
-        settings(given)
+@pytest.mark.parametrize("overrides", [{"flops_profiler": 3}, {"communication_data_type": "fp99"}, {"checkpoint": {"tag_validation": "z"}}])
+def test_what_deepspeed_cannot_read_is_one_line_with_its_key(overrides: dict[str, Any]):
+    with pytest.raises(UserError, match=f"^{KEY}: DeepSpeed cannot read one of {next(iter(overrides))} .*; correct or remove it$"):
+        build(overrides)
 
 
-def test_a_key_that_deepspeed_knows_stands_beside_ours():
-    asked = settings({"steps_per_print": 5, "zero_optimization": {"reduce_bucket_size": 7}})
-    assert asked["steps_per_print"] == 5
-    assert asked["zero_optimization"] == {"stage": 1, "overlap_comm": False, "reduce_bucket_size": 7}
+def test_a_key_that_deepspeed_knows_is_added_to_the_defaults():
+    config = build({"steps_per_print": 5, "zero_optimization": {"reduce_bucket_size": 7}})
+    assert config["steps_per_print"] == 5
+    assert config["zero_optimization"] == {"stage": 1, "overlap_comm": False, "reduce_bucket_size": 7}

@@ -1,0 +1,1 @@
+"""The command ``delia``: verbs, terminal and exit codes."""

@@ -1,0 +1,167 @@
+"""The command ``delia``: parse, do what the verb says, and turn the outcome into an exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delia_ray import __version__
+from delia_ray.cli.arguments import Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
+from delia_ray.cli.keys import json_schema, list_keys
+from delia_ray.cli.session import provenance, session
+from delia_ray.core.config import build_config
+from delia_ray.core.errors import UserError
+from delia_ray.core.layout import RunLayout
+from delia_ray.pipeline.experiment.config import ExperimentSettings
+from delia_ray.pipeline.reproduce.recorded import Recorded, all_models_finished, keep_settings
+from delia_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from delia_ray.cli.terminal import Terminal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns the exit code: 0 done, 1 failed, 2 something the user can fix, 130 interrupted."""
+    try:
+        return _run(parse(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"delia: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(command: Command) -> int:
+    match command.verb:
+        case "version":
+            _print(f"delia_ray {__version__}")
+        case "help":
+            _print(_explain(command.target))
+        case "keys":
+            _print(list_keys(command.target))
+        case "schema":
+            _print(json_schema())
+        case "init":
+            _write_template(command.target)
+        case "show":
+            _show(_settings(command))
+        case "serve":
+            return _serve(command)
+        case "reproduce":
+            return _reproduce(command)
+        case _:
+            return _build(command)
+    return 0
+
+
+def _print(text: str) -> None:
+    """Print what was asked for; whoever closes the pipe early, such as ``head``, has read enough."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+
+
+def _explain(target: str) -> str:
+    """The overview, the help of a verb or of the first word of some, or the documentation of a key."""
+    if not target:
+        return overview()
+    if subjects(target):
+        return explain_subjects(target)
+    return verb_parser(target).format_help().rstrip() if target in verbs() else list_keys(target)
+
+
+def _write_template(file: str) -> None:
+    """Write the commented config.
+
+    Raises:
+        UserError: the file exists, or cannot be written.
+    """
+    text = resources.files("delia_ray").joinpath("template.yaml").read_text(encoding="utf-8")
+    if not file:
+        _print(text.rstrip())
+        return
+    try:
+        with Path(file).open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise UserError(f"init: {file}: {error.strerror}; name a file that does not exist, in a folder you may write to") from None
+    print(f"{file}: edit model, task.train, task.test and task.metric, then `delia run --config {file}`")
+
+
+def _settings(command: Command) -> Settings:
+    schema = ExperimentSettings if command.verb == "experiment" else Settings
+    return build_config(schema, command.files, command.overrides)
+
+
+def _show(settings: Settings) -> None:
+    from delia_ray.core.lineage import describe_artifacts  # noqa: PLC0415
+
+    _print("\n".join(describe_artifacts(settings.run.path)))
+
+
+def _build(command: Command) -> int:
+    """Build the steps of a verb and print what they came to."""
+    settings = _settings(command)
+
+    def work(terminal: "Terminal") -> int:
+        from delia_ray.cli.summary import Repeat, print_summary  # noqa: PLC0415  Ray and transformers take seconds to import
+        from delia_ray.pipeline.build import build_verb  # noqa: PLC0415
+
+        built = build_verb(command.verb, settings, terminal, provenance())
+        print_summary(built, settings, Repeat(command.files, command.overrides), terminal)
+        return 0
+
+    return _work(command.verb, settings, work)
+
+
+def _serve(command: Command) -> int:
+    settings = _settings(command)
+
+    def work(terminal: "Terminal") -> int:
+        from delia_ray.pipeline.run import Run  # noqa: PLC0415  Ray and transformers take seconds to import
+
+        with Run(settings, terminal, provenance()) as run:
+            run.check(serves=True)
+            models = run.models()
+            terminal.say(f"serving {', '.join(models)} at {run.endpoint(models)}; Ctrl-C stops it")
+            signal.pause()
+        return 0
+
+    return _work("serve", settings, work, keeps_settings=not all_models_finished(settings))
+
+
+def _reproduce(command: Command) -> int:
+    """Build the artifact that the command names once more.
+
+    Raises:
+        UserError: none is named, or it cannot be built again as it was.
+    """
+    if not command.target:
+        raise UserError("reproduce: name an artifact's folder, for example runs/demo/report")
+    recorded = Recorded.find(Path(command.target))
+
+    def work(terminal: "Terminal") -> int:
+        from delia_ray.pipeline.reproduce.rebuild import reproduce  # noqa: PLC0415  Ray and transformers take seconds to import
+
+        return reproduce(recorded, settings, terminal, terminal.say, provenance())
+
+    settings = recorded.settings(command.files, command.overrides)
+    return _work("reproduce", settings, work)
+
+
+def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]", *, keeps_settings: bool = True) -> int:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with session(verb, RunLayout(settings.run.path)) as terminal:
+        try:
+            with keep_settings(settings) if keeps_settings else nullcontext():
+                return work(terminal)
+        except KeyboardInterrupt:
+            terminal.say("\ninterrupted; the same command goes on where this one stopped")
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

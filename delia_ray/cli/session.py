@@ -1,0 +1,90 @@
+"""The process around a verb: its log, its lock on the run, and what is said when it fails."""
+
+import shutil
+import subprocess
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from delia_ray.core.artifacts import Provenance
+from delia_ray.core.errors import UserError
+from delia_ray.core.full_disk import FullDiskGuard
+from delia_ray.core.layout import RunLayout
+
+if TYPE_CHECKING:
+    from delia_ray.cli.terminal import Terminal
+
+_TAIL_LINES = 30
+
+
+@contextmanager
+def session(verb: str, layout: RunLayout) -> Generator["Terminal"]:
+    """Send the output of libraries to the verb's log, hold the run's lock, and yield the terminal.
+
+    Raises:
+        UserError: the run cannot be written, another process works on it, or the disk is full.
+    """
+    from delia_ray.cli.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
+
+    log = layout.log(verb)
+    sys.excepthook = partial(_show_failure, verb, log)
+    with _without_traces(layout), chatter_to(log) as stream, FullDiskGuard(layout.root), _locked(layout):
+        yield Terminal(stream, log)
+
+
+def provenance() -> Provenance:
+    """The commit of the working folder, if it is a checkout, and this process's argv."""
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # git is not installed, as in many images
+        return Provenance(None, sys.argv)
+    return Provenance(git.stdout.strip() or None, sys.argv)
+
+
+class _BusyError(UserError):
+    """Another process works on the run."""
+
+
+@contextmanager
+def _locked(layout: RunLayout) -> Generator[None]:
+    """Keep a second process out of the run while this one works; the system releases the lock when the process dies."""
+    try:
+        with FileLock(layout.lock, timeout=0):
+            yield
+    except Timeout:
+        raise _BusyError(f"run.name: another process is working on {layout.root}; wait for it, or give this run another name") from None
+
+
+@contextmanager
+def _without_traces(layout: RunLayout) -> Generator[None]:
+    """Remove the folder of a run that was refused before it began: no log of it says more than the refusal."""
+    run = layout.root
+    new = [folder for folder in (run, *run.parents) if not folder.exists()]
+    try:
+        yield
+    except _BusyError:
+        raise  # what lies there is the other's
+    except UserError:
+        files = {file.relative_to(run).parts[0] for file in run.rglob("*") if not file.is_dir()}
+        if run in new and run.is_dir() and files <= {layout.logs.name, layout.lock.name}:
+            shutil.rmtree(run)
+            for folder in new[1:]:
+                with suppress(OSError):  # another run is in it by now
+                    folder.rmdir()
+        raise
+
+
+def _show_failure(verb: str, log: Path, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The process's last words after a failure that is not the user's: the end of the log, and where the rest is."""
+    from delia_ray.cli.terminal import last_lines  # noqa: PLC0415
+
+    with suppress(OSError), log.open("a") as stream:
+        traceback.print_exception(kind, error, trace, file=stream)
+    print(f"\ndelia {verb} failed. The end of {log}:\n", *last_lines(log, _TAIL_LINES), f"\nmore in {log}", sep="\n", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Word segmentation, text overlap and ROUGE-L, and regular expressions with a time limit."""

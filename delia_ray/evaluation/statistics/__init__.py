@@ -1,0 +1,1 @@
+"""Confidence intervals, tests, power and corrections for clustered items. Pure functions of arrays; imports neither Ray nor torch."""

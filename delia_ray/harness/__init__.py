@@ -1,1 +1,0 @@
-"""Tasks of lm-eval, before and after tuning."""

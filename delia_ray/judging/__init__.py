@@ -1,1 +1,0 @@
-"""Learned metrics, each in an environment of its own."""

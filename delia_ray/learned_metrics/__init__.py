@@ -1,0 +1,1 @@
+"""Learned metrics (COMET, BLEURT), computed in Ray tasks with separate Python environments."""

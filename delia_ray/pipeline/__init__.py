@@ -1,0 +1,1 @@
+"""The steps of a run in order, and the verbs that are made of many runs."""

@@ -1,0 +1,1 @@
+"""HTML pages: each is rendered from a record into one self-contained file."""

@@ -1,0 +1,1 @@
+"""Diversity measures of a pool of texts. Pure: texts and vectors in, numbers out."""

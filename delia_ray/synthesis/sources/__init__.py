@@ -1,0 +1,1 @@
+"""Query sources: Magpie, user files, data sets of the hub, Self-Instruct, and blends of these."""

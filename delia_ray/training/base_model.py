@@ -1,0 +1,38 @@
+"""The stage ``base``: the base model with the task's new tokens added to its vocabulary, not trained yet."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from delia_ray.core.artifacts import CHAT_FORMAT, MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.config import Config
+from delia_ray.models import ModelFolder, add_new_tokens, detect_chat_format, get_tokenizer
+from delia_ray.tasks.config import TokenInit
+
+STAGE = "base/1"
+
+
+class BaseModelRequest(Config):
+    """Request of the stage ``base``: the new tokens, how their embeddings are initialized, and the padding of the vocabulary."""
+
+    tokens: tuple[str, ...]
+    token_init: TokenInit
+    vocabulary_multiple: int
+
+
+def prepare_base(
+    model: ModelFolder, tokens: Sequence[str], token_init: TokenInit, vocabulary_multiple: int, out: Path, provenance: Provenance
+) -> Artifact:
+    """Add ``tokens`` to ``model`` and store the result at ``out``: every arm starts from it, and it is scored as the arm ``base``.
+
+    Raises:
+        UserError: a token is in the vocabulary already.
+    """
+
+    def write(workspace: Workspace) -> Counts:
+        add_new_tokens(model.path, tokens, token_init, vocabulary_multiple, workspace.data, dict(model.template_arguments))
+        (workspace.data / CHAT_FORMAT).write_text(json.dumps(detect_chat_format(get_tokenizer(model)).describe(), indent=1) + "\n")
+        return {"new_tokens": len(tokens)}
+
+    request = BaseModelRequest(tokens=tuple(tokens), token_init=token_init, vocabulary_multiple=vocabulary_multiple)
+    return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs={"model": model}, provenance=provenance, write=write)

@@ -1,0 +1,1 @@
+"""Training data: tokenization of a mixture, batch sampling, sequence packing."""

