@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delia_ray import __version__
-from delia_ray.cli.arguments import Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
+from delia_ray.cli.arguments import OTHER_VERBS, Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
 from delia_ray.cli.keys import json_schema, list_keys
 from delia_ray.cli.session import provenance, session
 from delia_ray.core.config import build_config
@@ -51,7 +51,8 @@ def _run(command: Command) -> int:
             return _serve(command)
         case "reproduce":
             return _reproduce(command)
-        case _:
+        case verb:
+            assert verb == "run" or verb not in OTHER_VERBS, f"no case for {verb}"
             return _build(command)
     return 0
 

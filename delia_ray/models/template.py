@@ -19,6 +19,8 @@ FIXED_DATE = datetime(2024, 7, 26)
 """Date for templates that render the current date: Llama 3's own default."""
 _STRFTIME_NOW = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 _FINAL_LINE_BREAK = re.compile(r"(\r\n|\r|\n)\Z")
+_ASSIGNMENTS = re.compile(r"(?:{% set \w+ = .* %}\n)*")
+"""The arguments that were written at the start of a template."""
 _TURN: list[Message] = [{"role": "user", "content": "Hi"}]
 
 
@@ -42,9 +44,12 @@ def set_template_arguments(tokenizer: Any, arguments: Mapping[str, Any]) -> None
 
 def _changes_prompt(tokenizer: Any, template: str, arguments: Mapping[str, Any], name: str) -> bool:
     """Whether the template renders another prompt if the argument ``name`` is false."""
-    templates = [_format_assignments(each) + template for each in (arguments, {**arguments, name: False})]
-    first, second = (render_template(tokenizer, each, _TURN, prompt=True) for each in templates)
-    return first != second
+    return _differ(tokenizer, *(_format_assignments(each) + template for each in (arguments, {**arguments, name: False})))
+
+
+def _differ(tokenizer: Any, first: str, second: str) -> bool:
+    """Whether two templates render different prompts."""
+    return render_template(tokenizer, first, _TURN, prompt=True) != render_template(tokenizer, second, _TURN, prompt=True)
 
 
 def freeze_template(tokenizer: Any) -> tuple[str, bool]:
@@ -52,11 +57,14 @@ def freeze_template(tokenizer: Any) -> tuple[str, bool]:
     template = _STRFTIME_NOW.sub(lambda call: repr(FIXED_DATE.strftime(call[2])), get_default_template(tokenizer))
     # Jinja drops one line break at the end of a template, but not if text is appended to it.
     template = _FINAL_LINE_BREAK.sub("", template)
-    off = _format_assignments({"enable_thinking": False})
-    if "enable_thinking" not in template or template.startswith(off):
-        return template, template.startswith(off)
-    prompts = [render_template(tokenizer, each, _TURN, prompt=True) for each in (template, off + template)]
-    return (template, False) if prompts[0] == prompts[1] else (off + template, True)
+    has_switch = False
+    for name in REASONING_SWITCHES:
+        off = _format_assignments({name: False})
+        if off in _ASSIGNMENTS.match(template)[0]:  # pyright: ignore[reportOptionalSubscript]  it matches the empty text, too
+            has_switch = True
+        elif name in template and _differ(tokenizer, template, off + template):
+            template, has_switch = off + template, True
+    return template, has_switch
 
 
 def has_current_date(tokenizer: Any) -> bool:

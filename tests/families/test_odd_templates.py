@@ -84,6 +84,17 @@ def test_a_template_with_an_error_is_refused():
         detect_chat_format(build_tokenizer("llama", "{% for tool in tools %}{{ tool }}{% endfor %}" + LLAMA2), "m-7b")
 
 
+@pytest.mark.parametrize("names", [["enable_thinking"], ["thinking"], ["enable_thinking", "thinking"]])
+def test_reasoning_is_turned_off_by_whatever_the_template_calls_its_switch(names: list[str]):
+    marks = "".join(f"{{% if {name} is not defined or {name} %}}{{{{ '<think {name}>' }}}}{{% endif %}}" for name in names)
+    tokenizer = build_tokenizer("qwen3", QWEN3.replace("{% for", marks + "{% for", 1))
+    assert "<think" in tokenizer.apply_chat_template(TURN, tokenize=False, add_generation_prompt=True)
+    frozen, has_switch = freeze_template(tokenizer)
+    assert has_switch and "<think " not in render_template(tokenizer, frozen, TURN, prompt=True)
+    tokenizer.chat_template = frozen
+    assert freeze_template(tokenizer) == (frozen, True)
+
+
 @pytest.mark.parametrize(
     "start", ["   {% if true %}{% endif %}", "\n{% if true %}{% endif %}", "  \n  {% if true %}{% endif %}", " ", "{#- a -#}\n"]
 )
