@@ -127,7 +127,7 @@ def ours() -> dict[str, dict[str, float]]:
     connect(Cluster())
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
     model = adopt_model(MODEL).path
-    setup = GenerationSetup(VllmEngine(), model, _ENGINE, _POOL, CompletionCache(scratch / "cache"), 0.0)
+    setup = GenerationSetup(VllmEngine(), model, _ENGINE, _POOL, CompletionCache(scratch / "cache"), 0.0, lambda _=None: None)
 
     def part(name: str) -> dict[str, float]:
         encoded = list(enumerate(zip(prompts(), encode(load_tokenizer(model), prompts()), strict=True)))

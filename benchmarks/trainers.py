@@ -36,7 +36,7 @@ def ours(given: Inputs, workers: int = 1) -> dict[str, Any]:
         request = FinetuneRequest(finetune=given.config, steps=WARM_STEPS + given.steps, new_tokens=(TOKEN,))
         line, out = StageLine("bench"), Path(folder) / "checkpoint"
         place = TrainWorkers(workers=workers, kernels=KERNELS)
-        done = finetune(request, given.base, given.mixed, place, lambda: connect(Cluster()), line, out, PROVENANCE)
+        done = finetune(request, given.base, given.mixed, place, lambda _=None: connect(Cluster()), line, out, PROVENANCE)
         lines = read_metrics(done.data / "metrics.jsonl")[WARM_STEPS:]
     seconds = sum(line["tokens"] / line["tokens_per_second"] for line in lines)
     shares = [line["mfu"] for line in lines]

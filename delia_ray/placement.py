@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
@@ -19,6 +19,12 @@ class Cluster(Config):
     """Logical CPUs of a local cluster. null: the machine's, but at least 6, because most actors on a small machine are idle."""
     object_store_gib: float = Field(default=0.5, gt=0)
     """Shared memory of a local cluster's object store, in GiB."""
+    jobs_address: str = "http://127.0.0.1:8265"
+    """Address that takes jobs (``delia submit``): the cluster's dashboard, mostly through a forwarded port."""
+    environment: tuple[str, ...] = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
+    """Environment variables that a submitted job gets, as far as they are set where it is submitted."""
+    wait_s: float = Field(default=1800.0, ge=0)
+    """How long to wait for nodes that the cluster's autoscaler adds, in seconds."""
 
 
 class Engine(Config):
@@ -40,8 +46,8 @@ class Engine(Config):
 class ActorPool(Config):
     """Ray Data actor pool in which each actor holds an engine."""
 
-    size: int = Field(default=1, ge=1)
-    """Actors in the pool."""
+    size: int | tuple[int, int] = 1
+    """Actors in the pool, or [minimum, maximum]: generation begins with the minimum, and more start as the cluster grows."""
     num_cpus: float = Field(default=1.0, gt=0)
     """CPUs for each actor."""
     num_gpus: int = Field(default=0, ge=0)
@@ -50,6 +56,32 @@ class ActorPool(Config):
     """Rows in a batch for an actor."""
     concurrent_batches: int = Field(default=8, ge=1)
     """Batches in flight to one actor."""
+
+    @property
+    def least(self) -> int:
+        """Actors to begin with."""
+        return _bounds(self.size)[0]
+
+    @property
+    def most(self) -> int:
+        """Actors at most."""
+        return _bounds(self.size)[1]
+
+    @field_validator("size")
+    @classmethod
+    def _check_size(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
+        return _check_bounds(size)
+
+
+def _bounds(count: int | tuple[int, int]) -> tuple[int, int]:
+    return count if isinstance(count, tuple) else (count, count)
+
+
+def _check_bounds(count: int | tuple[int, int]) -> int | tuple[int, int]:
+    minimum, maximum = _bounds(count)
+    if not 1 <= minimum <= maximum:
+        raise UserError("must be at least 1, or [minimum, maximum] of at least 1")
+    return count
 
 
 _RESERVED_KEYS = ("bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "managed_gradient_accumulation", "optimizer",
@@ -94,16 +126,31 @@ class TrainWorkers(Config):
     kernels: Kernels = Kernels()
     deepspeed: Mapping[str, Any] = Field(default_factory=dict)
     """Other keys of DeepSpeed's configuration, merged over the keys above."""
+    at_once: int | None = Field(default=None, ge=1)
+    """Training runs of an experiment at the same time. null: on a local cluster one; on others as many as the nodes that are up hold,
+    and at least four where the cluster grows."""
     max_failures: int = Field(default=2, ge=0)
     """Number of worker failures to recover from before the run fails."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Experiment trackers for the step metrics, besides ``metrics.jsonl``; configured by their own environment variables."""
 
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, workers: int | tuple[int, int]) -> int | tuple[int, int]:
+        return _check_bounds(workers)
+
+    @property
+    def least(self) -> int:
+        """Workers to begin with."""
+        return _bounds(self.workers)[0]
+
+    @property
+    def most(self) -> int:
+        """Workers at most."""
+        return _bounds(self.workers)[1]
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        minimum, maximum = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
-        if not 1 <= minimum <= maximum:
-            raise UserError(f"workers: {self.workers} must be at least 1, or [minimum, maximum]")
         if self.offload != "none" and self.zero_stage == 0:
             raise UserError(f"offload: {self.offload} needs ZeRO, found zero_stage=0; use 1, 2 or 3")
         if self.offload == "nvme" and (self.nvme_path is None or self.zero_stage != 3):
@@ -126,6 +173,8 @@ class Replicas(Config):
     """Initial number of replicas of each model."""
     max_size: int = Field(default=1, ge=1)
     """Maximum number of replicas of each model under load."""
+    patience_s: float = Field(default=600.0, ge=0)
+    """How long scoring waits for an endpoint that does not answer, in seconds: a replica that died is replaced and loads its model."""
     models: int = Field(default=4, ge=1)
     """Models served at the same time during evaluation; the others wait."""
     num_cpus: float = Field(default=1.0, gt=0)

@@ -1,6 +1,7 @@
 """Settings of a run, as in YAML: a section for each stage, and the placement."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -36,6 +37,13 @@ class RunConfig(Config):
     """Folder of the run below ``root``; a name is bound to one request."""
     root: Path = Path("runs")
     """Folder of all runs."""
+
+    @field_validator("root", mode="before")
+    @classmethod
+    def _check_scheme(cls, root: Any) -> Any:
+        if scheme := re.match(r"([A-Za-z][\w+.-]*)://", str(root)):
+            raise UserError(f"{scheme[0]} is no folder; name a folder that all nodes see, such as a mount of it")
+        return root
 
     @property
     def path(self) -> Path:

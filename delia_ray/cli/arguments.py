@@ -16,6 +16,7 @@ from delia_ray.pipeline.steps import STEPS
 OTHER_VERBS = {
     "run": "all steps in order; what is finished is reused",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
+    "submit": "a verb as a job on a Ray cluster, followed until it ends",
     "show": "the artifacts of a run, and what each was made from",
     "reproduce": "build a finished artifact again beside its run, and compare it and all it was made from",
     "init": "write a commented config to FILE, or to the standard output",
@@ -23,9 +24,9 @@ OTHER_VERBS = {
     "schema": "print the JSON Schema of a config, for editors",
     "help": "explain a verb or a key",
 }
-_TARGETS = {"reproduce": "ARTIFACT", "init": "FILE", "keys": "KEY", "help": "VERB|KEY"}
+_TARGETS = {"reproduce": "ARTIFACT", "init": "FILE", "keys": "KEY", "help": "VERB|KEY", "submit": "VERB"}
 """Verbs that take one word that is no setting."""
-_WITHOUT_SETTINGS = ("init", "keys", "schema", "help")
+WITHOUT_SETTINGS = ("init", "keys", "schema", "help")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Command:
     """Settings as KEY=VALUE, which win over all configs."""
     target: str = ""
     """The word that is no setting, where the verb takes one."""
+    waits: bool = True
+    """Whether ``submit`` follows the job."""
 
 
 def verbs() -> dict[str, str]:
@@ -70,12 +73,14 @@ def parse(argv: Sequence[str]) -> Command:
     targets = [word for word in words if "=" not in word] if verb in _TARGETS else []
     if verb == "help" and len(targets) == len(words):
         return Command("help", target=" ".join(words))  # a verb may have two
+    if verb == "submit":
+        return Command(verb, args.config, [word for word in words if "=" in word], " ".join(targets), waits=not args.no_wait)
     if len(targets) > 1:
         raise UserError(f"{verb}: takes one {_TARGETS[verb]}, found {' '.join(targets)}; name one")
-    if verb in _WITHOUT_SETTINGS and len(words) > len(targets):
+    if verb in WITHOUT_SETTINGS and len(words) > len(targets):
         raise UserError(f"{verb}: takes no settings, found {words[-1]}; `delia {verb} --help` says what it takes")
     overrides = [word for word in words if word not in targets]
-    return Command(verb, getattr(args, "config", []), overrides, *targets)
+    return Command(verb, getattr(args, "config", []), overrides, "".join(targets))
 
 
 def subjects(head: str) -> dict[str, str]:
@@ -86,8 +91,8 @@ def subjects(head: str) -> dict[str, str]:
 def verb_parser(verb: str) -> argparse.ArgumentParser:
     """The parser of one verb, with its help."""
     target, summary = _TARGETS.get(verb, ""), verbs()[verb]
-    settings = "" if verb in _WITHOUT_SETTINGS else "[--config FILE ...] [KEY=VALUE ...]"
-    words = " ".join(part for part in (f"[{target}]" if verb in _WITHOUT_SETTINGS and target else target, settings) if part)
+    settings = "" if verb in WITHOUT_SETTINGS else "[--config FILE ...] [KEY=VALUE ...]"
+    words = " ".join(part for part in (f"[{target}]" if verb in WITHOUT_SETTINGS and target else target, settings) if part)
     parser = _Parser(
         prog=f"delia {verb}",
         usage=f"delia {verb} {words}".rstrip(),
@@ -99,6 +104,8 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
     parser.add_argument("words", nargs="*", metavar=target or "KEY=VALUE", help=argparse.SUPPRESS)
     if settings:
         parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="a YAML file; later ones win")
+    if verb == "submit":
+        parser.add_argument("--no-wait", action="store_true", help="return when the job is submitted")
     return parser
 
 
@@ -149,7 +156,7 @@ def _split_verb(argv: list[str]) -> tuple[str, list[str]]:
 
 
 def _epilog(verb: str) -> str:
-    if verb in _WITHOUT_SETTINGS:
+    if verb in WITHOUT_SETTINGS:
         return ""
     sections = _fill(f"Sections of a config: {', '.join(list_sections())}.")
     return f"{sections}\n`delia keys SECTION` lists the keys of one. Example:\n\n  delia {verb} {_EXAMPLES.get(verb, '--config my.yaml')}"
@@ -158,6 +165,7 @@ def _epilog(verb: str) -> str:
 _EXAMPLES = {
     "run": "--config my.yaml mix.ratio=4 run.name=ratio4",
     "reproduce": "runs/my-run/report",
+    "submit": "run --config my.yaml run.root=/mnt/runs",
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delia_ray import __version__
-from delia_ray.cli.arguments import OTHER_VERBS, Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
+from delia_ray.cli.arguments import OTHER_VERBS, WITHOUT_SETTINGS, Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
 from delia_ray.cli.keys import json_schema, list_keys
 from delia_ray.cli.session import provenance, session
 from delia_ray.core.config import build_config
@@ -49,6 +49,8 @@ def _run(command: Command) -> int:
             _show(_settings(command))
         case "serve":
             return _serve(command)
+        case "submit":
+            return _submit(command)
         case "reproduce":
             return _reproduce(command)
         case verb:
@@ -132,6 +134,21 @@ def _serve(command: Command) -> int:
         return 0
 
     return _work("serve", settings, work, keeps_settings=not all_models_finished(settings))
+
+
+def _submit(command: Command) -> int:
+    """Run the verb that the command names on a cluster.
+
+    Raises:
+        UserError: none is named that can be.
+    """
+    if command.target not in verbs() or command.target in WITHOUT_SETTINGS or command.target in ("submit", "show"):
+        raise UserError(f"submit: found {command.target!r}; name the verb to run there, for example `delia submit run --config my.yaml`")
+    from delia_ray.cli.submit import submit  # noqa: PLC0415  for this verb alone
+
+    schema = ExperimentSettings if command.target == "experiment" else Settings
+    settings = build_config(schema, command.files, command.overrides)
+    return submit(command.target, command.files, command.overrides, settings, waits=command.waits)
 
 
 def _reproduce(command: Command) -> int:

@@ -1,5 +1,6 @@
 """The process around a verb: its log, its lock on the run, and what is said when it fails."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,10 @@ from delia_ray.core.layout import RunLayout
 if TYPE_CHECKING:
     from delia_ray.cli.terminal import Terminal
 
+COMMIT = "DELIA_COMMIT"
+"""Environment variable of a job: the commit of the working folder that was submitted, which has no ``.git`` there."""
 _TAIL_LINES = 30
+_JOB_FOLDERS = "/runtime_resources/working_dir_files/"
 
 
 @contextmanager
@@ -33,19 +37,40 @@ def session(verb: str, layout: RunLayout) -> Generator["Terminal"]:
     """
     from delia_ray.cli.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
 
+    _check_root(layout.root.parent)
     log = layout.log(verb)
     sys.excepthook = partial(_show_failure, verb, log)
     with _without_traces(layout), chatter_to(log) as stream, FullDiskGuard(layout.root), _locked(layout):
         yield Terminal(stream, log)
 
 
+def _check_root(root: Path) -> None:
+    """Refuse a folder inside a Ray job's copy of the working folder, which Ray deletes after the job.
+
+    Raises:
+        UserError: where the runs should be.
+    """
+    if _JOB_FOLDERS in str(root.resolve()):
+        raise UserError(
+            f"run.root: {root} lies in this job's copy of the working folder, which Ray deletes with the job; give an absolute path that "
+            "all nodes share (run.root=/mnt/runs)"
+        )
+
+
 def provenance() -> Provenance:
     """The commit of the working folder, if it is a checkout, and this process's argv."""
+    return Provenance(read_commit(), sys.argv)
+
+
+def read_commit() -> str | None:
+    """The commit of the working folder; in a submitted job, of the folder that was submitted. None where it is no checkout."""
+    if commit := os.environ.get(COMMIT):
+        return commit
     try:
         git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     except FileNotFoundError:  # git is not installed, as in many images
-        return Provenance(None, sys.argv)
-    return Provenance(git.stdout.strip() or None, sys.argv)
+        return None
+    return git.stdout.strip() or None
 
 
 class _BusyError(UserError):

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -25,6 +25,8 @@ from delia_ray.core.progress import CountReader
 _DONE = "✓ "
 """Marks a stage that is finished."""
 _REFRESH_SECONDS = 0.5
+_PLAIN_LINE_SECONDS = 60.0
+"""Where no line can be redrawn, as in the log of a Ray job, a stage prints one so often."""
 _COLUMNS, _LINES = 80, 25
 """Of a terminal that does not say its size."""
 _PIPED_COLUMNS = 200
@@ -48,7 +50,8 @@ class Terminal:
         """Show the line of ``name`` until the block ends, then leave it with a mark and its time."""
         line = StageLine(name)
         if not self.console.is_terminal or self.console.is_dumb_terminal:
-            yield line
+            with _every(_PLAIN_LINE_SECONDS, lambda: self.console.print(line)):
+                yield line
             if self._stream.isatty():
                 self.console.print(line.finished(), no_wrap=True, overflow="ellipsis")
             else:
@@ -116,19 +119,8 @@ class StageLine:
     def track(self, counter: CountReader, total: int, unit: str) -> Generator[None]:
         """Show the count of ``counter`` against ``total`` while the block runs."""
         self._total, self._unit = total, unit
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(_REFRESH_SECONDS):
-                self._take(counter)
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
+        with _every(_REFRESH_SECONDS, lambda: self._take(counter)):
             yield
-        finally:
-            stop.set()
-            watcher.join()
         self._take(counter)
 
     def finished(self) -> Text:
@@ -160,6 +152,24 @@ class StageLine:
         elif live and first_rows < rows < self._total and working > 1:
             parts.append(f"{_clock(working * (self._total - rows) / (rows - first_rows))} left")
         return ", ".join(parts)
+
+
+@contextmanager
+def _every(seconds: float, action: Callable[[], None]) -> Generator[None]:
+    """Call ``action`` at this interval while the block runs."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def stage_text(name: str, seconds: float, numbers: str, *, mark: str = _DONE) -> Text:

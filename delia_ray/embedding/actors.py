@@ -7,24 +7,19 @@ from delia_ray.core.artifacts import Adopted
 from delia_ray.embedding.config import Encoder
 from delia_ray.embedding.encoder import Embedder
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.ray_runtime.resources import check_pool, get_one_core_options
+from delia_ray.ray_runtime.resources import get_one_core_options
 
 _MAX_ACTORS = 8
 """Each actor loads a model, and a pool that only calls a server may be far larger than that."""
 
 
 def count_actors(pool: ActorPool) -> int:
-    """Return the number of embedding actors: the size of ``pool``, at most 8."""
-    return min(pool.size, _MAX_ACTORS)
+    """Return the largest number of embedding actors: that of ``pool``, at most 8."""
+    return min(pool.most, _MAX_ACTORS)
 
 
 def embed_texts(texts: ray.data.Dataset, kind: Encoder, encoder: Adopted, engine: Engine, pool: ActorPool) -> ray.data.Dataset:
-    """Add a column ``vector`` to ``texts``, a dataset with a column ``text``. Lazy.
-
-    Raises:
-        PlacementError: the cluster cannot hold an actor.
-    """
-    check_pool(pool.model_copy(update={"size": 1}), "placement.synthesize")
+    """Add a column ``vector`` to ``texts``, a dataset with a column ``text``. Lazy."""
     return texts.map_batches(
         Embedder,
         fn_constructor_args=(kind, encoder.path, engine.dtype),

@@ -1,9 +1,10 @@
-"""Cache of a model's answers between generation and scoring, so that a metric that fails costs no answers."""
+"""Answers that outlive a failure: each as it comes, and all of a model between generation and scoring."""
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,35 @@ from delia_ray.tasks.format_task import Prompt
 
 CachedAnswers = tuple[list[GenerationRow], int]
 """The rows to score, and the number of tokens of all answers together."""
+
+
+@dataclass(frozen=True)
+class LoggedAnswer:
+    """The answer to a prompt, and its number of tokens."""
+
+    text: str
+    tokens: int
+
+
+class AnswerLog:
+    """The answers that came so far, in a JSON Lines file; a line that was cut off when the process ended is ignored."""
+
+    def __init__(self, file: Path):
+        self._file = file
+
+    def read(self) -> dict[str, LoggedAnswer]:
+        """Return prompt id -> answer."""
+        answers: dict[str, LoggedAnswer] = {}
+        for line in self._file.read_text(encoding="utf-8").splitlines() if self._file.exists() else ():
+            with suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                answers[row["prompt_id"]] = LoggedAnswer(row["text"], row["tokens"])
+        return answers
+
+    def add(self, prompt_id: str, answer: LoggedAnswer) -> None:
+        """Append an answer."""
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{json.dumps({'prompt_id': prompt_id, **asdict(answer)})}")  # first, since the line before may be cut off
 
 
 class AnswerCache:
@@ -40,6 +70,12 @@ class AnswerCache:
             "ordinary_tokens": config.ordinary_tokens,
         }
         self._file = out.with_name(f".{out.name}.answers-{fingerprint(key)}.json")
+
+    @property
+    def log(self) -> AnswerLog:
+        """The answers so far, while they are generated."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        return AnswerLog(self._file.with_suffix(".jsonl"))
 
     def get_or_ask(self, ask: Callable[[], CachedAnswers]) -> CachedAnswers:
         """Return the answers that an earlier attempt stored; otherwise call ``ask``, store its result and return it."""

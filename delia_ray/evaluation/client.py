@@ -2,14 +2,17 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, BadRequestError, OpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, BadRequestError, InternalServerError, OpenAI
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.progress import Tally
 from delia_ray.core.records import Message
+from delia_ray.evaluation.answer_cache import AnswerLog, LoggedAnswer
 from delia_ray.tasks.format_task import Prompt
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 _ANSWER_TIMEOUT_SECONDS = 600.0  # on a busy CPU a request waits for those before it
 _LIST_TIMEOUT_SECONDS = 30.0
 _RETRIES = 4
+_PAUSE_SECONDS = 2.0
 
 # vLLM's own field. Without it the text of an answer lacks its special tokens, and an answer that is only partly in the format
 # could pass as wholly in the format. The end-of-sequence token is left out either way.
@@ -67,61 +71,101 @@ def check_served_model(base_url: str, model: str, fingerprint: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How prompts are put to an endpoint."""
+
+    base_url: str
+    """URL of the endpoint, ``/v1`` included. An API key is read from ``OPENAI_API_KEY``, if the endpoint needs one."""
+    model: str
+    """Name of the model at the endpoint."""
+    max_concurrency: int
+    """The most requests in flight at the same time."""
+    patience_s: float
+    """How long to ask again while no replica answers, in seconds: one that died is replaced, and loads its model anew."""
+
+
 def answer_prompts(
-    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], max_concurrency: int, tally: Tally
+    asking: Asking, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], tally: Tally, log: AnswerLog | None = None
 ) -> list[str]:
     """Generate the raw greedy answers to ``prompts``, in their order.
 
     Answers are neither stripped nor truncated: special tokens inside an answer stay in the text, only the end-of-sequence token does not.
-    The client retries a request that fails for a transient reason.
 
     Args:
-        base_url: URL of the endpoint, ``/v1`` included. An API key is read from ``OPENAI_API_KEY``, if the endpoint needs one.
-        model: name of the model at the endpoint.
+        asking: the endpoint, and how it is asked.
         prompts: the prompts.
         max_tokens: gives the longest answer to a prompt, in tokens.
-        max_concurrency: the most requests in flight at the same time.
         tally: counts answers and their tokens as they arrive.
+        log: receives every answer as it arrives; prompts that it has an answer to are not asked.
 
     Raises:
-        UserError: the endpoint refuses a prompt, for example one that is too long for the model.
+        UserError: the endpoint refuses a prompt, for example one that is too long for the model, or stays away too long.
     """
-    return asyncio.run(_answer_prompts(base_url, model, prompts, max_tokens, max_concurrency, tally))
+    logged = {} if log is None else log.read()
+    for answer in (logged[prompt.prompt_id] for prompt in prompts if prompt.prompt_id in logged):
+        tally.add(rows=1, tokens=answer.tokens)
+
+    def keep(prompt: Prompt, answer: LoggedAnswer) -> None:
+        logged[prompt.prompt_id] = answer
+        tally.add(rows=1, tokens=answer.tokens)
+        if log is not None:
+            log.add(prompt.prompt_id, answer)
+
+    asyncio.run(_ask_all(asking, [prompt for prompt in prompts if prompt.prompt_id not in logged], max_tokens, keep))
+    return [logged[prompt.prompt_id].text for prompt in prompts]
 
 
-def answer_conversations(
-    base_url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, max_concurrency: int
-) -> list[str]:
+def answer_conversations(asking: Asking, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
     """Generate the raw greedy answers to ``conversations``, without progress counts (see ``answer_prompts``)."""
     prompts = [Prompt(str(index), "test", messages, None, None) for index, messages in enumerate(conversations)]
-    return answer_prompts(base_url, model, prompts, lambda _: max_tokens, max_concurrency, LocalTally())
+    return answer_prompts(asking, prompts, lambda _: max_tokens, LocalTally())
 
 
-async def _answer_prompts(
-    base_url: str, model: str, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], max_concurrency: int, tally: Tally
-) -> list[str]:
-    semaphore = asyncio.Semaphore(max_concurrency)
+async def _ask_all(
+    asking: Asking, prompts: Sequence[Prompt], max_tokens: Callable[[Prompt], int], keep: Callable[[Prompt, LoggedAnswer], None]
+) -> None:
+    semaphore = asyncio.Semaphore(asking.max_concurrency)
 
-    async def ask(client: AsyncOpenAI, prompt: Prompt) -> str:
+    async def ask(client: AsyncOpenAI, prompt: Prompt) -> None:
         async with semaphore:
-            try:
-                completion = await client.chat.completions.create(
-                    model=model,
-                    messages=cast("list[ChatCompletionMessageParam]", prompt.messages),
-                    temperature=0.0,
-                    max_tokens=max_tokens(prompt),
-                    extra_body=_RAW_TEXT,
-                )
-            except BadRequestError as error:
-                reason = " ".join(error.message.split())
-                raise UserError(
-                    f"endpoint {base_url}: refuses prompt {prompt.prompt_id} ({reason}); shorten that row, or lower score.max_tokens"
-                ) from None
-        tally.add(rows=1, tokens=completion.usage.completion_tokens if completion.usage else 0)
-        return completion.choices[0].message.content or ""
+            keep(prompt, await _ask_patiently(client, asking, prompt, max_tokens(prompt)))
 
-    async with AsyncOpenAI(base_url=base_url, api_key=_api_key(), timeout=_ANSWER_TIMEOUT_SECONDS, max_retries=_RETRIES) as client:
-        return await asyncio.gather(*(ask(client, prompt) for prompt in prompts))
+    async with AsyncOpenAI(base_url=asking.base_url, api_key=_api_key(), timeout=_ANSWER_TIMEOUT_SECONDS, max_retries=_RETRIES) as client:
+        await asyncio.gather(*(ask(client, prompt) for prompt in prompts))
+
+
+async def _ask_patiently(client: AsyncOpenAI, asking: Asking, prompt: Prompt, max_tokens: int) -> LoggedAnswer:
+    """Ask until there is an answer, or for ``asking.patience_s`` in vain; the client itself retries for some seconds only."""
+    until = time.monotonic() + asking.patience_s
+    while True:
+        try:
+            return await _ask(client, asking.model, prompt, max_tokens)
+        except BadRequestError as error:
+            reason = " ".join(error.message.split())
+            raise UserError(
+                f"endpoint {asking.base_url}: refuses prompt {prompt.prompt_id} ({reason}); shorten that row, or lower score.max_tokens"
+            ) from None
+        except (APIConnectionError, InternalServerError) as error:
+            if time.monotonic() > until:
+                reason = " ".join(error.message.split())[:200]
+                raise UserError(
+                    f"endpoint {asking.base_url}: no answer to prompt {prompt.prompt_id} in {asking.patience_s:g} s ({reason}); the "
+                    "replicas' logs say why. Answers so far are kept, and the same command asks for the others"
+                ) from None
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _ask(client: AsyncOpenAI, model: str, prompt: Prompt, max_tokens: int) -> LoggedAnswer:
+    completion = await client.chat.completions.create(
+        model=model,
+        messages=cast("list[ChatCompletionMessageParam]", prompt.messages),
+        temperature=0.0,
+        max_tokens=max_tokens,
+        extra_body=_RAW_TEXT,
+    )
+    tokens = completion.usage.completion_tokens if completion.usage else 0
+    return LoggedAnswer(completion.choices[0].message.content or "", tokens)
 
 
 def _api_key() -> str:

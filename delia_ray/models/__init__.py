@@ -16,9 +16,9 @@ from delia_ray.models.chat_format import ChatFormat, detect_chat_format
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.models.encoding import encode, encode_continuation
 from delia_ray.models.extension import add_new_tokens, check_new_tokens, check_token_init, init_embedding_rows, token_ids
-from delia_ray.models.folders import ModelFolder, adopt_model
+from delia_ray.models.folders import ModelFolder, adopt_model, share_model
 from delia_ray.models.loading import get_tokenizer, load_encoder, load_model, load_tokenizer
-from delia_ray.models.precision import resolve_dtype, resolve_run_precision, time_matmul
+from delia_ray.models.precision import choose_precision, resolve_dtype, resolve_run_precision, time_matmul
 from delia_ray.models.reasoning import strip_reasoning
 from delia_ray.models.saving import save_model
 from delia_ray.models.template import set_template_arguments
@@ -32,6 +32,7 @@ __all__ = [
     "adopt_model",
     "check_new_tokens",
     "check_token_init",
+    "choose_precision",
     "detect_chat_format",
     "encode",
     "encode_continuation",
@@ -53,6 +54,7 @@ __all__ = [
     "resolve_run_precision",
     "save_model",
     "set_template_arguments",
+    "share_model",
     "strip_reasoning",
     "time_matmul",
     "token_ids",

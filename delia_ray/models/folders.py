@@ -1,8 +1,11 @@
 """Resolve a model name to a folder: built-in, local, or from the Hugging Face hub."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import platformdirs
@@ -47,12 +50,40 @@ def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, 
     weights = sorted(folder.glob(_WEIGHTS))
     if not weights:
         raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
-    files = sorted({file for pattern in _FILE_PATTERNS for file in folder.glob(pattern)})
-    content = fingerprint({file.name: hash_file(file) for file in files})
+    content = fingerprint({file.name: hash_file(file) for file in _list_files(folder)})
     if not template_arguments:
         return ModelFolder(folder, content)
     identity = fingerprint({"model": content, "chat_template_kwargs": dict(template_arguments)})
     return ModelFolder(folder, identity, tuple(sorted(template_arguments.items())))
+
+
+def share_model(model: ModelFolder, root: Path) -> ModelFolder:
+    """Return ``model`` below ``root``, which all nodes of a cluster see: hard links where the file system allows, otherwise copies.
+
+    Args:
+        root: folder of all runs, which share the model.
+    """
+    shared = root / ".models" / model.fingerprint
+    if not shared.is_dir():
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=shared.parent, prefix=".partial-"))
+        for file in _list_files(model.path):
+            _link_or_copy(file.resolve(), partial / file.name)
+        with suppress(OSError):  # another run was faster
+            partial.rename(shared)
+        shutil.rmtree(partial, ignore_errors=True)
+    return replace(model, path=shared)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return sorted({file for pattern in _FILE_PATTERNS for file in folder.glob(pattern)})
 
 
 def _resolve_folder(name: str, key: str) -> Path:

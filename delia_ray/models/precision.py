@@ -3,6 +3,7 @@
 import json
 import os
 import timeit
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,12 @@ def time_matmul(dtype: Any, size: int = 512, tries: int = 10) -> float:
     return min(timeit.repeat(lambda: torch.mm(square, square), number=1, repeat=tries))
 
 
-def resolve_run_precision(record: Path, precision: str, *, on_gpus: bool) -> str:
+def choose_precision() -> str:
+    """Return the faster of the precisions that this machine has."""
+    return str(resolve_dtype("auto")).removeprefix("torch.")
+
+
+def resolve_run_precision(record: Path, precision: str, choose: Callable[[], str]) -> str:
     """Return the precision of a run: the configured one, or for ``auto`` the one that was chosen when the run began.
 
     All processes of a run, on all machines, then train, store and serve in the same precision, so that all arms are rounded equally.
@@ -41,13 +47,13 @@ def resolve_run_precision(record: Path, precision: str, *, on_gpus: bool) -> str
     Args:
         record: JSON file that stores the choice.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
-        on_gpus: whether models run on GPUs; then the choice is bfloat16, because the driver's machine may have no GPU to query.
+        choose: chooses for ``auto``, by a machine that computes.
     """
     if precision != "auto":
         return precision
     if record.exists():
         return json.loads(record.read_text())["precision"]
-    chosen = "bfloat16" if on_gpus else str(resolve_dtype("auto")).removeprefix("torch.")
+    chosen = choose()
     record.parent.mkdir(parents=True, exist_ok=True)
     scratch = record.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps({"precision": chosen}) + "\n")

@@ -8,11 +8,11 @@ from delia_ray.core.artifacts import MANIFEST, Artifact
 from delia_ray.core.layout import BASE, DEFAULT_POOL
 from delia_ray.core.progress import ProgressLine
 from delia_ray.core.records import Message
-from delia_ray.evaluation.client import answer_conversations
+from delia_ray.evaluation.client import Asking, answer_conversations
 from delia_ray.evaluation.metrics.task_metrics import is_equivalent_target
 from delia_ray.mixing.clean_stage import clean_pool, make_embedding_context
 from delia_ray.mixing.stage import count_task_rows, mix
-from delia_ray.models import ModelFolder, adopt_model, detect_chat_format, get_tokenizer
+from delia_ray.models import ModelFolder, adopt_model, detect_chat_format, get_tokenizer, share_model
 from delia_ray.pipeline.run_context import RunContext
 from delia_ray.reporting.model_card import render_model_card
 from delia_ray.rewriting.config import NoRewrite
@@ -55,7 +55,12 @@ class Chain(RunContext):
 
     @cached_property
     def model(self) -> ModelFolder:
-        """The folder of the model to tune. Its chat template is checked, and what it supports is shown."""
+        """The folder of the model to tune, where every node sees it."""
+        return share_model(self.local_model, self.layout.root.parent) if self.uses_cluster else self.local_model
+
+    @cached_property
+    def local_model(self) -> ModelFolder:
+        """The folder of the model to tune on this machine. Its chat template is checked, and what it supports is shown."""
         with self.progress.stage("model") as line:
             model = adopt_model(self.settings.model, template_arguments=self.settings.chat_template_kwargs)
             chat_format = detect_chat_format(get_tokenizer(model), self.settings.model)
@@ -76,7 +81,8 @@ class Chain(RunContext):
         """The base model: the model to tune with the task's new tokens."""
         model, task = self.model, self.settings.task
         with self.progress.stage("base"):
-            return prepare_base(model, self.tokens, task.token_init, task.vocabulary_multiple, self.path("base"), self.provenance)
+            new = (self.tokens, task.token_init, task.vocabulary_multiple)
+            return prepare_base(model, *new, self.path("base"), self.provenance, self.run_on_worker)
 
     @cached_property
     def original(self) -> Artifact:
@@ -126,7 +132,7 @@ class Chain(RunContext):
 
     def _clean(self, pool: str) -> Artifact | None:
         diverse, config = self.diverse(pool), self.settings.clean_config
-        if diverse is None or config is None:
+        if diverse is None or config is None or not diverse.manifest.counts["rows"]:
             return diverse
         embedding = make_embedding_context(config.deduplicate, self.model, self.resolved_placement)
         with self.progress.stage(_name_stage("clean", pool)):
@@ -143,7 +149,8 @@ class Chain(RunContext):
 
         def ask(conversations: Sequence[list[Message]]) -> list[str]:
             url = self.endpoint({BASE: base})
-            return answer_conversations(url, BASE, conversations, max_tokens, self.placement.engine.max_num_seqs)
+            asking = Asking(url, BASE, self.placement.engine.max_num_seqs, self.placement.serve.patience_s)
+            return answer_conversations(asking, conversations, max_tokens)
 
         with self.progress.stage("targets") as line:
             is_kept, out = partial(is_equivalent_target, self.settings.task), self.path(f"distilled/{wordings}")

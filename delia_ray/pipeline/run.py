@@ -13,8 +13,9 @@ from delia_ray.core.progress import Progress, SilentProgress
 from delia_ray.embedding.encoder import adopt_encoder
 from delia_ray.evaluation.comparison import compare_arms
 from delia_ray.evaluation.config import ScoreConfig
+from delia_ray.evaluation.generations import ScoredModel
 from delia_ray.evaluation.metrics.task_metrics import get_metric_names
-from delia_ray.evaluation.stage import ScoredModel, score
+from delia_ray.evaluation.stage import score
 from delia_ray.lm_eval.stage import check_lm_eval, compare_lm_eval, run_lm_eval
 from delia_ray.mixing.pool_size import DiversePool, check_pool_size
 from delia_ray.mixing.stage import count_task_rows
@@ -58,10 +59,10 @@ class Run(Chain):
             UserError: a row, a query, the model, the encoder or the port is not usable.
         """
         if not (self.layout.base / MANIFEST).exists():
-            check_architecture(self.model.path)
+            check_architecture(self.local_model.path)
         self._check_adapters()
         is_scored = all(self.is_finished(name, "scores") for name in (BASE, *self.arms))
-        validate(self.settings, self.model, serves=serves and not is_scored)
+        validate(self.settings, self.local_model, serves=serves and not is_scored)
 
     def _check_adapters(self) -> None:
         """Try each kind of adapter that an arm is still to be trained with."""
@@ -75,7 +76,7 @@ class Run(Chain):
             from delia_ray.training.lora import check_lora  # noqa: PLC0415  PEFT takes seconds to import
 
             for lora, key in adapters.items():
-                check_lora(self.model.path, lora, key)
+                check_lora(self.local_model.path, lora, key)
 
     def prepare(self) -> None:
         """Build what the arms have in common.

@@ -1,19 +1,27 @@
 """The resources of a run: settings, folder, precision, cluster, and at most one endpoint."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 from delia_ray.core.artifacts import Artifact, Provenance
+from delia_ray.core.fingerprint import fingerprint
 from delia_ray.core.layout import RunLayout
-from delia_ray.core.progress import Progress
-from delia_ray.models import resolve_run_precision
+from delia_ray.core.progress import Progress, ProgressLine
+from delia_ray.models import choose_precision, resolve_run_precision
 from delia_ray.placement import Engine, Placement
-from delia_ray.ray_runtime.cluster import connect
+from delia_ray.ray_runtime.capacity import Demand, demand_of_one, demand_of_replicas, has_free, wait_for_room
+from delia_ray.ray_runtime.cluster import connect, names_cluster
+from delia_ray.ray_runtime.shared_folder import check_shared
+from delia_ray.ray_runtime.tasks import run_on_worker
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -26,6 +34,7 @@ class RunContext:
     _stack: ExitStack = field(default_factory=ExitStack)
     _url: str = ""
     _endpoint_key: tuple[int | str, ...] = ()
+    _is_root_checked: bool = False
 
     def __enter__(self) -> Self:
         return self
@@ -41,8 +50,25 @@ class RunContext:
     def precision(self) -> str:
         """The precision in which every model of the run is trained, stored and served; decided once and kept in the run's folder."""
         placement, precision = self.placement, self.settings.finetune.precision
-        on_gpus = any(stage.num_gpus for stage in (placement.finetune, placement.synthesize, placement.serve))
-        return resolve_run_precision(self.layout.precision, placement.engine.dtype if precision == "auto" else precision, on_gpus=on_gpus)
+
+        def choose() -> str:
+            if any(stage.num_gpus for stage in (placement.finetune, placement.synthesize, placement.serve)):
+                return "bfloat16"
+            return self.run_on_worker(choose_precision, 0)
+
+        return resolve_run_precision(self.layout.precision, placement.engine.dtype if precision == "auto" else precision, choose)
+
+    @property
+    def uses_cluster(self) -> bool:
+        """Whether the work runs on a cluster that others started; its nodes may see other disks than this process."""
+        return names_cluster(self.placement.cluster)
+
+    def run_on_worker(self, function: Callable[P, T], memory_bytes: int, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call ``function`` on a worker of the cluster, with memory reserved; without a cluster, in this process."""
+        if not self.uses_cluster:
+            return function(*args, **kwargs)
+        self._connect(demand_of_one(1, 0, "placement.cluster"))
+        return run_on_worker(function, memory_bytes, *args, **kwargs)
 
     @property
     def engine(self) -> Engine:
@@ -64,13 +90,35 @@ class RunContext:
         """The path of the artifact of ``role``."""
         return self.layout.artifact(role)
 
-    def _connect(self) -> None:
+    def _connect(self, demand: Demand | None = None) -> None:
+        """Connect, and return when the cluster has room for ``demand``; the endpoint is closed where it holds what is missing."""
         connect(self.placement.cluster)
+        if demand is None:
+            if not self.uses_cluster:
+                return
+            demand = demand_of_one(1, 0, "placement.cluster")  # whatever is connected for starts a task
+        if self._endpoint_key and not has_free(demand):
+            self._close_endpoint()
+        self._wait_for_room(demand)
+        if self.uses_cluster and not self._is_root_checked:
+            check_shared(self.layout.root.parent)
+            self._is_root_checked = True
 
-    def _connect_without_endpoint(self) -> None:
+    def _wait_for_room(self, demand: Demand) -> None:
+        with ExitStack() as stack:
+            lines: list[ProgressLine] = []
+
+            def say(text: str) -> None:
+                if not lines:
+                    lines.append(stack.enter_context(self.progress.stage("nodes")))
+                lines[0].set_status(text)
+
+            wait_for_room(demand, self.placement.cluster.wait_s, say)
+
+    def _connect_without_endpoint(self, demand: Demand | None = None) -> None:
         """Connect, and close the endpoint, whose idle engines would keep memory and GPUs."""
         self._close_endpoint()
-        self._connect()
+        self._connect(demand)
 
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
         """Open an endpoint over ``models`` unless it is open, and return its URL. It closes before another opens, before training, and
@@ -79,8 +127,9 @@ class RunContext:
         key = (length, *models)
         if self._endpoint_key != key:
             self._close_endpoint()
-            self._connect()
-            endpoint = open_endpoint(models, self.placement.serve, self.engine, length)
+            self._connect(demand_of_replicas(self.placement.serve, len(models)))
+            name = f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}" if self.uses_cluster else ""
+            endpoint = open_endpoint(models, self.placement.serve, self.engine, length, name)
             self._url, self._endpoint_key = self._stack.enter_context(endpoint), key
         return self._url
 

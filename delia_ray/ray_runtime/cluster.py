@@ -1,18 +1,32 @@
 """Connect to a Ray cluster, or start a local one."""
 
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from delia_ray.placement import Cluster
+from delia_ray.ray_runtime.capacity import Demand
 from delia_ray.ray_runtime.resources import CORE, GIB, PlacementError
 
-Connect = Callable[[], None]
-"""Function that connects to the cluster when a stage first needs one; a run with only finished artifacts starts nothing."""
+
+class Connect(Protocol):
+    """Connects to the cluster when a stage first needs one; a run with only finished artifacts starts nothing."""
+
+    def __call__(self, demand: Demand | None = None, /) -> None:
+        """Connect, and return when the cluster has room for ``demand``.
+
+        Raises:
+            PlacementError: no cluster answers, or it cannot provide the resources.
+        """
+        ...
+
+
+def names_cluster(cluster: Cluster) -> bool:
+    """Whether ``connect`` joins a cluster that others started, instead of starting a local one."""
+    return cluster.address is not None or "RAY_ADDRESS" in os.environ
 
 
 def build_worker_environment() -> dict[str, str]:
@@ -39,7 +53,7 @@ def connect(cluster: Cluster) -> None:
     if ray.is_initialized():
         return
     variables = build_worker_environment()
-    if cluster.address or "RAY_ADDRESS" in os.environ:
+    if names_cluster(cluster):
         try:
             ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=True)
         except ConnectionError:

@@ -4,75 +4,74 @@ from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ray
+from ray.serve.exceptions import RayServeException
 
 from delia_ray.core.artifacts import Artifact
 from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.resources import PlacementError, check_port
+from delia_ray.upstream.ray_serve import get_http_port
 
 _TIMEOUT_SECONDS = 900.0
 _ANY_INTERFACE = "0.0.0.0"
+_ROOT_APPLICATION = "delia"
 
 
 @contextmanager
-def open_endpoint(models: Mapping[str, Artifact], replicas: Replicas, engine: Engine, max_model_len: int) -> Generator[str, None, None]:
+def open_endpoint(
+    models: Mapping[str, Artifact], replicas: Replicas, engine: Engine, max_model_len: int, name: str = ""
+) -> Generator[str, None, None]:
     """Serve ``models`` on the connected cluster while the block runs, and yield the base URL, ``/v1`` included.
 
-    Every model is ready when the block starts. Afterwards the port is free again.
+    Every model is ready when the block starts. Afterwards the application is gone, and so is Ray Serve unless others use it.
 
     Args:
         models: name -> finished model.
         replicas: host and port of the endpoint, number of replicas of each model, and their resources.
         engine: vLLM engine settings of each replica.
         max_model_len: longest prompt and answer together, in tokens.
+        name: name and route of the application, which replaces one of that name; empty: at the root of the port.
 
     Raises:
-        PlacementError: the port is taken, the cluster has no room for every model, or it runs Ray Serve already.
+        PlacementError: the port is taken, or its root is another application's.
         UserError: a model cannot be started.
     """
-    check_port(replicas)
-    _check_room(len(models), replicas)
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
-    if serve.status().proxies:
-        raise PlacementError(
-            "placement.cluster.address: Ray Serve runs on that cluster already; end it (`serve shutdown`), or use another cluster"
-        )
-    executor = ThreadPoolExecutor(1)
+    application, route, executor = name or _ROOT_APPLICATION, f"/{name}", ThreadPoolExecutor(1)
+    if not (is_shared := bool(serve.status().proxies)):
+        check_port(replicas)
     try:
         serve.start(http_options={"host": replicas.host, "port": replicas.port})
         from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
 
-        application = build_application(models, replicas, engine, max_model_len)
-        _wait_until_ready(serve, executor.submit(serve.run, application, logging_config={"enable_access_log": False}))
+        built = build_application(models, replicas, engine, max_model_len)
+        options = {"name": application, "route_prefix": route, "logging_config": {"enable_access_log": False}}
+        _wait_until_ready(serve, application, executor.submit(serve.run, built, **options))
         host = "127.0.0.1" if replicas.host == _ANY_INTERFACE else replicas.host
-        yield f"http://{host}:{replicas.port}/v1"
+        port = get_http_port() if is_shared else replicas.port
+        yield f"http://{host}:{port}{route.rstrip('/')}/v1"
     finally:
-        serve.shutdown()  # also ends ``serve.run`` of a start that timed out
+        _close(serve, application, is_shared)  # also ends ``serve.run`` of a start that timed out
         executor.shutdown()
 
 
-def _check_room(models: int, replicas: Replicas) -> None:
-    """Raise a ``PlacementError`` if the cluster has too few CPUs or GPUs: Ray Serve would wait for them forever."""
-    resources = cast(Mapping[str, float], ray.cluster_resources())
-    for name, per_replica, for_router in (("CPU", replicas.num_cpus, 1), ("GPU", float(replicas.num_gpus), 0)):
-        available = resources.get(name, 0.0)
-        if models * replicas.size * per_replica + for_router > available:
-            raise PlacementError(
-                f"placement.serve: {models} models x size={replicas.size} x num_{name.lower()}s={per_replica:g}"
-                + (" and 1 for the router" if for_router else "")
-                + f" take more than the {available:g} {name}s there are; lower either, or add a node"
-            )
+def _close(serve: Any, application: str, is_shared: bool) -> None:
+    """End the application, and Ray Serve if it was started for it and nobody else uses it by now."""
+    serve.delete(application)
+    if not is_shared and not serve.status().applications:
+        serve.shutdown()
 
 
-def _wait_until_ready(serve: Any, start: Future[Any]) -> None:
+def _wait_until_ready(serve: Any, application: str, start: Future[Any]) -> None:
     """Return when ``serve.run`` reports that every model is ready.
 
     Raises:
+        PlacementError: another application has the route.
         UserError: a model did not start, or not in time.
     """
     context = ray.get_runtime_context()
@@ -81,14 +80,16 @@ def _wait_until_ready(serve: Any, start: Future[Any]) -> None:
         start.result(timeout=_TIMEOUT_SECONDS)
     except TimeoutError:
         raise UserError(f"serve: not every model answers after {_TIMEOUT_SECONDS:g} s; see {logs}, or give the cluster more CPUs") from None
+    except RayServeException as error:
+        raise PlacementError(f"placement.cluster.address: {error}; end it (`serve shutdown`), or use another cluster") from None
     except RuntimeError as error:
-        raise UserError(f"serve: {_find_deployment_error(serve) or error}; see {logs}, or build that model again") from None
+        raise UserError(f"serve: {_find_deployment_error(serve, application) or error}; see {logs}, or build that model again") from None
 
 
-def _find_deployment_error(serve: Any) -> str | None:
-    """Return the name of the first deployment that failed to start and the last line of its message, or None."""
-    for application in serve.status().applications.values():
-        for name, deployment in application.deployments.items():
-            if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
-                return f"{name} cannot be started: {deployment.message.strip().splitlines()[-1].strip()}"
+def _find_deployment_error(serve: Any, application: str) -> str | None:
+    """Return the name of the application's first deployment that failed to start and the last line of its message, or None."""
+    status = serve.status().applications.get(application)
+    for name, deployment in status.deployments.items() if status else ():
+        if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
+            return f"{name} cannot be started: {deployment.message.strip().splitlines()[-1].strip()}"
     return None

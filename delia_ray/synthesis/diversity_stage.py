@@ -18,6 +18,7 @@ from delia_ray.core.config import Config
 from delia_ray.core.records import EXCHANGE_SCHEMA, keyed_int
 from delia_ray.embedding.actors import count_actors, embed_texts
 from delia_ray.ray_runtime.resources import get_one_core_options
+from delia_ray.ray_runtime.tasks import make_light_task
 from delia_ray.synthesis.config import Embeddings, SynthesizeConfig
 from delia_ray.synthesis.context import GenerationContext
 from delia_ray.synthesis.diversity.embedding import normalize_rows, project_to_plane
@@ -63,17 +64,16 @@ def _measure(
     config: SynthesizeConfig, diverse: Artifact, encoder: Adopted | None, context: GenerationContext
 ) -> tuple[Diversity, pa.Table]:
     """Measure words and embed texts in parallel; the driver receives the measures and the coordinates of the map."""
-    sample = _sample_exchanges.remote(diverse.data / "kept", config.seed)
+    sample = make_light_task(_sample_exchanges).remote(diverse.data / "kept", config.seed)
     diversity = _measure_words.options(**get_one_core_options()).remote(sample, int(diverse.manifest.counts["rows"]), config.seed)
     if config.embeddings is None or encoder is None:
         return ray.get(diversity), MAP_SCHEMA.empty_table()
     actors = count_actors(context.pool)
-    parts: list[Any] = [_select_texts.remote(sample, config.embeddings.texts, part, actors) for part in range(actors)]
+    parts: list[Any] = [make_light_task(_select_texts).remote(sample, config.embeddings.texts, part, actors) for part in range(actors)]
     vectors = embed_texts(ray.data.from_arrow_refs(parts), config.embeddings, encoder, context.engine, context.pool)
-    return ray.get(_measure_vectors.remote(diversity, config.seed, *vectors.to_arrow_refs()))
+    return ray.get(make_light_task(_measure_vectors).remote(diversity, config.seed, *vectors.to_arrow_refs()))
 
 
-@ray.remote(num_cpus=0)
 def _sample_exchanges(kept: Path, seed: int) -> pa.Table:
     """Return the pool, or 5,000 exchanges of a larger one, in the order of their keyed hashes."""
 
@@ -94,7 +94,6 @@ def _measure_words(sample: pa.Table, exchanges: int, seed: int) -> Diversity:
     return Diversity(exchanges=exchanges, topics=measure_topics(sample["topic"].to_pylist(), seed), queries=queries, answers=answers)
 
 
-@ray.remote(num_cpus=0)
 def _select_texts(sample: pa.Table, texts: int, part: int, parts: int) -> pa.Table:
     """Return one of ``parts`` parts of the first ``texts`` queries and answers."""
     exchanges = sample.slice(0, texts).take(np.arange(part, min(texts, sample.num_rows), parts))
@@ -108,7 +107,6 @@ def _select_texts(sample: pa.Table, texts: int, part: int, parts: int) -> pa.Tab
     return pa.concat_tables(tables)
 
 
-@ray.remote(num_cpus=0)
 def _measure_vectors(diversity: Diversity, seed: int, *embedded: pa.Table) -> tuple[Diversity, pa.Table]:
     """Add the measures of the vectors, and project the vectors to a plane."""
     rows = pa.concat_tables(embedded).sort_by([("column", "ascending"), ("exchange_id", "ascending")])

@@ -12,6 +12,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.progress import ProgressLine
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
+from delia_ray.ray_runtime.capacity import demand_of_workers
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.data.prepare import prepare_corpus
@@ -57,7 +58,7 @@ def finetune(
     def write(workspace: Workspace) -> Counts:
         from delia_ray.training.launch import launch  # noqa: PLC0415  torch takes seconds to import
 
-        connect()
+        connect(demand_of_workers(workers))
         inflight = workspace.inflight
         for leftover in (USER_ERROR, STOP):
             (inflight / leftover).unlink(missing_ok=True)

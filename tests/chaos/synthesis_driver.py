@@ -37,7 +37,13 @@ def generate(folder: Path, out: Path, cache: Path, pool: ActorPool, address: str
     generate_queries(
         config,
         GenerationContext(
-            model, engine, pool, cache, lambda: connect(Cluster(address=address)), StageLine("generate"), Provenance(None, ["pytest"])
+            model,
+            engine,
+            pool,
+            cache,
+            lambda _=None: connect(Cluster(address=address)),
+            StageLine("generate"),
+            Provenance(None, ["pytest"]),
         ),
         out,
     )

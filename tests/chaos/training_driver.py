@@ -71,7 +71,7 @@ def train(folder: Path, out: Path, workers: TrainWorkers, address: str | None) -
     """Fine-tune that model on that mixture."""
     base, mixed = Artifact.open(folder / "model", MODEL_KIND), Artifact.open(folder / "mixed", MIXED_KIND)
     request = FinetuneRequest(finetune=CONFIG, steps=STEPS, new_tokens=())
-    finetune(request, base, mixed, workers, lambda: connect(Cluster(address=address)), StageLine("train"), out, PROVENANCE)
+    finetune(request, base, mixed, workers, lambda _=None: connect(Cluster(address=address)), StageLine("train"), out, PROVENANCE)
 
 
 def main() -> None:

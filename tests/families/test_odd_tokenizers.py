@@ -19,6 +19,7 @@ from delia_ray.models import (
     add_new_tokens,
     check_new_tokens,
     check_token_init,
+    choose_precision,
     detect_chat_format,
     encode,
     encode_prompt,
@@ -74,12 +75,12 @@ def test_an_architecture_without_support_for_new_tokens_is_refused(tmp_path: Pat
 
 def test_the_precision_of_a_run_is_chosen_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     record = tmp_path / "run" / "precision.json"
-    assert resolve_run_precision(record, "float16", on_gpus=False) == "float16" and not record.exists()
+    assert resolve_run_precision(record, "float16", choose_precision) == "float16" and not record.exists()
     monkeypatch.setattr("delia_ray.models.precision.resolve_dtype", lambda _: torch.float32)
-    assert resolve_run_precision(record, "auto", on_gpus=False) == "float32"
+    assert resolve_run_precision(record, "auto", choose_precision) == "float32"
     monkeypatch.setattr("delia_ray.models.precision.resolve_dtype", lambda _: torch.bfloat16)
-    assert resolve_run_precision(record, "auto", on_gpus=False) == resolve_run_precision(record, "auto", on_gpus=True) == "float32"
-    assert resolve_run_precision(tmp_path / "other" / "precision.json", "auto", on_gpus=True) == "bfloat16"
+    assert resolve_run_precision(record, "auto", choose_precision) == resolve_run_precision(record, "auto", lambda: "bfloat16") == "float32"
+    assert resolve_run_precision(tmp_path / "other" / "precision.json", "auto", lambda: "bfloat16") == "bfloat16"
 
 
 def test_saved_padding_and_truncation_are_ignored(tmp_path: Path):

@@ -48,7 +48,9 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
     items = pq.read_table(task.data / "test.parquet").to_pylist()
     everyday = next(name for name in texts if name not in {item["example_id"] for item in items})
     queries = ["How do bees find their way home?", texts[items[0]["example_id"]], texts[everyday]]
-    cleaned = clean_pool(CleanConfig(), make_pool(tmp_path / "pool", queries), task, None, lambda: None, tmp_path / "clean", PROVENANCE)
+    cleaned = clean_pool(
+        CleanConfig(), make_pool(tmp_path / "pool", queries), task, None, lambda _=None: None, tmp_path / "clean", PROVENANCE
+    )
     assert cleaned.manifest.counts == {"rows": 1, "rejected": 2, "repeats": 0}
     assert pq.read_table(cleaned.data / "kept")["query"].to_pylist() == queries[:1]
     rejects = {row["row_id"]: row["reason"] for row in pq.read_table(cleaned.data / "rejects").to_pylist()}
@@ -58,7 +60,9 @@ def test_rows_that_hold_an_evaluation_text_are_left_out_and_listed_with_what_the
 def test_a_clean_pool_stays_whole(tmp_path: Path) -> None:
     task = prepare_task(FormatTask(train=4, dev=4, test=8), None, tmp_path / "task", PROVENANCE)
     queries = [f"What can one build out of {n} bricks and a rope?" for n in range(30)]
-    cleaned = clean_pool(CleanConfig(), make_pool(tmp_path / "pool", queries), task, None, lambda: None, tmp_path / "clean", PROVENANCE)
+    cleaned = clean_pool(
+        CleanConfig(), make_pool(tmp_path / "pool", queries), task, None, lambda _=None: None, tmp_path / "clean", PROVENANCE
+    )
     assert cleaned.manifest.counts == {"rows": 30, "rejected": 0, "repeats": 0}
     assert pq.read_table(cleaned.data / "rejects").num_rows == 0
 
@@ -78,7 +82,7 @@ def test_of_near_duplicates_one_stays_whichever_files_they_are_in(tmp_path: Path
             make_pool(tmp_path / f"pool-{files}", queries, files),
             task,
             None,
-            lambda: None,
+            lambda _=None: None,
             tmp_path / f"{files}",
             PROVENANCE,
         )
@@ -97,10 +101,10 @@ def test_a_row_like_one_of_the_tasks_training_rows_is_left_out_unless_both_are_s
     item = read_items(task)["train"][0]
     name, text = item["example_id"], extract_prompt_text(item)
     diverse = make_pool(tmp_path / "pool", [text, "How do bees find their way home?"])
-    cleaned = clean_pool(CleanConfig(decontaminate=None), diverse, task, None, lambda: None, tmp_path / "clean", PROVENANCE)
+    cleaned = clean_pool(CleanConfig(decontaminate=None), diverse, task, None, lambda _=None: None, tmp_path / "clean", PROVENANCE)
     assert name in pq.read_table(cleaned.data / "rejects")["reason"][0].as_py()
     loose = CleanConfig(decontaminate=Decontaminate(), deduplicate=None)
-    assert clean_pool(loose, diverse, task, None, lambda: None, tmp_path / "loose", PROVENANCE).manifest.counts["rows"] == 2
+    assert clean_pool(loose, diverse, task, None, lambda _=None: None, tmp_path / "loose", PROVENANCE).manifest.counts["rows"] == 2
 
 
 def test_rows_that_say_the_same_in_another_order_are_removed_by_semantic_dedup(tmp_path: Path, tiny_models: dict[str, Artifact]) -> None:
@@ -111,7 +115,7 @@ def test_rows_that_say_the_same_in_another_order_are_removed_by_semantic_dedup(t
     config = CleanConfig(deduplicate=Deduplicate(meaning=SemanticDedup(cosine=0.9)))
     placement = Placement(engine=Engine(dtype="float32"))
     embedding = make_embedding_context(config.deduplicate, adopt_model(str(tiny_models["one"].data)), placement)
-    cleaned = clean_pool(config, diverse, task, embedding, lambda: None, tmp_path / "clean", PROVENANCE)
+    cleaned = clean_pool(config, diverse, task, embedding, lambda _=None: None, tmp_path / "clean", PROVENANCE)
     assert json.loads((cleaned.data / "clusters.json").read_text()) == {"words": {}, "meaning": {"2": 3}}
     rejects = {row["row_id"]: row["reason"] for row in pq.read_table(cleaned.data / "rejects").to_pylist()}
     kept = set(pq.read_table(cleaned.data / "kept")["exchange_id"].to_pylist())
@@ -128,5 +132,5 @@ def test_semantic_dedup_of_an_empty_pool_finds_nothing(tmp_path: Path, tiny_mode
     embedding = make_embedding_context(
         config.deduplicate, adopt_model(str(tiny_models["one"].data)), Placement(engine=Engine(dtype="float32"))
     )
-    cleaned = clean_pool(config, diverse, task, embedding, lambda: None, tmp_path / "clean", PROVENANCE)
+    cleaned = clean_pool(config, diverse, task, embedding, lambda _=None: None, tmp_path / "clean", PROVENANCE)
     assert cleaned.manifest.counts == {"rows": 0, "rejected": 2, "repeats": 0}

@@ -26,7 +26,7 @@ TOPICS = [topic["topic"] for topic in load_topics()]
 def build(out: Path, rows: int, controller: DiversityController | None = CONTROLLER, batch_rows: int = 16) -> Artifact:
     model = adopt_model("builtin:smollm2-135m-instruct")
     context = GenerationContext(
-        model, Engine(), ActorPool(batch_rows=batch_rows), out.parent / "cache", lambda: None, StageLine("t"), Provenance(None, [])
+        model, Engine(), ActorPool(batch_rows=batch_rows), out.parent / "cache", lambda _=None: None, StageLine("t"), Provenance(None, [])
     )
     config = SynthesizeConfig(engine=EchoEngine(kind="echo"), queries=MagpieQueries(rows=rows, controller=controller))
     return generate_queries(config, context, out)

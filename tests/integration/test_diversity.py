@@ -58,7 +58,9 @@ def test_a_pool_is_measured_alike_by_one_actor_and_by_two(tmp_path: Path, own: P
     def context(actors: int) -> GenerationContext:
         pool = ActorPool(size=actors, batch_rows=8)
         line, provenance = StageLine("test"), Provenance(None, ["pytest"])
-        return GenerationContext(adopt_model(str(own)), Engine(dtype="float32"), pool, tmp_path / "cache", lambda: None, line, provenance)
+        return GenerationContext(
+            adopt_model(str(own)), Engine(dtype="float32"), pool, tmp_path / "cache", lambda _=None: None, line, provenance
+        )
 
     settings = config(OwnEmbeddings(texts=20))
     pool = generate_answers(settings, generate_queries(settings, context(1), tmp_path / "queries"), context(1), tmp_path / "diverse")

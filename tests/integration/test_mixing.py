@@ -12,6 +12,7 @@ from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, bu
 from delia_ray.core.config import Config, build_config
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import EXAMPLE_SCHEMA, EXAMPLES_KIND, EXCHANGE_KIND, EXCHANGE_SCHEMA, Message
+from delia_ray.evaluation.client import Asking
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.stage import mix
 from delia_ray.pipeline import chain, run_context
@@ -70,7 +71,9 @@ def read_ordered(mixed: Artifact) -> list[dict[str, object]]:
 def test_the_mixture_is_the_same_to_the_bit_at_any_number_of_blocks(local_ray: None, tmp_path: Path, task: Artifact):
     config = MixConfig(ratio=3, seed=5)
     mixtures = [
-        read_ordered(mix(config, task, make_pool(tmp_path / f"pool{files}", files), lambda: None, tmp_path / f"mixed{files}", PROVENANCE))
+        read_ordered(
+            mix(config, task, make_pool(tmp_path / f"pool{files}", files), lambda _=None: None, tmp_path / f"mixed{files}", PROVENANCE)
+        )
         for files in (1, 2, 8)
     ]
     assert json.dumps(mixtures[0]) == json.dumps(mixtures[1]) == json.dumps(mixtures[2])
@@ -83,7 +86,12 @@ def test_a_smaller_ratio_is_contained_in_a_larger_one(local_ray: None, tmp_path:
     samples = []
     for ratio in (0, 1.5, 4):
         mixed = mix(
-            MixConfig(ratio=ratio), task, make_pool(tmp_path / f"pool{ratio}", 2), lambda: None, tmp_path / f"mixed{ratio}", PROVENANCE
+            MixConfig(ratio=ratio),
+            task,
+            make_pool(tmp_path / f"pool{ratio}", 2),
+            lambda _=None: None,
+            tmp_path / f"mixed{ratio}",
+            PROVENANCE,
         )
         samples.append({row["example_id"] for row in read_ordered(mixed)})
         assert mixed.manifest.counts["diverse"] == int(ratio * TASK_ROWS)
@@ -92,7 +100,7 @@ def test_a_smaller_ratio_is_contained_in_a_larger_one(local_ray: None, tmp_path:
 
 def test_a_pool_that_is_too_small_is_an_error_that_says_how_many_rows_are_missing(tmp_path: Path, task: Artifact):
     with pytest.raises(UserError, match=r"mix\.ratio=7 needs 70 diverse rows, but the pool holds 64: 6 are missing"):
-        mix(MixConfig(ratio=7), task, make_pool(tmp_path / "pool", 1), lambda: None, tmp_path / "mixed", PROVENANCE)
+        mix(MixConfig(ratio=7), task, make_pool(tmp_path / "pool", 1), lambda _=None: None, tmp_path / "mixed", PROVENANCE)
     assert not (tmp_path / "mixed").exists()
 
 
@@ -110,7 +118,7 @@ def test_a_pool_that_one_arm_finds_too_small_is_refused_before_any_arm_is_mixed(
 def test_an_arm_with_its_own_targets_learns_those_that_still_do_the_task(
     tmp_path: Path, tiny_models: dict[str, Artifact], local_ray: None, monkeypatch: pytest.MonkeyPatch
 ):
-    def answer(url: str, model: str, conversations: Sequence[list[Message]], max_tokens: int, in_flight: int) -> list[str]:
+    def answer(asking: Asking, conversations: Sequence[list[Message]], max_tokens: int) -> list[str]:
         targets = [messages[-1]["content"].rpartition("\n")[2] for messages in conversations]
         return [json.dumps({**json.loads(target), "thought": "Mine."}) for target in targets[:-1]] + ["I do not know."]
 

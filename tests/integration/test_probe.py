@@ -225,7 +225,9 @@ def test_a_run_is_probed_once_and_its_page_says_what_was_found(
     line, provenance = QuietLine(), Provenance(None, ["pytest"])
 
     def probe() -> tuple[Artifact, Artifact]:
-        gradients = measure_gradients(CONFIG, probed_run, TrainWorkers(), engine, lambda: None, line, tmp_path / "gradients", provenance)
+        gradients = measure_gradients(
+            CONFIG, probed_run, TrainWorkers(), engine, lambda _=None: None, line, tmp_path / "gradients", provenance
+        )
         return gradients, report_predictions(ScoreConfig(), ("format",), probed_run, gradients, tmp_path / "probe", provenance)
 
     gradients, report = probe()
@@ -247,6 +249,6 @@ def test_weights_that_are_not_there_are_refused_by_name(probed_run: ProbedRun, l
     config = CONFIG.model_copy(update={"parameters": ("*.qq_proj.weight",)})
     with pytest.raises(UserError, match=r"probe\.parameters: no weight is called like \*\.qq_proj\.weight"):
         measure_gradients(
-            config, probed_run, TrainWorkers(), engine, lambda: None, QuietLine(), tmp_path / "g", Provenance(None, ["pytest"])
+            config, probed_run, TrainWorkers(), engine, lambda _=None: None, QuietLine(), tmp_path / "g", Provenance(None, ["pytest"])
         )
     assert not (tmp_path / "g").exists()

@@ -84,7 +84,7 @@ def server() -> Iterator[Server]:
 
 def context(cache: Path) -> GenerationContext:
     model, pool = adopt_model("builtin:smollm2-135m-instruct"), ActorPool(batch_rows=4)
-    return GenerationContext(model, Engine(), pool, cache, lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
+    return GenerationContext(model, Engine(), pool, cache, lambda _=None: None, StageLine("test"), Provenance(None, ["pytest"]))
 
 
 def config(folder: Path, server: Server, budget: float) -> SynthesizeConfig:

@@ -30,7 +30,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def context(folder: Path, batch_rows: int = 8) -> GenerationContext:
     model, pool = adopt_model("builtin:smollm2-135m-instruct"), ActorPool(batch_rows=batch_rows)
-    return GenerationContext(model, Engine(), pool, folder / "cache", lambda: None, StageLine("test"), Provenance(None, ["pytest"]))
+    return GenerationContext(model, Engine(), pool, folder / "cache", lambda _=None: None, StageLine("test"), Provenance(None, ["pytest"]))
 
 
 def config(queries: dict[str, Any], **fields: Any) -> SynthesizeConfig:

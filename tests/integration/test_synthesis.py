@@ -28,7 +28,7 @@ BUILT_IN = "builtin:smollm2-135m-instruct"
 
 def context(cache: Path, batch_rows: int = 8) -> GenerationContext:
     return GenerationContext(
-        adopt_model(BUILT_IN), Engine(), ActorPool(batch_rows=batch_rows), cache, lambda: None, StageLine("test"), PROVENANCE
+        adopt_model(BUILT_IN), Engine(), ActorPool(batch_rows=batch_rows), cache, lambda _=None: None, StageLine("test"), PROVENANCE
     )
 
 

@@ -23,7 +23,7 @@ def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: 
     base = prepare_base(other, (TOKEN,), NoiseInit(), 1, tmp_path / "start", PROVENANCE)
     request, out = ExportRequest(new_tokens=(TOKEN,), dtype="float32"), tmp_path / "model"
     with pytest.raises(UserError, match=r"checkpoint was trained from another model than .*start; .*remove"):
-        export(request, base, reference, mixed, Engine(), Replicas(), lambda: None, "card", out, PROVENANCE)
+        export(request, base, reference, mixed, Engine(), Replicas(), lambda _=None: None, "card", out, PROVENANCE)
     assert not out.exists()
 
 

@@ -39,7 +39,7 @@ def row(group: str, n: int) -> dict[str, Any]:
 
 def train(base: Artifact, mixed: Artifact, out: Path, config: FinetuneConfig = CONFIG, steps: int = STEPS, **workers: Any) -> Artifact:
     request = FinetuneRequest(finetune=config, steps=steps, new_tokens=(TOKEN,))
-    return finetune(request, base, mixed, TrainWorkers(**workers), lambda: None, StageLine("test"), out, PROVENANCE)
+    return finetune(request, base, mixed, TrainWorkers(**workers), lambda _=None: None, StageLine("test"), out, PROVENANCE)
 
 
 def losses(checkpoint: Artifact, name: str = "loss") -> np.ndarray:

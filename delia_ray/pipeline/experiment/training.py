@@ -12,7 +12,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.progress import ProgressLine, SilentProgress
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.pipeline.run import Run
-from delia_ray.ray_runtime.resources import count_concurrent_trainings
+from delia_ray.ray_runtime.capacity import count_concurrent_trainings
 
 
 def train_all(settings: ExperimentSettings, names: list[str], line: ProgressLine, provenance: Provenance) -> None:

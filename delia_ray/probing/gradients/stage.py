@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
 
 from delia_ray.core.artifacts import MANIFEST, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
-from delia_ray.core.errors import UserError
 from delia_ray.core.progress import ProgressLine
 from delia_ray.core.records import MIXED_KIND
 from delia_ray.evaluation.config import ScoreConfig
@@ -26,8 +24,10 @@ from delia_ray.probing.predictions.predictions import P5_METRICS, evaluate_predi
 from delia_ray.probing.predictions.products import GradientProducts
 from delia_ray.probing.predictions.schema import ArmDifference, ArmFacts, Measurements, ProbeReport
 from delia_ray.probing.predictions.summary import make_difference, pair_arms, summarize_products
+from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tally import RayTally
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.training.stage import CHECKPOINT_KIND
 
 STAGE = "gradients/3"
@@ -94,7 +94,7 @@ def measure_gradients(
     mixtures = {arm: run.open_artifact(arm, "mixed", MIXED_KIND) for arm in run.ratios}
 
     def write(workspace: Workspace) -> Counts:
-        connect()
+        connect(demand_of_one(workers.num_cpus, workers.num_gpus, "placement.finetune"))
         rows = choose_rows(config, run.pool, run.rewritten, list(mixtures.values()), run.base.data)
         trained = {arm: checkpoint.data / "trained" for arm, checkpoint in checkpoints.items()}
         job = ProbeJob(config, run.base.data.resolve(), trained, run.new_tokens, rows)
@@ -161,23 +161,13 @@ def _run_workers(
     compare = ray.remote(**options)(compute_answer_kl)
     total = count_passes(job.config, job.rows, len(run.ratios)) + len(held_out) * len(run.ratios)
     with line.track(tally, total, "passes"):
-        products = _get_products(ray.remote(**options)(compute_gradient_products).remote(job, tally))
+        products: GradientProducts = get_result(ray.remote(**options)(compute_gradient_products).remote(job, tally))
         divergences: dict[str, list[list[float]]] = {
             arm: ray.get(compare.remote(base, run.models[arm].data.resolve(), held_out, engine.dtype, tally))
             for arm in run.ratios
             if held_out
         }
     return products, divergences
-
-
-def _get_products(reference: Any) -> GradientProducts:
-    """Get the worker's result; a ``UserError`` of the worker is raised as itself."""
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
 
 
 def _read_arm_facts(ratio: float, checkpoint: Artifact) -> ArmFacts:

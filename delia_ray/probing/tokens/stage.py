@@ -16,6 +16,7 @@ from delia_ray.probing.tokens.config import TokenProbeConfig
 from delia_ray.probing.tokens.probe import ANSWER_SCHEMA, ModelProbe, TokenProbeJob, TokenProbeResult
 from delia_ray.probing.tokens.prompts import make_mentions, make_substitutions
 from delia_ray.probing.tokens.schema import TokenReport
+from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.resources import get_all_cores_options
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.synthesis.context import GenerationContext
@@ -63,7 +64,7 @@ def probe_tokens(
 
     def write(workspace: Workspace) -> Counts:
         job = _make_job(config, task, rewritten)
-        context.connect()
+        context.connect(demand_of_one(replicas.num_cpus, replicas.num_gpus, "placement.serve"))
         results = _probe_models(job, models, context, replicas)
         report = _make_report(job, results)
         answers = [answer for result in results.values() for answer in result.answers]

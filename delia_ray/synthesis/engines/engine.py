@@ -10,7 +10,6 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from delia_ray.placement import ActorPool, Engine
-from delia_ray.ray_runtime.resources import check_pool
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
@@ -44,7 +43,7 @@ def generate(
         case VllmEngine():
             return _generate_with_vllm(requests, model, engine, pool, max_model_len, tally)
         case OpenAIEngine():
-            complete, compute = partial(complete_on_server, backend), TaskPoolStrategy(size=pool.size)
+            complete, compute = partial(complete_on_server, backend), TaskPoolStrategy(size=pool.most)
             return requests.map_batches(complete, batch_size=pool.batch_rows, batch_format="pyarrow", compute=compute)
         case _:
             assert_never(backend)
@@ -65,7 +64,6 @@ def _generate_with_vllm(
     from delia_ray.models import resolve_dtype  # noqa: PLC0415
     from delia_ray.synthesis.engines.metered_vllm import add_metering  # noqa: PLC0415  imports vllm
 
-    check_pool(pool, "placement.synthesize")
     dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
     # A logits processor on a GPU would hold vLLM's newer model runner back, and each step would wait for it.
     sampler = {"logits_processors": [_CPU_SAMPLER]} if uses_cpu_sampler(engine, pool) else {}
@@ -75,7 +73,7 @@ def _generate_with_vllm(
         batch_size=pool.batch_rows,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
-        concurrency=(pool.size, pool.size),
+        concurrency=(pool.least, pool.most),
         engine_kwargs=build_engine_kwargs(engine, dtype, max_model_len, pool.num_gpus) | _ENGINE_KWARGS | sampler,
         placement_group_config={"bundle_per_worker": bundle},
         # Prompts come rendered and tokenized, and vLLM detokenizes the texts itself.

@@ -19,8 +19,11 @@ import ray.data
 from delia_ray.core.errors import UserError
 from delia_ray.core.progress import ProgressLine, Tally
 from delia_ray.placement import ActorPool, Engine
+from delia_ray.ray_runtime.capacity import demand_of_pool
+from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tally import RayTally
-from delia_ray.synthesis.config import GenerationEngine
+from delia_ray.ray_runtime.tasks import make_light_task
+from delia_ray.synthesis.config import GenerationEngine, VllmEngine
 from delia_ray.synthesis.engines.engine import generate
 from delia_ray.synthesis.generation.cache import CompletionCache, contains, read_sorted_keys
 from delia_ray.synthesis.requests import PADDING, RESULT_SCHEMA, GenerationResult
@@ -49,6 +52,8 @@ class GenerationSetup:
     cache: CompletionCache
     error_budget: float
     """Share of rows that the engine may fail on."""
+    connect: Connect
+    """Called before engines start."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +99,30 @@ def generate_and_filter(
     requests, failed, filtered = inflight / "requests", CompletionCache(inflight / "failed"), inflight / "filtered"
     for folder in (requests, inflight / "failed"):
         shutil.rmtree(folder, ignore_errors=True)
-    cached_keys = _read_keys.remote(setup.cache)
+    cached_keys = make_light_task(_read_keys).remote(setup.cache)
     ray.wait([cached_keys])  # every key that is added from now on is new
     usage = strategy(setup, Attempt(requests, failed, line, unit, cached_keys))
-    requested_keys = _read_keys.remote(CompletionCache(requests))
-    total, missing, cached = ray.get(_count_rows.remote(requested_keys, cached_keys))
+    requested_keys = make_light_task(_read_keys).remote(CompletionCache(requests))
+    total, missing, cached = ray.get(make_light_task(_count_rows).remote(requested_keys, cached_keys))
     _check_budget(failed, total, setup.error_budget)
     caches = (setup.cache, failed)
-    tokens = ray.get(_count_new_tokens.remote(caches, requested_keys, cached_keys)) if missing else (0, 0)
+    prompts, answers = ray.get(make_light_task(_count_new_tokens).remote(caches, requested_keys, cached_keys)) if missing else (0, 0)
     files = [str(file) for cache in caches for file in cache.files()]
     completions = ray.data.read_parquet(files, override_num_blocks=count_blocks(cached + missing))
     rows = completions.map_batches(partial(_select_keys, requested_keys), batch_format="pyarrow")
     rows.map(lambda row: row_filter(cast(GenerationResult, row))).write_parquet(str(filtered), mode=ray.data.SaveMode.OVERWRITE)
     gpu_seconds = usage.held_seconds * setup.pool.num_gpus
-    return filtered, GenerationCost(missing, total - missing, usage.seconds, *tokens, usage.cpu_seconds, gpu_seconds)
+    return filtered, GenerationCost(missing, total - missing, usage.seconds, prompts, answers, usage.cpu_seconds, gpu_seconds)
 
 
 def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attempt: Attempt, tally: RayTally) -> None:
-    """Complete every request of ``pending`` and store the results."""
+    """Complete every request of ``pending`` and store the results.
+
+    Raises:
+        PlacementError: the cluster cannot hold the engines.
+    """
+    if isinstance(setup.backend, VllmEngine):
+        setup.connect(demand_of_pool(setup.pool, "placement.synthesize"))
     results = generate(pending, setup.backend, setup.model, setup.engine, setup.pool, _MAX_MODEL_LEN, tally)
     store = partial(_store_results, setup.cache, attempt.failed, tally)
     results.map_batches(store, batch_size=None, batch_format="pyarrow").materialize()
@@ -119,7 +130,9 @@ def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attemp
 
 def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attempt: Attempt) -> EngineUsage:
     requests.write_parquet(str(attempt.requests), mode=ray.data.SaveMode.OVERWRITE)
-    total, missing, _ = ray.get(_count_rows.remote(_read_keys.remote(CompletionCache(attempt.requests)), attempt.cached_keys))
+    total, missing, _ = ray.get(
+        make_light_task(_count_rows).remote(make_light_task(_read_keys).remote(CompletionCache(attempt.requests)), attempt.cached_keys)
+    )
     if not missing:
         attempt.line.set_status(f"{total} {attempt.unit} · all cached")
         return EngineUsage(0.0)
@@ -132,18 +145,15 @@ def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attemp
     return EngineUsage(time.monotonic() - started, *tally.read_engine_usage())
 
 
-@ray.remote(num_cpus=0)
 def _read_keys(cache: CompletionCache) -> Any:
     return read_sorted_keys(cache.files())
 
 
-@ray.remote(num_cpus=0)
 def _count_rows(requested_keys: Any, cached_keys: Any) -> tuple[int, int, int]:
     """Count the requested rows, those of them that are not cached, and all cached rows."""
     return len(requested_keys), len(requested_keys) - int(contains(cached_keys, requested_keys).sum()), len(cached_keys)
 
 
-@ray.remote(num_cpus=0)
 def _count_new_tokens(caches: tuple[CompletionCache, ...], requested_keys: Any, cached_keys: Any) -> tuple[int, int]:
     """Count the prompt and generated tokens of the requested rows that were not cached before the attempt."""
     columns = ["key", "prompt_tokens", "answer_tokens"]

@@ -15,6 +15,7 @@ from delia_ray.core.records import Example
 from delia_ray.models import encode_prompt, load_tokenizer, resolve_dtype, save_model, token_ids
 from delia_ray.models.families import max_context_tokens
 from delia_ray.placement import Engine, Replicas
+from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.training.data.tokens import TokenizedRow, tokenize
@@ -68,7 +69,7 @@ def export(
     _check_base(base, checkpoint)
 
     def write(workspace: Workspace) -> Counts:
-        connect()
+        connect(demand_of_one(replicas.num_cpus, replicas.num_gpus, "placement.serve"))
         # The process ends with the task (max_calls), so that two models and an engine do not stay in memory.
         task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus, max_calls=1)(_merge_and_check)
         folders = (base.data, checkpoint.data, rewritten.data, workspace.data)

@@ -73,7 +73,10 @@ PYDANTIC_PHRASES = (
             "pools.a.queries.sources[0].path: is missing; give it a value",
         ),
         ("placement.finetune.trackers=[wanb]", "placement.finetune.trackers[0]: must be 'tensorboard', 'wandb' or 'mlflow', found 'wanb'"),
-        ("placement.finetune.workers=[3, 1]", "placement.finetune.workers: (3, 1) must be at least 1, or [minimum, maximum]"),
+        (
+            "placement.finetune.workers=[3, 1]",
+            "placement.finetune.workers: must be at least 1, or [minimum, maximum] of at least 1, found [3, 1]",
+        ),
         (
             "placement.finetune.deepspeed.zero_optimization=3",
             "placement.finetune.deepspeed: zero_optimization must be a section of keys, found '3'; use zero_stage, or give its keys",

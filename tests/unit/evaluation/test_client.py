@@ -2,6 +2,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from delia_ray.core.errors import UserError
-from delia_ray.evaluation.client import LocalTally, answer_prompts, check_served_model
+from delia_ray.evaluation import client
+from delia_ray.evaluation.answer_cache import AnswerLog
+from delia_ray.evaluation.client import Asking, LocalTally, answer_prompts, check_served_model
 from delia_ray.tasks.format_task import Prompt
 
 LIMIT = 4
@@ -87,8 +90,16 @@ def make_prompts(*questions: str) -> list[Prompt]:
     return [Prompt(f"id of {text}", "test", [{"role": "user", "content": text}], None, None) for text in questions]
 
 
-def generate(endpoint: Endpoint, prompts: list[Prompt], max_concurrency: int = LIMIT, tally: LocalTally | None = None) -> list[str]:
-    return answer_prompts(endpoint.url, "delia", prompts, lambda prompt: 40 + len(prompt.messages), max_concurrency, tally or LocalTally())
+def generate(
+    endpoint: Endpoint,
+    prompts: list[Prompt],
+    max_concurrency: int = LIMIT,
+    tally: LocalTally | None = None,
+    log: AnswerLog | None = None,
+    patience_s: float = 60,
+) -> list[str]:
+    asking = Asking(endpoint.url, "delia", max_concurrency, patience_s)
+    return answer_prompts(asking, prompts, lambda prompt: 40 + len(prompt.messages), tally or LocalTally(), log)
 
 
 def test_questions_are_asked_together_but_never_more_than_allowed(endpoint: Endpoint) -> None:
@@ -128,6 +139,30 @@ def test_a_failure_that_passes_costs_no_answer(endpoint: Endpoint) -> None:
     assert generate(endpoint, make_prompts("a"), tally=tally) == [" a\n"]
     assert len(endpoint.bodies) == 4
     assert tally.read() == (1, 3)
+
+
+def test_an_endpoint_that_is_away_for_longer_than_the_client_retries_is_waited_for(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_PAUSE_SECONDS", 0.01)
+    endpoint.failures = 23
+    assert generate(endpoint, make_prompts("a")) == [" a\n"]
+    assert len(endpoint.bodies) == 24
+
+
+def test_an_endpoint_that_stays_away_ends_in_one_line_and_its_answers_are_not_asked_for_again(endpoint: Endpoint, tmp_path: Path) -> None:
+    log = AnswerLog(tmp_path / "answers.jsonl")
+    assert generate(endpoint, make_prompts("a", "b"), log=log) == [" a\n", " b\n"]
+    with (tmp_path / "answers.jsonl").open("a") as stream:
+        stream.write('\n{"prompt_id": "id of c", "te')  # the process was killed here
+    endpoint.failures = 1000
+    with pytest.raises(UserError, match=r"no answer to prompt id of c in 0 s .*busy.* the same command asks for the others"):
+        generate(endpoint, make_prompts("a", "b", "c"), log=log, patience_s=0)
+    endpoint.failures, asked = 0, len(endpoint.bodies)
+    tally = LocalTally()
+    assert generate(endpoint, make_prompts("c", "b", "a"), log=log, tally=tally) == [" c\n", " b\n", " a\n"]
+    assert len(endpoint.bodies) == asked + 1
+    assert tally.read() == (3, 9)
 
 
 def test_a_refused_prompt_is_named_in_one_line(endpoint: Endpoint) -> None:

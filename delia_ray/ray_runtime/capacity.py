@@ -1,0 +1,163 @@
+"""Room on the connected cluster: what a stage reserves, whether it fits, and waiting for the nodes that an autoscaler adds."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+
+from delia_ray.placement import ActorPool, Replicas, TrainWorkers
+from delia_ray.ray_runtime.resources import CORE, PlacementError
+from delia_ray.upstream.ray_autoscaler import Autoscaler, read_autoscaler
+
+Bundle = Mapping[str, float]
+"""Resources that one node provides together: ``{"CPU": 8, "GPU": 1}``."""
+_POLL_SECONDS = 2.0
+_TRAININGS_ON_A_GROWING_CLUSTER = 4
+_GRACE_SECONDS = 15.0
+"""How long the autoscaler may call a demand impossible before we believe it: it decides on a state that is some seconds old."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Resources that a stage needs at the same time."""
+
+    key: str
+    """Section of the config that asks for them."""
+    sums: str
+    """How they add up, for messages: ``size=4 x (8 CPUs, 1 GPU)``."""
+    bundles: tuple[Bundle, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(f"{count} x ({shape})" for shape, count in Counter(map(_describe, self.bundles)).items())
+
+
+def demand_of_pool(pool: ActorPool, key: str) -> Demand:
+    """The actors of a pool, and the CPU that reads their input: without it Ray Data would never start to read, and wait forever."""
+    engine = [_bundle(pool.num_cpus, min(1, pool.num_gpus))] * max(1, pool.num_gpus)
+    sums = f"size={pool.least} x ({' + '.join(map(_describe, engine))}) and 1 CPU that reads"
+    return Demand(key, sums, (*engine * pool.least, {"CPU": 1.0}))
+
+
+def demand_of_workers(workers: TrainWorkers) -> Demand:
+    """The least number of training workers."""
+    count, bundle = workers.least, _bundle(workers.num_cpus, workers.num_gpus)
+    return Demand("placement.finetune", f"workers={count} x ({_describe(bundle)})", (bundle,) * count)
+
+
+def demand_of_replicas(replicas: Replicas, models: int) -> Demand:
+    """The replicas of ``models`` models and the endpoint's router."""
+    bundles = [_bundle(replicas.num_cpus, min(1, replicas.num_gpus)), *[{"GPU": 1.0}] * (replicas.num_gpus - 1)]
+    sums = f"{models} models x size={replicas.size} x ({_describe(_bundle(replicas.num_cpus, replicas.num_gpus))}) and 1 CPU that routes"
+    return Demand("placement.serve", sums, (*bundles * (models * replicas.size), {"CPU": 1.0}))
+
+
+def demand_of_one(num_cpus: float, num_gpus: int, key: str) -> Demand:
+    """One task."""
+    bundle = _bundle(num_cpus, num_gpus)
+    return Demand(key, f"({_describe(bundle)})", (bundle,))
+
+
+def _bundle(num_cpus: float, num_gpus: int) -> dict[str, float]:
+    return {"CPU": num_cpus, **({"GPU": float(num_gpus)} if num_gpus else {})}
+
+
+def _describe(bundle: Bundle) -> str:
+    return ", ".join(f"{amount:g} {name if amount == 1 else f'{name}s'}" for name, amount in bundle.items())
+
+
+def wait_for_room(demand: Demand, timeout_s: float, say: Callable[[str], None]) -> None:
+    """Return when the connected cluster can hold ``demand``; an autoscaler is asked to add what is missing.
+
+    Args:
+        say: called with a line that says what is waited for, whenever it changes.
+
+    Raises:
+        PlacementError: the cluster has too little and cannot grow, what may be added has too little, or it was not added in time.
+    """
+    if fits(demand.bundles, _list_nodes()):
+        return
+    if not read_autoscaler().can_grow:
+        raise PlacementError(f"{demand.key}: {demand.sums} does not fit on the cluster ({_describe_nodes()}); lower either, or add a node")
+    group: Any = placement_group([dict(bundle) for bundle in demand.bundles])
+    try:
+        _wait_for_group(group, demand, timeout_s, say)
+    finally:
+        remove_placement_group(cast(PlacementGroup, group))
+
+
+def _wait_for_group(group: Any, demand: Demand, timeout_s: float, say: Callable[[str], None]) -> None:
+    started, impossible_since = time.monotonic(), None
+    while not group.wait(_POLL_SECONDS):
+        waited, autoscaler = time.monotonic() - started, read_autoscaler()
+        is_impossible = any(group.id.hex() in details for details in autoscaler.impossible) and not autoscaler.starting and _is_idle()
+        impossible_since = (impossible_since or time.monotonic()) if is_impossible else None
+        if impossible_since and time.monotonic() - impossible_since > _GRACE_SECONDS:
+            raise PlacementError(
+                f"{demand.key}: {demand.sums} fits on no nodes that the autoscaler may add (now: {_describe_nodes()}); lower it, "
+                "or give the cluster more or larger nodes"
+            )
+        if waited > timeout_s:
+            raise PlacementError(
+                f"{demand.key}: {demand.sums} was not to be had in {timeout_s / 60:.0f} min (now: {_describe_nodes()}; "
+                f"{_describe_autoscaler(autoscaler)}); look at `ray status`, or raise placement.cluster.wait_s"
+            )
+        say(f"waiting for {demand}, {_describe_autoscaler(autoscaler)}")
+
+
+def _describe_autoscaler(autoscaler: Autoscaler) -> str:
+    starting = ", ".join(f"{count} x {name}" for name, count in Counter(autoscaler.starting).items())
+    return "; ".join([f"starting {starting}" if starting else "none is starting", *autoscaler.failed[-1:]])
+
+
+def _list_nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _describe_nodes() -> str:
+    shapes = Counter(_describe({name: node[name] for name in ("CPU", "GPU") if node.get(name)}) or "no CPUs" for node in _list_nodes())
+    return ", ".join(f"{count} x ({shape})" for shape, count in shapes.items())
+
+
+def has_free(demand: Demand) -> bool:
+    """Whether the cluster has as many free CPUs and GPUs as ``demand`` takes."""
+    free = ray.available_resources()
+    return all(sum(bundle.get(name, 0.0) for bundle in demand.bundles) <= free.get(name, 0.0) for name in ("CPU", "GPU"))
+
+
+def count_concurrent_trainings(workers: TrainWorkers) -> int:
+    """Count the training runs of an experiment to start at once.
+
+    One on a local cluster, where each uses all cores; otherwise as many as the nodes that are up hold, and at least four where more
+    nodes may come.
+    """
+    if workers.at_once is not None:
+        return workers.at_once
+    nodes = _list_nodes()
+    if any(CORE in node for node in nodes):
+        return 1
+    training, count = (_bundle(workers.num_cpus, workers.num_gpus),) * workers.most, 0
+    while fits(training * (count + 1), nodes):
+        count += 1
+    return max(count, _TRAININGS_ON_A_GROWING_CLUSTER if read_autoscaler().can_grow else 1)
+
+
+def _is_idle() -> bool:
+    """Whether all CPUs and GPUs are free: otherwise the autoscaler calls impossible what only has to wait."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return all(total.get(name, 0.0) == free.get(name, 0.0) for name in ("CPU", "GPU"))
+
+
+def fits(bundles: Sequence[Bundle], nodes: Sequence[Mapping[str, float]]) -> bool:
+    """Whether nodes of these total resources hold all bundles at once, the largest placed first."""
+    free = [dict(node) for node in nodes]
+    for bundle in sorted(bundles, key=lambda each: (each.get("GPU", 0.0), each.get("CPU", 0.0)), reverse=True):
+        node = next((each for each in free if all(each.get(name, 0.0) >= amount - 1e-6 for name, amount in bundle.items())), None)
+        if node is None:
+            return False
+        for name, amount in bundle.items():
+            node[name] -= amount
+    return True

@@ -1,0 +1,94 @@
+"""Runs submitted to a cluster that has no workers yet, and whose workers see neither the head's home nor one another's."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from clusters import TestCluster
+from nodes import HEAD
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+NEW_ARM = ["run.name=tiny", "arms={sft: null, delia: null, other: {ratio: 1}}"]
+"""Of the run that is finished, so that only its training is left."""
+CONTROL = ("_TallyActor", "WaveState", "WaveBarrier")
+"""Actors of ours that may run on the head: they hold counters and keys, and must not end with a worker."""
+OF_RAY = ("_StatsActor", "_AutoscalingCoordinator", "ActorLocationTracker", "JobSupervisor", "TrainController", "SynchronizationActor",
+          "PlacementGroupCleaner", "PreemptionWatcher", "DatasetManager", "ServeController", "ProxyActor", "_TelemetryAgent",
+          "LongPollHost", "DatasetStats", "RequestRouter")  # fmt: skip
+
+
+def submit(cluster: TestCluster, here: Path, verb: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    model = f"model={cluster.home / 'model'}"
+    address = f"placement.cluster.jobs_address={cluster.address}"
+    return cluster.run("delia", "submit", *verb.split(), "--config", "tiny.yaml", model, address, *words, cwd=here, timeout=1700)
+
+
+def fingerprint(run: Path, role: str) -> str:
+    return json.loads((run / role / "manifest.json").read_text())["fingerprint"]
+
+
+def wait_until_empty(cluster: TestCluster, seconds: float = 180) -> None:
+    until = time.monotonic() + seconds
+    while cluster.count_workers():
+        assert time.monotonic() < until, "the workers are not removed"
+        time.sleep(2)
+
+
+def test_a_run_grows_an_empty_cluster_finishes_and_leaves_it_empty(cluster: TestCluster, working_folder: Path, tmp_path: Path):
+    assert cluster.count_workers() == 0
+    done = submit(cluster, working_folder, "run", f"run.root={cluster.shared}", "arms={sft: null, delia: {}}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "waiting for 1 x (1 CPU)" in done.stdout
+    run = cluster.shared / "tiny"
+    assert (run / "report/manifest.json").exists()
+    on_head = {str(each["name"]) for each in cluster.list_actors_and_tasks() if each["node"] == HEAD}
+    assert {name for name in on_head if not any(known in name for known in (*CONTROL, *OF_RAY))} == set()
+    wait_until_empty(cluster)
+    local = [sys.executable, "-m", "delia_ray", "mix", "--config", "tiny.yaml", f"model={cluster.home / 'model'}", f"run.root={tmp_path}"]
+    subprocess.run([*local, "arms={sft: null, delia: {}}"], cwd=working_folder, check=True, env={**os.environ, "HOME": str(tmp_path)})
+    for role in ("task", "rewritten", "arms/delia/mixed"):
+        assert fingerprint(run, role) == fingerprint(tmp_path / "tiny", role)
+
+
+def test_the_same_command_again_starts_no_node(cluster: TestCluster, working_folder: Path):
+    nodes = len(cluster.list_nodes())
+    done = submit(cluster, working_folder, "mix", f"run.root={cluster.shared}", "arms={sft: null, delia: {}}")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert len(cluster.list_nodes()) == nodes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run.root={home}/runs"], "run.root: the worker"),
+        (
+            ["run.name=tiny", NEW_ARM, "placement.finetune.num_cpus=9"],
+            "placement.finetune: workers=1 x (9 CPUs) fits on no nodes that the autoscaler may add",
+        ),
+        (
+            ["run.name=tiny", NEW_ARM, "placement.finetune={num_gpus: 1, workers: 5}"],
+            "placement.finetune: workers=5 x (1 CPU, 1 GPU) fits on no nodes",
+        ),
+        (["model=/nowhere"], "model: there is no folder /nowhere"),
+        (["mix.ratoi=3"], "mix.ratoi: unknown key; did you mean mix.ratio?"),
+    ],
+)
+def test_what_can_never_work_there_is_refused_in_a_line(words: list[str], said: str, cluster: TestCluster, working_folder: Path):
+    words = [word.replace("{home}", str(cluster.home)) for word in words]
+    done = submit(cluster, working_folder, "finetune", f"run.root={cluster.shared}", "run.name=refused", *words)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("delia: ")]
+    assert (done.returncode, len(lines)) == (2, 1), done.stdout[-3000:]
+    assert said in lines[0]
+
+
+def test_a_missing_token_is_said_before_anything_is_uploaded(cluster: TestCluster, working_folder: Path):
+    environment = {**cluster.environment, "RAY_AUTH_TOKEN": "f" * 32}
+    command = ["delia", "submit", "run", "--config", "tiny.yaml", f"run.root={cluster.shared}"]
+    address = f"placement.cluster.jobs_address={cluster.address}"
+    done = subprocess.run([*command, address], cwd=working_folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("delia: placement.cluster.jobs_address: no cluster takes jobs") and "token" in done.stderr
