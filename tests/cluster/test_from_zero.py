@@ -65,14 +65,8 @@ def test_the_same_command_again_starts_no_node(cluster: TestCluster, working_fol
     ("words", "said"),
     [
         (["run.root={home}/runs"], "run.root: the worker"),
-        (
-            ["run.name=tiny", NEW_ARM, "placement.finetune.num_cpus=9"],
-            "placement.finetune: workers=1 x (9 CPUs) fits on no nodes that the autoscaler may add",
-        ),
-        (
-            ["run.name=tiny", NEW_ARM, "placement.finetune={num_gpus: 1, workers: 5}"],
-            "placement.finetune: workers=5 x (1 CPU, 1 GPU) fits on no nodes",
-        ),
+        ([*NEW_ARM, "placement.finetune.num_cpus=9"], "placement.finetune: workers=1 x (9 CPUs) fits on no nodes that"),
+        ([*NEW_ARM, "placement.finetune={num_gpus: 1, workers: 5}"], "placement.finetune: workers=5 x (1 CPU, 1 GPU) fits on no nodes"),
         (["model=/nowhere"], "model: there is no folder /nowhere"),
         (["mix.ratoi=3"], "mix.ratoi: unknown key; did you mean mix.ratio?"),
     ],
