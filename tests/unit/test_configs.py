@@ -3,14 +3,12 @@
 import importlib.metadata
 import importlib.util
 import inspect
-import json
 import re
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -24,7 +22,6 @@ from delia_ray.synthesis.query_config import Queries
 from delia_ray.tasks.answer_metrics import ANSWER_METRICS
 
 ROOT = Path(__file__).parents[2]
-CLUSTER_FILES = sorted((ROOT / "cluster").rglob("*.yaml"))
 DOORS = sorted((ROOT / "jobs").glob("*.py"))
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -121,30 +118,6 @@ def test_ray_serve_accepts_every_yaml_in_serve_and_its_application_takes_the_arg
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
         inspect.signature(getattr(loaded, builder)).parameters["args"].annotation.model_validate(application.args)
-
-
-@pytest.mark.parametrize("file", CLUSTER_FILES, ids=_named)
-def test_every_yaml_in_cluster_is_a_ray_cluster_or_a_kuberay_job(file: Path):
-    content = yaml.safe_load(file.read_text())
-    if content.get("kind") == "RayJob":
-        schema = json.loads((Path(__file__).parent / "data" / "rayjob-crd-subset.json").read_text())
-        jsonschema.Draft202012Validator(schema).validate(content)
-    else:
-        from ray.autoscaler._private.util import prepare_config, validate_config  # noqa: PLC0415  a second, for this branch only
-
-        validate_config(prepare_config(content))
-
-
-@pytest.mark.parametrize("file", [ROOT / "cluster" / name for name in ("aws.yaml", "Dockerfile", "kuberay/rayjob.yaml")], ids=_named)
-def test_clusters_run_the_pinned_ray(file: Path):
-    named = re.findall(r'(?:rayproject/ray:|rayVersion: "|-ray)(\d+\.\d+\.\d+)', file.read_text())
-    assert set(named) == {_pins("cpu.txt")["ray"]}
-
-
-def test_job_configs_named_in_cluster_exist():
-    named = {found for file in CLUSTER_FILES for found in re.findall(r"jobs/[\w/]+\.(?:yaml|py)", file.read_text())}
-    assert named
-    assert not [path for path in named if not (ROOT / path).exists()]
 
 
 @pytest.mark.parametrize(
