@@ -14,7 +14,7 @@ from delia_ray.settings import Settings
         ("finetune={objective: {kind: kl}, parameters: {kind: full}}", r"objective\.kind: kl .*parameters\.kind=full, use lora"),
         ("placement.finetune.workers=[1, 4]", None),
         ("placement.finetune.workers=[4, 1]", r"workers: must be at least 1.*found \[4, 1\]"),
-        ("placement.finetune.workers=0", "workers: must be at least 1.*found 0"),
+        ("placement.finetune.workers=0", "workers: must be at least 1.*found '0'"),
         ("placement.finetune.offload=cpu", None),
         ("placement.finetune={offload: cpu, zero_stage: 0}", "offload: cpu needs ZeRO"),
         ("placement.finetune.offload=nvme", "needs nvme_path and zero_stage=3"),
