@@ -94,7 +94,7 @@ def _arguments() -> dict[str, Any]:
 
 def vllm() -> dict[str, dict[str, float]]:
     """``LLM.generate`` with all prompts at once; the greedy part again at the end, to see how quiet the machine is."""
-    os.environ |= build_worker_environment()
+    os.environ |= build_worker_environment(is_local=True)
     from vllm import LLM, SamplingParams
 
     llm = LLM(model=str(adopt_model(MODEL).path), **_arguments())

@@ -14,7 +14,7 @@ from delia_ray.cli.arguments import OTHER_VERBS, WITHOUT_SETTINGS, Command, expl
 from delia_ray.cli.keys import json_schema, list_keys
 from delia_ray.cli.session import provenance, session
 from delia_ray.core.config import build_config
-from delia_ray.core.errors import UserError
+from delia_ray.core.errors import Stopped, UserError
 from delia_ray.core.layout import RunLayout
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.pipeline.reproduce.recorded import Recorded, all_models_finished, keep_settings
@@ -179,6 +179,9 @@ def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]", *, k
         except KeyboardInterrupt:
             terminal.say("\ninterrupted; the same command goes on where this one stopped")
             return 130
+        except Stopped as stopped:
+            terminal.say(f"stopped; a checkpoint is written at step {stopped.step}, and the same command goes on from it")
+            return 143
 
 
 if __name__ == "__main__":

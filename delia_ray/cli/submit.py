@@ -117,11 +117,12 @@ def _connect(cluster: Cluster) -> Any:
     Raises:
         UserError: none answers, or it refuses the token.
     """
-    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415  seconds to import
+    from ray.exceptions import AuthenticationError  # noqa: PLC0415  seconds to import, as the next
+    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
 
     try:
         client = JobSubmissionClient(cluster.jobs_address)
-    except (ConnectionError, RuntimeError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"placement.cluster.jobs_address: no cluster takes jobs at {cluster.jobs_address} ({reason}); forward its port with `ray "

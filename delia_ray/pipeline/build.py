@@ -32,7 +32,7 @@ def build_verb(verb: str, settings: Settings, progress: Progress, provenance: Pr
     steps = steps_of(verb, settings)
     with Run(settings, progress, provenance) as run:
         if not all(step.is_experiment for step in steps):
-            run.check(serves=any(step.serves for step in steps))
+            run.check(serves=any(step.serves for step in steps), trains=any(step.trains for step in steps))
         artifacts = {step.role: step.build(run, step.names(run)) for step in steps}
     pages = render_pages(RunLayout(settings.run.path))
     return [Built(step, artifacts[step.role], pages.get(step.role)) for step in steps]

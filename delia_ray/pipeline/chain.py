@@ -136,7 +136,7 @@ class Chain(RunContext):
             return diverse
         embedding = make_embedding_context(config.deduplicate, self.model, self.resolved_placement)
         with self.progress.stage(_name_stage("clean", pool)):
-            return clean_pool(config, diverse, self.task, embedding, self._connect, self.layout.of_pool(pool, "clean"), self.provenance)
+            return clean_pool(config, diverse, self.task, embedding, self.connect, self.layout.of_pool(pool, "clean"), self.provenance)
 
     def task_rows(self, arm: Arm) -> Artifact:
         """The task's items as ``arm`` is trained on them."""
@@ -164,7 +164,7 @@ class Chain(RunContext):
         rows, pool = self.task_rows(config), self.clean(config.pool)
         with self.progress.stage(f"mix {arm}"):
             out = self.layout.of_arm(arm, "mixed")
-            return mix(self.settings.resolve_mix(config), rows, pool, self._connect, out, self.provenance)
+            return mix(self.settings.resolve_mix(config), rows, pool, self.connect, out, self.provenance)
 
     def checkpoint(self, arm: str) -> Artifact:
         """The trained adapter or weights of an arm."""
@@ -187,7 +187,7 @@ class Chain(RunContext):
         with self.progress.stage(f"export {arm}"):
             request, out = ExportRequest(new_tokens=self.tokens, dtype=self.precision), self.layout.of_arm(arm, "model")
             placement = (self.engine, self.placement.serve)
-            return export(request, self.base, checkpoint, self.rewritten, *placement, self._connect, card, out, self.provenance)
+            return export(request, self.base, checkpoint, self.rewritten, *placement, self.connect, card, out, self.provenance)
 
     def is_finished(self, arm: str, part: str) -> bool:
         """Whether ``part`` of an arm, such as its ``model``, is finished."""
@@ -200,7 +200,7 @@ class Chain(RunContext):
     def _generation_context(self, model: ModelFolder, line: ProgressLine) -> GenerationContext:
         placement, cache = self.placement, self.placement.cache or self.layout.cache
         return GenerationContext(
-            model, self.engine, placement.synthesize, cache.resolve(), self._connect, line, self.provenance, placement.price
+            model, self.engine, placement.synthesize, cache.resolve(), self.connect, line, self.provenance, placement.price
         )
 
 

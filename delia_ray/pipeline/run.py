@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from delia_ray.core.artifacts import MANIFEST, Artifact, Provenance
+from delia_ray.core.artifacts import Artifact, Provenance
 from delia_ray.core.layout import BASE, DEFAULT_POOL, INSTRUCTED
 from delia_ray.core.progress import Progress, SilentProgress
 from delia_ray.embedding.encoder import adopt_encoder
@@ -19,14 +19,12 @@ from delia_ray.evaluation.stage import score
 from delia_ray.lm_eval.stage import check_lm_eval, compare_lm_eval, run_lm_eval
 from delia_ray.mixing.pool_size import DiversePool, check_pool_size
 from delia_ray.mixing.stage import count_task_rows
-from delia_ray.models.families import check_architecture
 from delia_ray.pipeline.chain import Chain
-from delia_ray.pipeline.validate import validate
+from delia_ray.pipeline.check import check_run
 from delia_ray.probing.gradients.rows import check_probe
 from delia_ray.reporting.stage import Comparison, build_report
 from delia_ray.settings import Settings
 from delia_ray.synthesis.diversity_stage import measure_diversity
-from delia_ray.training.config import Lora
 
 if TYPE_CHECKING:
     from delia_ray.probing.gradients.stage import ProbedRun
@@ -49,34 +47,17 @@ class Run(Chain):
         """
         return cls(settings, progress or SilentProgress(), Provenance(None, sys.argv))
 
-    def check(self, *, serves: bool) -> None:
+    def check(self, *, serves: bool, trains: bool = False) -> None:
         """Refuse what can be known to fail before the first artifact is written.
 
         Args:
-            serves: whether an endpoint will be opened.
+            serves: whether an endpoint will be opened, which every arm is trained for.
+            trains: whether arms will be trained.
 
         Raises:
-            UserError: a row, a query, the model, the encoder or the port is not usable.
+            UserError: a row, a query, the model, the encoder, the port or the cluster is not usable.
         """
-        if not (self.layout.base / MANIFEST).exists():
-            check_architecture(self.local_model.path)
-        self._check_adapters()
-        is_scored = all(self.is_finished(name, "scores") for name in (BASE, *self.arms))
-        validate(self.settings, self.local_model, serves=serves and not is_scored)
-
-    def _check_adapters(self) -> None:
-        """Try each kind of adapter that an arm is still to be trained with."""
-        adapters: dict[Lora, str] = {}
-        """Adapter -> the key that asks for it."""
-        for name, arm in self.arms.items():
-            parameters = self.settings.resolve_finetune(arm).parameters
-            if isinstance(parameters, Lora) and not self.is_finished(name, "checkpoint"):
-                adapters.setdefault(parameters, "finetune.parameters" if arm.parameters is None else f"arms.{name}.parameters")
-        if adapters:
-            from delia_ray.training.lora import check_lora  # noqa: PLC0415  PEFT takes seconds to import
-
-            for lora, key in adapters.items():
-                check_lora(self.local_model.path, lora, key)
+        check_run(self, serves=serves, trains=trains or serves)
 
     def prepare(self) -> None:
         """Build what the arms have in common.
@@ -85,7 +66,7 @@ class Run(Chain):
             UserError: a pool is too small for an arm.
         """
         _ = self.precision  # before any arm is trained, on whatever machine
-        self._connect()
+        self.connect()
         _ = self.base
         for arm in self.arms.values():
             self.task_rows(arm)
@@ -164,7 +145,7 @@ class Run(Chain):
                 ScoredModel(name, models[name], self.base, base, meaning),
                 self.rewritten,
                 lambda: self.endpoint(models),
-                self._connect,
+                self.connect,
                 line,
                 self.resolved_placement,
                 out,
@@ -184,7 +165,7 @@ class Run(Chain):
         probed = ProbedRun(self.layout.root, ratios, self.base, self.rewritten, pool, self.models(), self.tokens)
         with self.progress.stage("gradients") as line:
             placement, out = self.placement.finetune, self.path("gradients")
-            return probed, measure_gradients(config.probe, probed, placement, self.engine, self._connect, line, out, self.provenance)
+            return probed, measure_gradients(config.probe, probed, placement, self.engine, self.connect, line, out, self.provenance)
 
     def probe(self) -> Artifact:
         """Whether each prediction of the method holds in this run. Scores that are finished are read; none are made."""

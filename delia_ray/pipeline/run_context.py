@@ -14,7 +14,8 @@ from delia_ray.core.progress import Progress, ProgressLine
 from delia_ray.models import choose_precision, resolve_run_precision
 from delia_ray.placement import Engine, Placement
 from delia_ray.ray_runtime.capacity import Demand, demand_of_one, demand_of_replicas, has_free, wait_for_room
-from delia_ray.ray_runtime.cluster import connect, names_cluster
+from delia_ray.ray_runtime.cluster import connect as connect_to
+from delia_ray.ray_runtime.cluster import names_cluster
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.tasks import run_on_worker
 from delia_ray.serving.endpoint import open_endpoint
@@ -67,7 +68,7 @@ class RunContext:
         """Call ``function`` on a worker of the cluster, with memory reserved; without a cluster, in this process."""
         if not self.uses_cluster:
             return function(*args, **kwargs)
-        self._connect(demand_of_one(1, 0, "placement.cluster"))
+        self.connect(demand_of_one(1, 0, "placement.cluster"))
         return run_on_worker(function, memory_bytes, *args, **kwargs)
 
     @property
@@ -90,9 +91,9 @@ class RunContext:
         """The path of the artifact of ``role``."""
         return self.layout.artifact(role)
 
-    def _connect(self, demand: Demand | None = None) -> None:
+    def connect(self, demand: Demand | None = None) -> None:
         """Connect, and return when the cluster has room for ``demand``; the endpoint is closed where it holds what is missing."""
-        connect(self.placement.cluster)
+        connect_to(self.placement.cluster)
         if demand is None:
             if not self.uses_cluster:
                 return
@@ -118,7 +119,7 @@ class RunContext:
     def _connect_without_endpoint(self, demand: Demand | None = None) -> None:
         """Connect, and close the endpoint, whose idle engines would keep memory and GPUs."""
         self._close_endpoint()
-        self._connect(demand)
+        self.connect(demand)
 
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
         """Open an endpoint over ``models`` unless it is open, and return its URL. It closes before another opens, before training, and
@@ -127,7 +128,7 @@ class RunContext:
         key = (length, *models)
         if self._endpoint_key != key:
             self._close_endpoint()
-            self._connect(demand_of_replicas(self.placement.serve, len(models)))
+            self.connect(demand_of_replicas(self.placement.serve, len(models)))
             name = f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}" if self.uses_cluster else ""
             endpoint = open_endpoint(models, self.placement.serve, self.engine, length, name)
             self._url, self._endpoint_key = self._stack.enter_context(endpoint), key

@@ -36,6 +36,8 @@ class Step:
     """What the verb does, in a line."""
     serves: bool = False
     """Whether it opens an endpoint, so that the port must be free."""
+    trains: bool = False
+    """Whether it needs trained arms."""
     with_base: bool = False
     """Whether the base model has one, too, beside the arms."""
     is_deterministic: bool = False
@@ -156,6 +158,7 @@ STEPS = (
         "arms/{arm}/checkpoint",
         _each_arm(lambda run, arm: run.checkpoint(arm)),
         verb="finetune",
+        trains=True,
         help="train every arm",
         summary=f"{_SUMMARIES}:summarize_checkpoints",
     ),
@@ -163,6 +166,7 @@ STEPS = (
         "arms/{arm}/model",
         _each_arm(lambda run, arm: run.model_of(arm)),
         verb="export",
+        trains=True,
         help="finished models, checked in transformers and in vLLM",
         summary=f"{_SUMMARIES}:summarize_models",
     ),
@@ -193,11 +197,12 @@ STEPS = (
         serves=True,
         summary=f"{_SUMMARIES}:summarize_lm_eval",
     ),
-    Step("gradients", _one(lambda run: run.gradients()), outside_inputs=f"{_INPUTS}:foreign_answers"),
+    Step("gradients", _one(lambda run: run.gradients()), trains=True, outside_inputs=f"{_INPUTS}:foreign_answers"),
     Step(
         "probe",
         _one(lambda run: run.probe()),
         verb="probe gradients",
+        trains=True,
         help="the method's predictions, measured on the run's models",
         page=f"{_PAGES}.probe_page:render_probe",
     ),
@@ -205,6 +210,7 @@ STEPS = (
         "tokens",
         _one(lambda run: run.token_probe()),
         verb="probe tokens",
+        trains=True,
         help="what the new token has come to mean to each model",
         page=f"{_PAGES}.tokens_page:render_tokens",
     ),

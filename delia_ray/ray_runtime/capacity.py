@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -78,34 +79,77 @@ def wait_for_room(demand: Demand, timeout_s: float, say: Callable[[str], None]) 
     Raises:
         PlacementError: the cluster has too little and cannot grow, what may be added has too little, or it was not added in time.
     """
-    if fits(demand.bundles, _list_nodes()):
+    if _fits_now(demand):
         return
-    if not read_autoscaler().can_grow:
-        raise PlacementError(f"{demand.key}: {demand.sums} does not fit on the cluster ({_describe_nodes()}); lower either, or add a node")
+    with _ask_for(demand) as group:
+        started, impossible_since = time.monotonic(), None
+        while not group.wait(_POLL_SECONDS):
+            waited, autoscaler = time.monotonic() - started, read_autoscaler()
+            impossible_since = (impossible_since or waited) if _is_impossible(group, autoscaler) else None
+            if impossible_since and waited - impossible_since > _GRACE_SECONDS:
+                raise _refuse_impossible(demand)
+            if waited > timeout_s:
+                raise PlacementError(
+                    f"{demand.key}: {demand.sums} was not to be had in {timeout_s / 60:.0f} min (now: {_describe_nodes()}; "
+                    f"{_describe_autoscaler(autoscaler)}); look at `ray status`, or raise placement.cluster.wait_s"
+                )
+            say(f"waiting for {demand}, {_describe_autoscaler(autoscaler)}")
+
+
+def check_possible(demand: Demand) -> None:
+    """Refuse what the cluster can never hold, without waiting for the nodes that hold it.
+
+    Nodes that the autoscaler starts meanwhile are not lost: the demand is one that comes soon.
+
+    Raises:
+        PlacementError: the cluster has too little and cannot grow, or what may be added has too little.
+    """
+    if _fits_now(demand):
+        return
+    with _ask_for(demand) as group:
+        until, is_impossible = time.monotonic() + _GRACE_SECONDS, False
+        while time.monotonic() < until and not group.wait(_POLL_SECONDS):
+            autoscaler = read_autoscaler()
+            is_impossible = _is_impossible(group, autoscaler)
+            if autoscaler.starting and not is_impossible:
+                return
+        if is_impossible:
+            raise _refuse_impossible(demand)
+
+
+def _fits_now(demand: Demand) -> bool:
+    """Whether the nodes that are up hold ``demand``.
+
+    Raises:
+        PlacementError: they do not, and there will be no others.
+    """
+    if fits(demand.bundles, _list_nodes()):
+        return True
+    if read_autoscaler().can_grow:
+        return False
+    raise PlacementError(f"{demand.key}: {demand.sums} does not fit on the cluster ({_describe_nodes()}); lower it, or add a node")
+
+
+@contextmanager
+def _ask_for(demand: Demand) -> Generator[Any]:
+    """Reserve a placement group of the demand's bundles while the block runs; the autoscaler adds the nodes that it needs."""
     group: Any = placement_group([dict(bundle) for bundle in demand.bundles])
     try:
-        _wait_for_group(group, demand, timeout_s, say)
+        yield group
     finally:
         remove_placement_group(cast(PlacementGroup, group))
 
 
-def _wait_for_group(group: Any, demand: Demand, timeout_s: float, say: Callable[[str], None]) -> None:
-    started, impossible_since = time.monotonic(), None
-    while not group.wait(_POLL_SECONDS):
-        waited, autoscaler = time.monotonic() - started, read_autoscaler()
-        is_impossible = any(group.id.hex() in details for details in autoscaler.impossible) and not autoscaler.starting and _is_idle()
-        impossible_since = (impossible_since or time.monotonic()) if is_impossible else None
-        if impossible_since and time.monotonic() - impossible_since > _GRACE_SECONDS:
-            raise PlacementError(
-                f"{demand.key}: {demand.sums} fits on no nodes that the autoscaler may add (now: {_describe_nodes()}); lower it, "
-                "or give the cluster more or larger nodes"
-            )
-        if waited > timeout_s:
-            raise PlacementError(
-                f"{demand.key}: {demand.sums} was not to be had in {timeout_s / 60:.0f} min (now: {_describe_nodes()}; "
-                f"{_describe_autoscaler(autoscaler)}); look at `ray status`, or raise placement.cluster.wait_s"
-            )
-        say(f"waiting for {demand}, {_describe_autoscaler(autoscaler)}")
+def _is_impossible(group: Any, autoscaler: Autoscaler) -> bool:
+    """Whether the autoscaler has no nodes for the group, although none is starting and nothing else holds any."""
+    return any(group.id.hex() in details for details in autoscaler.impossible) and not autoscaler.starting and _is_idle()
+
+
+def _refuse_impossible(demand: Demand) -> PlacementError:
+    return PlacementError(
+        f"{demand.key}: {demand.sums} fits on no nodes that the autoscaler may add (now: {_describe_nodes()}); lower it, or give the "
+        "cluster more or larger nodes"
+    )
 
 
 def _describe_autoscaler(autoscaler: Autoscaler) -> str:

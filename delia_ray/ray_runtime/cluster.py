@@ -29,13 +29,18 @@ def names_cluster(cluster: Cluster) -> bool:
     return cluster.address is not None or "RAY_ADDRESS" in os.environ
 
 
-def build_worker_environment() -> dict[str, str]:
-    """Return the environment variables of all Ray workers."""
+def build_worker_environment(*, is_local: bool) -> dict[str, str]:
+    """Return the environment variables of all Ray workers.
+
+    Args:
+        is_local: whether they run on this machine, and vLLM's threads are bound to its processors; elsewhere vLLM chooses by the node.
+    """
+    binding = {"VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}"} if is_local else {}
     return {
+        **binding,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}",
         # Without this, vLLM's CPU platform runs the single-process executor as two processes.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
@@ -52,7 +57,7 @@ def connect(cluster: Cluster) -> None:
     _configure_ray_data()
     if ray.is_initialized():
         return
-    variables = build_worker_environment()
+    variables = build_worker_environment(is_local=not names_cluster(cluster))
     if names_cluster(cluster):
         try:
             ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=True)

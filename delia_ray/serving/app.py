@@ -11,6 +11,7 @@ from delia_ray.core.artifacts import Artifact
 from delia_ray.models import resolve_dtype
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.cluster import build_worker_environment
+from delia_ray.ray_runtime.resources import is_local_cluster
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.serving.engine import CpuLLMServer
 
@@ -71,7 +72,7 @@ def _build_llm_config(name: str, model: Artifact, replicas: Replicas, engine: En
                 "enable_prefix_caching": True,
                 "block_size": _BLOCK_SIZE,
             },
-            "runtime_env": {"env_vars": build_worker_environment()},
+            "runtime_env": {"env_vars": build_worker_environment(is_local=is_local_cluster())},
             "server_cls": CpuLLMServer,
         }
     )

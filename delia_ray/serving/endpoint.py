@@ -20,6 +20,19 @@ _ANY_INTERFACE = "0.0.0.0"
 _ROOT_APPLICATION = "delia"
 
 
+def check_endpoint(replicas: Replicas) -> None:
+    """Refuse a port that is in use, unless by the Ray Serve of the connected cluster, which an endpoint shares.
+
+    Raises:
+        PlacementError: the port cannot be bound.
+    """
+    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
+
+    serve: Any = ray_serve  # partly untyped
+    if not serve.status().proxies:
+        check_port(replicas)
+
+
 @contextmanager
 def open_endpoint(
     models: Mapping[str, Artifact], replicas: Replicas, engine: Engine, max_model_len: int, name: str = ""
@@ -46,7 +59,7 @@ def open_endpoint(
     if not (is_shared := bool(serve.status().proxies)):
         check_port(replicas)
     try:
-        serve.start(http_options={"host": replicas.host, "port": replicas.port})
+        serve.start(proxy_location="HeadOnly", http_options={"host": replicas.host, "port": replicas.port})
         from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
 
         built = build_application(models, replicas, engine, max_model_len)

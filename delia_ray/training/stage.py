@@ -8,7 +8,7 @@ from pathlib import Path
 
 from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
-from delia_ray.core.errors import UserError
+from delia_ray.core.errors import Stopped, UserError
 from delia_ray.core.progress import ProgressLine
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
@@ -22,8 +22,6 @@ from delia_ray.training.metrics.trackers import TRACKER_FOLDERS
 
 STAGE = "checkpoint/3"
 CHECKPOINT_KIND = "checkpoint/1"
-_STOPPED = 143
-"""Exit code of a process ended by SIGTERM: what is finished stays, and the same command resumes."""
 
 
 class FinetuneRequest(Config):
@@ -52,7 +50,7 @@ def finetune(
 
     Raises:
         UserError: a row is longer than ``max_seq_len``, the loss is not finite, a checkpoint cannot be used, or the disk is full.
-        SystemExit: SIGTERM was received; the workers have written a checkpoint.
+        Stopped: SIGTERM was received; the workers have written a checkpoint.
     """
 
     def write(workspace: Workspace) -> Counts:
@@ -91,11 +89,11 @@ def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, 
 
 
 def _raise_worker_outcome(inflight: Path) -> None:
-    """Raise the ``UserError`` that a worker wrote to a file, or ``SystemExit`` after a stop."""
+    """Raise the ``UserError`` that a worker wrote to a file, or ``Stopped`` after a stop."""
     if (inflight / USER_ERROR).exists():
         raise UserError((inflight / USER_ERROR).read_text())
     if (inflight / STOP).exists():
-        raise SystemExit(_STOPPED)
+        raise Stopped(len(read_metrics(inflight / METRICS)) if (inflight / METRICS).exists() else 0)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def build(role: str, settings: Settings, scored: Sequence[str], progress: Progre
         meaning = None
     with Run(settings, progress, provenance) as run:
         if not step.is_experiment:
-            run.check(serves=step.serves)
+            run.check(serves=step.serves, trains=step.trains)
         if step.role == "probe" and scored:  # a probe reads the scores that are finished, and makes none
             run.scores(*scored)
         if step.is_instructed(name) and meaning is not None:
