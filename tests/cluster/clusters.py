@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,11 @@ class TestCluster:
     def list_nodes(self) -> list[Path]:
         """The home folders of all workers that were ever started."""
         return sorted((self.folder / "nodes").glob("*"))
+
+    def kill_workers(self) -> None:
+        """Kill every process of every worker that is up, as when a cloud takes its machines away."""
+        marks = {f"HOME={home}".encode() for home in self.list_nodes()}
+        _kill_processes(lambda environment: bool(marks & environment))
 
     def count_workers(self) -> int:
         """The workers that are up, from the state of the cluster."""
@@ -166,13 +171,16 @@ def _end(head: "subprocess.Popen[bytes]", folder: Path) -> None:
     except subprocess.TimeoutExpired:
         head.kill()
     mark = f"RAY_TMPDIR={folder}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(process.name) != os.getpid() and mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
-        except (OSError, PermissionError):
-            continue
+    _kill_processes(lambda environment: mark in environment)
     shutil.rmtree(folder / "ray", ignore_errors=True)
+
+
+def _kill_processes(is_meant: Callable[[set[bytes]], bool]) -> None:
+    """Kill the processes whose environment, as ``NAME=value`` each, is meant."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended by itself
+            if int(process.name) != os.getpid() and is_meant(set((process / "environ").read_bytes().split(b"\0"))):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _own_address() -> str:
