@@ -49,7 +49,7 @@ class RayTally:
         self._actor = _get_tally_actor(context.get_node_id(), context.get_job_id())
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
-        self._actor.add.remote(self._name, rows, tokens)
+        ray.get(self._actor.add.remote(self._name, rows, tokens))  # else a process that ends now would take its last counts with it
 
     def read(self) -> tuple[int, int]:
         return ray.get(self._actor.read.remote(self._name))
