@@ -1,5 +1,6 @@
 """A temporary OpenAI-compatible endpoint on the connected Ray cluster."""
 
+import logging
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +13,11 @@ from ray.serve.exceptions import RayServeException
 from delia_ray.core.artifacts import Artifact
 from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine, Replicas
+from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.resources import PlacementError, check_port
 from delia_ray.upstream.ray_serve import get_http_port
+
+logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 900.0
 _ANY_INTERFACE = "0.0.0.0"
@@ -49,13 +53,14 @@ def open_endpoint(
         name: name and route of the application, which replaces one of that name; empty: at the root of the port.
 
     Raises:
-        PlacementError: the port is taken, or its root is another application's.
+        PlacementError: the cluster has no room for every model, the port is taken, or its root is another application's.
         UserError: a model cannot be started.
     """
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
     application, route, executor = name or _ROOT_APPLICATION, f"/{name}", ThreadPoolExecutor(1)
+    wait_for_room(demand_of_replicas(replicas, len(models)), _TIMEOUT_SECONDS, logger.info)
     if not (is_shared := bool(serve.status().proxies)):
         check_port(replicas)
     try:
