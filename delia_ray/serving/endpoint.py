@@ -61,8 +61,7 @@ def open_endpoint(
     serve: Any = ray_serve  # partly untyped
     application, route, executor = name or _ROOT_APPLICATION, f"/{name}", ThreadPoolExecutor(1)
     wait_for_room(demand_of_replicas(replicas, len(models)), _TIMEOUT_SECONDS, logger.info)
-    if not (is_shared := bool(serve.status().proxies)):
-        check_port(replicas)
+    is_shared = _check_serve(serve, replicas, name)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": replicas.host, "port": replicas.port})
         from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
@@ -76,6 +75,22 @@ def open_endpoint(
     finally:
         _close(serve, application, is_shared)  # also ends ``serve.run`` of a start that timed out
         executor.shutdown()
+
+
+def _check_serve(serve: Any, replicas: Replicas, name: str) -> bool:
+    """Return whether Ray Serve runs on the cluster already.
+
+    Raises:
+        PlacementError: it does not and the port is taken, or it serves an endpoint at the root, where this one would be.
+    """
+    if not serve.status().proxies:
+        check_port(replicas)
+        return False
+    if not name and _ROOT_APPLICATION in serve.status().applications:
+        raise PlacementError(
+            "placement.cluster.address: an endpoint runs on that cluster already; end it (`serve shutdown`), or use another cluster"
+        )
+    return True
 
 
 def _close(serve: Any, application: str, is_shared: bool) -> None:

@@ -94,7 +94,19 @@ def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI):
 
 
 def test_a_second_endpoint_on_the_same_cluster_is_refused(client: openai.OpenAI, tiny_models: dict[str, Artifact], engine: Engine):
-    with pytest.raises(UserError, match="Ray Serve runs on that cluster already"):
+    with pytest.raises(UserError, match="an endpoint runs on that cluster already"):
         with open_endpoint(tiny_models, Replicas(port=free_port()), engine, max_model_len=256):
             pass
     assert chat(client, "one") == chat(client, "one")
+
+
+def test_a_run_has_an_endpoint_of_its_own_beside_another_which_goes_on(
+    client: openai.OpenAI, tiny_models: dict[str, Artifact], engine: Engine
+):
+    other = {"two": tiny_models["two"]}
+    with open_endpoint(other, Replicas(port=free_port()), engine, max_model_len=256, name="delia-run") as url:
+        assert url.endswith("/delia-run/v1") and url.partition("/delia-run")[0] == str(client.base_url).partition("/v1")[0]
+        with openai.OpenAI(base_url=url, api_key="none") as beside:
+            assert [card.id for card in beside.models.list()] == ["two"]
+            assert chat(beside, "two") == chat(client, "two")
+    assert {card.id for card in client.models.list()} == {"one", "two"}
