@@ -55,6 +55,20 @@ def test_a_logits_processor_has_the_three_methods():
     assert list(inspect.signature(sampling.process_dict_updates).parameters)[:2] == ["req_entries", "batch_update"]
 
 
+def test_the_autoscalers_state_has_what_is_read_of_it():
+    autoscaler = module_of("ray_autoscaler")
+    state = autoscaler.GetClusterStatusReply().autoscaling_state
+    read = {"autoscaler_state_version", "pending_instances", "pending_instance_requests", "failed_instance_requests"}
+    assert {field.name for field in state.DESCRIPTOR.fields} >= read | {"infeasible_gang_resource_requests"}
+    assert "details" in {field.name for field in state.DESCRIPTOR.fields_by_name["infeasible_gang_resource_requests"].message_type.fields}
+
+
+def test_serves_client_knows_its_http_options():
+    from ray.serve._private.client import ServeControllerClient  # noqa: PLC0415  for this test only
+
+    assert isinstance(ServeControllerClient.http_config, property)
+
+
 def test_a_block_of_ray_data_becomes_a_table():
     table = pa.table({"a": [1, 2]})
     assert ray_data.to_table(table).equals(table)
