@@ -15,12 +15,19 @@ from delia_ray.placement import TrainWorkers
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.deepspeed_settings import build_deepspeed_config
-from delia_ray.training.kernels.select import resolve_kernels
+from delia_ray.training.kernels.select import resolve_kernels, use_kernels
 from delia_ray.training.metrics.mfu import FlopCount
 from delia_ray.training.metrics.step_metrics import StepMetrics, StepResult, UpdateNorm
 from delia_ray.training.model import Trainable
 from delia_ray.training.objective import TokenLoss
 from delia_ray.upstream.deepspeed_zero import unwrap_optimizer
+
+
+def apply_placement(trainable: Trainable, workers: TrainWorkers) -> None:
+    """Enable gradient checkpointing and the kernels that the placement names; neither changes what is learned."""
+    if workers.gradient_checkpointing:
+        trainable.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    use_kernels(trainable.model, resolve_kernels(workers))
 
 
 class TrainEngine:

@@ -50,6 +50,18 @@ def build_trainable(base: Path, new_token_ids: Sequence[int], config: FinetuneCo
     torch.manual_seed(config.seed)
     load_in_4bit = isinstance(config.parameters, Lora) and config.parameters.load_in_4bit
     model = _load_in_4bit(base, dtype) if load_in_4bit else load_model(base, dtype)
+    return make_trainable(model, base, new_token_ids, config)
+
+
+def make_trainable(model: Any, base: Path, new_token_ids: Sequence[int], config: FinetuneConfig) -> Trainable:
+    """Make the configured parameters of ``model`` trainable.
+
+    Args:
+        base: folder with the model's configuration.
+
+    Raises:
+        UserError: the adapter names layers that the model does not have.
+    """
     embeddings = NewTokenEmbeddings(model, new_token_ids) if new_token_ids else None
     match config.parameters:
         case Lora() as lora:

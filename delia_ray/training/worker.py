@@ -11,18 +11,16 @@ from ray import train
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import keyed_int
 from delia_ray.models import resolve_dtype
-from delia_ray.placement import TrainWorkers
 from delia_ray.training.checkpoint.manager import CheckpointManager
 from delia_ray.training.data.batch_sampler import BatchSampler
 from delia_ray.training.data.corpus import Corpus
 from delia_ray.training.data.packing import Pack, pack, packs_for_rank
 from delia_ray.training.data.tokens import TokenizedRow
-from delia_ray.training.engine import TrainEngine
+from delia_ray.training.engine import TrainEngine, apply_placement
 from delia_ray.training.job import STOP, USER_ERROR, TrainJob
-from delia_ray.training.kernels.select import resolve_kernels, use_kernels
 from delia_ray.training.metrics.log import StepLog
 from delia_ray.training.metrics.mfu import PeakFlops
-from delia_ray.training.model import Trainable, build_trainable, save_trained
+from delia_ray.training.model import build_trainable, save_trained
 from delia_ray.training.objective import is_stochastic
 
 
@@ -44,7 +42,7 @@ def _train(job: TrainJob) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     dtype = resolve_dtype(config.precision)
     trainable = build_trainable(job.base, job.new_token_ids, config, dtype)
-    _apply_placement(trainable, workers)
+    apply_placement(trainable, workers)
     engine = TrainEngine(trainable, config, workers, dtype)
     corpus = Corpus(job.corpus)
     sampler = BatchSampler(corpus.groups, corpus.example_ids, config.global_batch_size, config.seed, config.order)
@@ -71,13 +69,6 @@ def _train(job: TrainJob) -> None:
     with engine.gather_parameters(list(engine.trained_parameters.values())):
         if rank == 0:
             save_trained(trainable, job.inflight / "trained")
-
-
-def _apply_placement(trainable: Trainable, workers: TrainWorkers) -> None:
-    """Enable gradient checkpointing and the kernels that the placement names; neither changes what is learned."""
-    if workers.gradient_checkpointing:
-        trainable.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    use_kernels(trainable.model, resolve_kernels(workers))
 
 
 def _build_dummy_pack(corpus: Corpus) -> Pack:

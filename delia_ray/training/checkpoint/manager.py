@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import torch.distributed as dist
-from ray import train
 
 from delia_ray.training.checkpoint.state import load_state, save_state
 from delia_ray.training.data.packing import Pack
@@ -20,7 +19,7 @@ class CheckpointManager:
     def __init__(self, inflight: Path):
         self._inflight = inflight
         self._folder = inflight / "checkpoints"
-        self._is_first_worker = train.get_context().get_world_rank() == 0
+        self._is_first_worker = dist.get_rank() == 0
 
     def restore(self, engine: TrainEngine, dummy_pack: Pack) -> int:
         """Load the newest checkpoint into ``engine``, if there is one, and return its number of finished steps, or 0.
