@@ -20,7 +20,7 @@ from delia_ray.training.metrics.mfu import FlopCount
 from delia_ray.training.metrics.step_metrics import StepMetrics, StepResult, UpdateNorm
 from delia_ray.training.model import Trainable
 from delia_ray.training.objective import TokenLoss
-from delia_ray.upstream.deepspeed_zero import unwrap_optimizer
+from delia_ray.upstream.deepspeed_zero import forget_initial_step, unwrap_optimizer
 
 
 def apply_placement(trainable: Trainable, workers: TrainWorkers) -> None:
@@ -60,6 +60,7 @@ class TrainEngine:
         # DeepSpeed annotates the scheduler with a private base class of torch's.
         lr_scheduler = cast(Any, self.lr_scheduler)
         self._engine: Any = deepspeed.initialize(model=loss, optimizer=optimizer, lr_scheduler=lr_scheduler, config=deepspeed_config)[0]
+        forget_initial_step(self.deepspeed_optimizer)
         self._update_norm = UpdateNorm(self.optimizer, num_trained, dist.get_world_size())
 
     @property

@@ -1,8 +1,8 @@
 """DeepSpeed 0.19: attributes that ZeRO puts on parameters and optimizers, and the keys that a config is read for.
 
-The attributes can go when ``deepspeed.utils`` has accessors for them, the linking of moments when DeepSpeed does it for every group
-(https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/utils/mixed_precision_linkage.py), and the key check when
-DeepSpeed rejects keys that it does not know.
+The attributes and the float32 copies can go when ``deepspeed.utils`` has accessors for them, the linking of moments when DeepSpeed does it
+for every group (https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/utils/mixed_precision_linkage.py), the undoing of a step when
+DeepSpeed's ``FP16_UnfusedOptimizer`` takes none when it is made, and the key check when DeepSpeed rejects keys that it does not know.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,41 @@ def get_numel(parameter: Tensor) -> int:
 def unwrap_optimizer(optimizer: Any) -> Any:
     """The optimizer inside DeepSpeed's ZeRO or mixed-precision wrapper, or ``optimizer`` itself where there is none."""
     return optimizer.optimizer if hasattr(optimizer, "optimizer") else optimizer
+
+
+def forget_initial_step(optimizer: Any) -> None:
+    """Undo the step that DeepSpeed's optimizer takes when it is made, where it counts as the first of the training.
+
+    Without ZeRO in half precision it creates AdamW's state in a step on gradients of zero. Left as it is, the bias correction of the first
+    real step is that of the second, which makes it a quarter smaller, and weight decay has been applied once more.
+
+    Args:
+        optimizer: DeepSpeed's optimizer, before the first step.
+    """
+    for parameters, masters in _pair_groups(optimizer):
+        for parameter, master in zip(parameters, masters, strict=True):
+            optimizer.optimizer.state.pop(master, None)
+            master.data.copy_(parameter.data)
+
+
+def find_master(optimizer: Any, parameter: Tensor) -> Tensor:
+    """The tensor that AdamW updates for a parameter without ZeRO: in half precision a float32 copy of it, else the parameter itself.
+
+    Args:
+        optimizer: DeepSpeed's optimizer.
+    """
+    for parameters, masters in _pair_groups(optimizer):
+        for each, master in zip(parameters, masters, strict=True):
+            if each is parameter:
+                return master
+    return parameter
+
+
+def _pair_groups(optimizer: Any) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """The groups of parameters, and of their float32 copies, of DeepSpeed's optimizer without ZeRO in half precision; none of others."""
+    if not (hasattr(optimizer, "fp16_groups") and hasattr(optimizer, "fp32_groups")):
+        return []
+    return list(zip(optimizer.fp16_groups, optimizer.fp32_groups, strict=True))
 
 
 def link_moments(wrapper: Any, state: Any) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from delia_ray.core.errors import UserError
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
-from delia_ray.upstream.deepspeed_zero import get_shape, link_moments
+from delia_ray.upstream.deepspeed_zero import find_master, get_shape, link_moments
 
 _STATE = "state.json"
 _WEIGHT = "weight"
@@ -106,8 +106,9 @@ def _suggest_fix(folder: Path) -> str:
 
 def _gather_full(engine: TrainEngine, parameter: nn.Parameter, key: str) -> Tensor:
     full = safe_get_full_fp32_param(parameter) if key == _WEIGHT else safe_get_full_optimizer_state(parameter, key)
-    if full is None:  # no ZeRO: AdamW holds the parameter itself
-        full = parameter if key == _WEIGHT else engine.optimizer.state[parameter][key]
+    if full is None:  # no ZeRO
+        master = find_master(engine.deepspeed_optimizer, parameter)
+        full = master if key == _WEIGHT else engine.optimizer.state[master][key]
     return full
 
 
@@ -117,8 +118,11 @@ def _set_full(engine: TrainEngine, parameter: nn.Parameter, values: dict[str, Te
     with engine.gather_parameters([parameter], modifier_rank=0), torch.no_grad():
         parameter.copy_(on_device[_WEIGHT].to(parameter.dtype))
     if unpartitioned:
+        master = find_master(engine.deepspeed_optimizer, parameter)
+        with torch.no_grad():
+            master.copy_(on_device[_WEIGHT])
         for key in _MOMENTS:
-            engine.optimizer.state[parameter][key].copy_(on_device[key])
+            engine.optimizer.state[master][key].copy_(on_device[key])
         return
     safe_set_full_fp32_param(parameter, on_device[_WEIGHT])
     for key in _MOMENTS:
