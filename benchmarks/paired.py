@@ -5,8 +5,6 @@ output: ``work`` done in ``seconds``, and whatever else it found. Memory is watc
 """
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import threading
@@ -22,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.machine import RESULTS, machine
+
 _QUIET_PERCENT = 10.0
 _QUIET_SECONDS = 60.0
 _WATCH_SECONDS = 2.0
@@ -134,11 +133,3 @@ def report(name: str, ratios: dict[str, dict[str, Any]], settings: dict[str, Any
     for key, each in ratios.items():
         table.add_row(key, f"{each['median']:.3f}", f"{each['low']:.3f} to {each['high']:.3f}", str(each["pairs"]))
     Console().print(table)
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    memory = round(psutil.virtual_memory().total / 2**30, 1)
-    return {"cpu": next(iter(names), ""), "cores": os.cpu_count(), "memory_gib": memory, "python": platform.python_version()}
