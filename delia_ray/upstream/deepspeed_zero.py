@@ -1,8 +1,8 @@
 """DeepSpeed 0.19: attributes that ZeRO puts on parameters and optimizers, and the keys that a config is read for.
 
 The attributes and the float32 copies can go when ``deepspeed.utils`` has accessors for them, the linking of moments when DeepSpeed does it
-for every group (https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/utils/mixed_precision_linkage.py), the undoing of a step when
-DeepSpeed's ``FP16_UnfusedOptimizer`` takes none when it is made, and the key check when DeepSpeed rejects keys that it does not know.
+for every group (https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/utils/mixed_precision_linkage.py), the undoing of a step
+when DeepSpeed's ``FP16_UnfusedOptimizer`` takes none when it is made, and the key check when DeepSpeed rejects keys that it does not know.
 """
 
 from collections.abc import Mapping
