@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins docs release bench-data bench-synthesis bench-training clean
+.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins test-cluster gpu-check docs release bench-data bench-synthesis bench-training clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,7 @@ PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 
 
 test: unit  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
 	$(PARALLEL) tests/families
+	$(PARALLEL) -m "not gpu and not slow" tests/gpu
 	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow" tests/integration tests/e2e
 
 check: lint unit  ## format, lint, types, import contracts, unit tests
@@ -53,6 +54,11 @@ test-slow: install  ## the tests that `make test` leaves out for their time: mor
 
 test-plugins: install .venv-learned-metrics/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
 	$(BIN)/python -m pytest -m plugins tests/integration tests/learned_metrics
+
+MINUTES ?= 12
+
+gpu-check:  ## tests, speed and memory of this machine's GPU in MINUTES=12; PYTHON=... has requirements/gpu_check.txt
+	$(PYTHON) -m benchmarks.gpu --minutes $(MINUTES)
 
 .venv-learned-metrics/.installed: requirements/learned_metrics.txt
 	$(BIN)/python -m venv .venv-learned-metrics

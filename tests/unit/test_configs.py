@@ -142,10 +142,16 @@ def test_the_gpu_extra_takes_the_same_ray_as_the_core():
     assert rays == {f"=={_pins('cpu.txt')['ray']}"}
 
 
-@pytest.mark.parametrize("name", ["bench.txt", "cpu.txt", "dev.txt", "docs.txt", "gpu.txt", "learned_metrics.txt"])
+@pytest.mark.parametrize("name", ["bench.txt", "cpu.txt", "dev.txt", "docs.txt", "gpu.txt", "gpu_check.txt", "learned_metrics.txt"])
 def test_requirements_pin_every_package_and_name_no_index(name: str):
     lines = (ROOT / "requirements" / name).read_text().splitlines()
     assert not [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+]+", line)]
+
+
+def test_a_gpu_is_checked_with_the_versions_of_a_gpu_machine_and_without_ray_and_vllm():
+    pins, pinned = _pins("gpu_check.txt"), {**_pins("dev.txt"), **_pins("gpu.txt")}
+    assert {name: pinned.get(name) for name in pins} == pins
+    assert {"torch", "transformers", "peft", "deepspeed", "pytest"} <= set(pins) and not {"ray", "vllm"} & set(pins)
 
 
 def test_every_job_opens_a_verb_that_no_other_job_opens():
