@@ -15,6 +15,7 @@ from delia_ray.pipeline.steps import STEPS
 
 OTHER_VERBS = {
     "run": "all steps in order; what is finished is reused",
+    "plan": "what `run` would do, and every mistake it would stop at: steps, rows, tokens, memory; starts nothing",
     "serve": "an OpenAI-compatible endpoint over the finished models, until interrupted",
     "submit": "a verb as a job on a Ray cluster, followed until it ends",
     "show": "the artifacts of a run, and what each was made from",

@@ -47,6 +47,8 @@ def _run(command: Command) -> int:
             _write_template(command.target)
         case "show":
             _show(_settings(command))
+        case "plan":
+            return _plan(_settings(command))
         case "serve":
             return _serve(command)
         case "submit":
@@ -103,6 +105,19 @@ def _show(settings: Settings) -> None:
     from delia_ray.core.lineage import describe_artifacts  # noqa: PLC0415
 
     _print("\n".join(describe_artifacts(settings.run.path)))
+
+
+def _plan(settings: Settings) -> int:
+    """Print what is known of a run before it starts; the exit code is 2 if there are mistakes."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from rich.console import Console  # noqa: PLC0415  --help needs no terminal
+
+    from delia_ray.cli.plan import print_plan  # noqa: PLC0415  Ray and transformers take seconds to import
+    from delia_ray.pipeline.plan.plan import make_plan  # noqa: PLC0415
+
+    plan = make_plan(settings)
+    print_plan(plan, settings, Console(highlight=False))
+    return 2 if plan.errors else 0
 
 
 def _build(command: Command) -> int:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from delia_ray.core.building import check_may_build
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import fingerprint, iter_differences
@@ -68,6 +69,10 @@ class Input(Protocol):
 
 class StaleArtifactError(UserError):
     """A finished artifact of a different request is at the output path."""
+
+    def __init__(self, path: Path, message: str):
+        super().__init__(message)
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,7 @@ def build_once(
 
     Raises:
         StaleArtifactError: ``path`` holds a finished artifact of a different request.
+        UnfinishedError: it would be built where nothing is.
     """
     identity = {
         "stage": stage,
@@ -156,6 +162,7 @@ def build_once(
     expected = fingerprint(identity)
     if (path / MANIFEST).exists():
         return _reuse(path, kind, identity, expected)
+    check_may_build(path)
     workspace = _prepare(path, expected)
     started = time.monotonic()
     counts = dict(write(workspace))
@@ -166,6 +173,7 @@ def build_once(
 
 def retire_artifact(path: Path) -> None:
     """Remove a finished artifact atomically: rename it, then delete it. The caller has checked that no finished artifact depends on it."""
+    check_may_build(path)
     trash = path.with_name(f".{path.name}.retired")
     shutil.rmtree(trash, ignore_errors=True)
     os.replace(path, trash)
@@ -198,7 +206,8 @@ def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) ->
     recorded = artifact.manifest.model_dump(mode="json", include={"stage", "request", "inputs"})
     changes = "; ".join(iter_differences(recorded, identity))
     raise StaleArtifactError(
-        f"{path} was built from another request: {changes}. Give the run another name (run.name=...) or remove that folder to rebuild it."
+        path,
+        f"{path} was built from another request: {changes}. Give the run another name (run.name=...) or remove that folder to rebuild it.",
     )
 
 

@@ -68,7 +68,15 @@ def count_task_rows(config: MixConfig, rewritten: Artifact) -> int:
     Raises:
         UserError: the task has fewer rows.
     """
-    available = int(rewritten.manifest.counts["train"])
+    return limit_task_rows(config, int(rewritten.manifest.counts["train"]))
+
+
+def limit_task_rows(config: MixConfig, available: int) -> int:
+    """Return N where the task has ``available`` training rows.
+
+    Raises:
+        UserError: the task has fewer than ``config`` takes.
+    """
     if config.task_rows is not None and config.task_rows > available:
         raise UserError(f"mix.task_rows={config.task_rows}, but the task has {available} training rows; lower it, or give more rows")
     return config.task_rows or available

@@ -16,7 +16,7 @@ from delia_ray.models.chat_format import ChatFormat, detect_chat_format
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.models.encoding import encode, encode_continuation
 from delia_ray.models.extension import add_new_tokens, check_new_tokens, check_token_init, init_embedding_rows, token_ids
-from delia_ray.models.folders import ModelFolder, adopt_model, share_model
+from delia_ray.models.folders import ModelFolder, adopt_model, find_model, share_model
 from delia_ray.models.loading import get_tokenizer, load_encoder, load_model, load_tokenizer
 from delia_ray.models.precision import choose_precision, resolve_dtype, resolve_run_precision, time_matmul
 from delia_ray.models.reasoning import strip_reasoning
@@ -38,6 +38,7 @@ __all__ = [
     "encode_continuation",
     "encode_prompt",
     "find_answer",
+    "find_model",
     "find_stop_token_ids",
     "find_user_turn_stops",
     "get_tokenizer",

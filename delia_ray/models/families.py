@@ -78,6 +78,24 @@ def attention_width(model: Any) -> int:
     return heads * (config.get("head_dim") or (hidden // heads if heads else 0)) * (config.get("num_hidden_layers") or 0)
 
 
+def cache_width(model: Any) -> int:
+    """Numbers that an engine's cache keeps of a token, summed over all layers: keys and values, or what they are computed from.
+
+    Read from the projections; 0 where a model has none of the known names and its configuration has no heads.
+    """
+    names = {"k_proj", "v_proj", "kv_a_proj_with_mqa"}
+    layers = [layer for name, layer in model.named_modules() if name.rpartition(".")[2] in names]
+    if widths := [layer.out_features for layer in layers if hasattr(layer, "out_features")]:
+        return sum(widths)
+    config = get_text_config(model).to_dict()
+    query_heads, hidden = (
+        config.get("num_attention_heads") or config.get("n_head") or 0,
+        config.get("hidden_size") or config.get("n_embd") or 0,
+    )
+    heads, layers = config.get("num_key_value_heads") or query_heads, config.get("num_hidden_layers") or config.get("n_layer") or 0
+    return 2 * layers * heads * (config.get("head_dim") or (hidden // query_heads if query_heads else 0))
+
+
 def layer_types(model: Any) -> Sequence[str]:
     """Type of each layer, such as ``full_attention`` or ``sliding_attention``."""
     config = get_text_config(model)
@@ -102,10 +120,12 @@ def embedding_scale(model: Any) -> Any:
     """
     import torch  # noqa: PLC0415  seconds to import
 
+    from delia_ray.upstream.torch_internals import has_data  # noqa: PLC0415  imports torch
+
     embedding = model.get_input_embeddings()
     scale: Any = getattr(embedding, "embed_scale", 1.0)
     scale = scale.to(embedding.weight.dtype) if isinstance(scale, torch.Tensor) else scale
-    if embedding.weight.is_meta:
+    if not has_data(embedding.weight):
         return scale
     ids_N = torch.arange(min(8, embedding.num_embeddings), device=embedding.weight.device)
     with torch.no_grad():

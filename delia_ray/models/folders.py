@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,19 +42,34 @@ def adopt_model(name: str, key: str = "model", template_arguments: Mapping[str, 
     Raises:
         UserError: there is no such model, or a file that tuning needs is missing.
     """
-    folder = _resolve_folder(name, key)
-    if not (folder / "config.json").exists():
-        raise UserError(f"{key}: {folder} has no config.json; name a Hugging Face model folder")
-    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise UserError(f"{key}: {folder} has no tokenizer; save one into it with tokenizer.save_pretrained")
-    weights = sorted(folder.glob(_WEIGHTS))
-    if not weights:
-        raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
+    folder = _resolve_folder(name, key, _FILE_PATTERNS)
+    _check_files(folder, key)
     content = fingerprint({file.name: hash_file(file) for file in _list_files(folder)})
     if not template_arguments:
         return ModelFolder(folder, content)
     identity = fingerprint({"model": content, "chat_template_kwargs": dict(template_arguments)})
     return ModelFolder(folder, identity, tuple(sorted(template_arguments.items())))
+
+
+def find_model(name: str, template_arguments: Mapping[str, TemplateArgument] | None = None) -> ModelFolder:
+    """Resolve ``model`` to a folder without its identity: no weights are read, and none are downloaded.
+
+    Raises:
+        UserError: there is no such model, or a file that tuning needs is missing.
+    """
+    is_folder = Path(name).expanduser().is_dir()
+    folder = _resolve_folder(name, "model", tuple(pattern for pattern in _FILE_PATTERNS if pattern != _WEIGHTS))
+    _check_files(folder, "model", with_weights=is_folder)
+    return ModelFolder(folder, "", tuple(sorted((template_arguments or {}).items())))
+
+
+def _check_files(folder: Path, key: str, *, with_weights: bool = True) -> None:
+    if not (folder / "config.json").exists():
+        raise UserError(f"{key}: {folder} has no config.json; name a Hugging Face model folder")
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise UserError(f"{key}: {folder} has no tokenizer; save one into it with tokenizer.save_pretrained")
+    if with_weights and not any(folder.glob(_WEIGHTS)):
+        raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
 
 
 def share_model(model: ModelFolder, root: Path) -> ModelFolder:
@@ -86,8 +101,8 @@ def _list_files(folder: Path) -> list[Path]:
     return sorted({file for pattern in _FILE_PATTERNS for file in folder.glob(pattern)})
 
 
-def _resolve_folder(name: str, key: str) -> Path:
-    """Return the local folder of a model; unpack the built-in one, download one from the hub."""
+def _resolve_folder(name: str, key: str, patterns: Sequence[str]) -> Path:
+    """Return the local folder of a model; unpack the built-in one, download the files of ``patterns`` of one from the hub."""
     if name.startswith("builtin:"):
         if name != builtin.NAME:
             raise UserError(f"{key}: {name!r} is not built in; the one built-in model is {builtin.NAME}")
@@ -98,17 +113,17 @@ def _resolve_folder(name: str, key: str) -> Path:
     owner_and_name = name.partition("@")[0]
     if name.startswith((".", "/", "~")) or owner_and_name.count("/") != 1:
         raise UserError(f"{key}: there is no folder {name}; name a folder, a hub id such as owner/name, or {builtin.NAME}")
-    return _download(name, key)
+    return _download(name, key, patterns)
 
 
-def _download(name: str, key: str) -> Path:
+def _download(name: str, key: str, patterns: Sequence[str]) -> Path:
     """Download a model from the Hugging Face hub into its cache."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415  only hub models need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_FILE_PATTERNS)))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

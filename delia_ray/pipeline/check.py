@@ -1,10 +1,15 @@
 """What can be known to fail before a run's first artifact is written: its settings and rows, its model, and the cluster."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 from delia_ray.core.artifacts import MANIFEST
 from delia_ray.core.layout import BASE
+from delia_ray.models import ModelFolder
 from delia_ray.models.families import check_architecture
 from delia_ray.pipeline.chain import Chain
-from delia_ray.pipeline.validate import validate
+from delia_ray.pipeline.validate import list_checks
 from delia_ray.ray_runtime.capacity import Demand, check_possible, demand_of_pool, demand_of_replicas, demand_of_workers
 from delia_ray.serving.endpoint import check_endpoint
 from delia_ray.synthesis.config import VllmEngine
@@ -22,17 +27,46 @@ def check_run(run: Chain, *, serves: bool, trains: bool) -> None:
     Raises:
         UserError: a row, a query, the model, the encoder, the port or the cluster is not usable.
     """
-    if not (run.layout.base / MANIFEST).exists():
-        check_architecture(run.local_model.path)
-    _check_adapters(run)
-    serves = serves and not all(run.is_finished(name, "scores") for name in (BASE, *run.arms))
-    validate(run.settings, run.local_model, serves=serves and not run.uses_cluster)
-    if run.uses_cluster and (demands := _list_demands(run, serves=serves, trains=trains)):
+    for check in list_run_checks(run, run.local_model, serves=serves):
+        check()
+    if run.uses_cluster and (demands := _list_demands(run, serves=serves and not _is_scored(run), trains=trains)):
         run.connect()
         for demand in demands:
             check_possible(demand)
-        if serves:
+        if serves and not _is_scored(run):
             check_endpoint(run.placement.serve)
+
+
+def list_run_checks(run: Chain, model: ModelFolder | None, *, serves: bool) -> list[Callable[[], object]]:
+    """List the checks that need no cluster, in the order in which a run asks them; each raises a ``UserError`` where it refuses something.
+
+    Args:
+        run: the run; what is finished of it is not checked again.
+        model: the folder of the model to tune; None lists those that need no model.
+        serves: whether an endpoint will be opened.
+    """
+    checks: list[Callable[[], object]] = []
+    if model is not None:
+        if not (run.layout.base / MANIFEST).exists():
+            checks.append(partial(check_architecture, model.path))
+        tried = set[Lora]()
+        checks += [partial(_check_adapter, run, model.path, name, tried) for name in run.arms]
+    return checks + list_checks(run.settings, model, serves=serves and not run.uses_cluster and not _is_scored(run))
+
+
+def _is_scored(run: Chain) -> bool:
+    return all(run.is_finished(name, "scores") for name in (BASE, *run.arms))
+
+
+def _check_adapter(run: Chain, model: Path, name: str, tried: set[Lora]) -> None:
+    """Try the adapter of an arm that is still to be trained, unless it is one of ``tried``."""
+    arm = run.arms[name]
+    lora = run.settings.resolve_finetune(arm).parameters
+    if isinstance(lora, Lora) and not run.is_finished(name, "checkpoint") and lora not in tried:
+        from delia_ray.training.lora import check_lora  # noqa: PLC0415  PEFT takes seconds to import
+
+        tried.add(lora)
+        check_lora(model, lora, "finetune.parameters" if arm.parameters is None else f"arms.{name}.parameters")
 
 
 def _list_demands(run: Chain, *, serves: bool, trains: bool) -> list[Demand]:
@@ -48,18 +82,3 @@ def _list_demands(run: Chain, *, serves: bool, trains: bool) -> list[Demand]:
         *([demand_of_workers(placement.finetune)] if trains and not is_trained else []),
         *([demand_of_replicas(placement.serve, 1)] if serves else []),
     ]
-
-
-def _check_adapters(run: Chain) -> None:
-    """Try each kind of adapter that an arm is still to be trained with."""
-    adapters: dict[Lora, str] = {}
-    """Adapter -> the key that asks for it."""
-    for name, arm in run.arms.items():
-        parameters = run.settings.resolve_finetune(arm).parameters
-        if isinstance(parameters, Lora) and not run.is_finished(name, "checkpoint"):
-            adapters.setdefault(parameters, "finetune.parameters" if arm.parameters is None else f"arms.{name}.parameters")
-    if adapters:
-        from delia_ray.training.lora import check_lora  # noqa: PLC0415  PEFT takes seconds to import
-
-        for lora, key in adapters.items():
-            check_lora(run.local_model.path, lora, key)

@@ -50,14 +50,17 @@ class RunContext:
     @cached_property
     def precision(self) -> str:
         """The precision in which every model of the run is trained, stored and served; decided once and kept in the run's folder."""
-        placement, precision = self.placement, self.settings.finetune.precision
+        precision = self.settings.finetune.precision
+        configured = self.placement.engine.dtype if precision == "auto" else precision
+        return resolve_run_precision(self.layout.precision, configured, self._choose_precision)
 
-        def choose() -> str:
-            if any(stage.num_gpus for stage in (placement.finetune, placement.synthesize, placement.serve)):
-                return "bfloat16"
-            return self.run_on_worker(choose_precision, 0)
+    def _choose_precision(self) -> str:
+        return "bfloat16" if self.uses_gpus else self.run_on_worker(choose_precision, 0)
 
-        return resolve_run_precision(self.layout.precision, placement.engine.dtype if precision == "auto" else precision, choose)
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether a stage that trains, generates or serves has GPUs."""
+        return any(stage.num_gpus for stage in (self.placement.finetune, self.placement.synthesize, self.placement.serve))
 
     @property
     def uses_cluster(self) -> bool:

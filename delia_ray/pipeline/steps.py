@@ -42,6 +42,8 @@ class Step:
     """Whether the base model has one, too, beside the arms."""
     is_deterministic: bool = False
     """Whether its rows follow from its request and inputs alone, so that building it again must give the same rows."""
+    in_run: bool = True
+    """Whether ``run`` builds it, if the settings lead to one."""
     is_experiment: bool = False
     """Whether it is made of many runs, each of which checks itself."""
     outside_inputs: str = ""
@@ -184,10 +186,16 @@ STEPS = (
         lambda run, arms: run.dev_scores(*arms),
         serves=True,
         with_base=True,
+        in_run=False,
         outside_inputs=f"{_INPUTS}:metric_files",
     ),
     Step(
-        "arms/{arm}/lm_eval", lambda run, arms: run.lm_eval(*arms), serves=True, with_base=True, outside_inputs=f"{_INPUTS}:lm_eval_tasks"
+        "arms/{arm}/lm_eval",
+        lambda run, arms: run.lm_eval(*arms),
+        serves=True,
+        with_base=True,
+        in_run=False,
+        outside_inputs=f"{_INPUTS}:lm_eval_tasks",
     ),
     Step(
         "lm_eval_changes",
@@ -195,15 +203,17 @@ STEPS = (
         verb="lm-eval",
         help="tasks of lm-eval, before tuning and after it, over a live endpoint",
         serves=True,
+        in_run=False,
         summary=f"{_SUMMARIES}:summarize_lm_eval",
     ),
-    Step("gradients", _one(lambda run: run.gradients()), trains=True, outside_inputs=f"{_INPUTS}:foreign_answers"),
+    Step("gradients", _one(lambda run: run.gradients()), trains=True, in_run=False, outside_inputs=f"{_INPUTS}:foreign_answers"),
     Step(
         "probe",
         _one(lambda run: run.probe()),
         verb="probe gradients",
         trains=True,
         help="the method's predictions, measured on the run's models",
+        in_run=False,
         page=f"{_PAGES}.probe_page:render_probe",
     ),
     Step(
@@ -229,6 +239,7 @@ STEPS = (
         verb="experiment",
         help="every arm at every ratio, size and seed of `experiment`, and one page over them",
         serves=True,
+        in_run=False,
         is_experiment=True,
         page=f"{_PAGES}.experiment_page:render_experiment",
     ),

@@ -1,9 +1,13 @@
-"""What can be known to fail before the first artifact is written."""
+"""What can be known to fail before the first artifact is written: a table of checks, each of which refuses one thing.
+
+A run stops at the first that refuses something (``Run.check``); ``delia plan`` asks all of them.
+"""
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import TaskItem
@@ -12,62 +16,66 @@ from delia_ray.evaluation.metrics.task_metrics import check_metrics, get_metric_
 from delia_ray.learned_metrics.stage import find_weight_files
 from delia_ray.mixing.clean_stage import make_embedding_context
 from delia_ray.models import ModelFolder, check_new_tokens, check_token_init, get_tokenizer
+from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.models.families import embedding_rows
 from delia_ray.ray_runtime.resources import check_port
 from delia_ray.settings import Settings
 from delia_ray.synthesis.prompts import control_tokens
-from delia_ray.synthesis.queries_stage import check_queries
+from delia_ray.synthesis.queries_stage import check_queries, find_source
 from delia_ray.tasks.config import MessagesTask
 from delia_ray.tasks.messages import check_all_answers_trained, check_no_control_tokens
 from delia_ray.tasks.stage import build_task_items
 from delia_ray.training.data.tokens import tokenize
 
 
-def validate(settings: Settings, model: ModelFolder, *, serves: bool) -> None:
-    """Refuse a run that would stop halfway.
+def list_checks(settings: Settings, model: ModelFolder | None, *, serves: bool) -> list[Callable[[], object]]:
+    """List the checks, in the order in which a run asks them; each raises a ``UserError`` where it refuses something.
 
     Args:
+        model: None lists those that need no model.
         serves: whether an endpoint is going to be opened.
-
-    Raises:
-        UserError: a row, a metric, a query, the encoder, DeepSpeed's settings or the port is not usable.
     """
-    tokenizer = get_tokenizer(model)
-    control = control_tokens(tokenizer)
-    items = build_task_items(settings.task)
-    check_new_tokens(tokenizer, [settings.task.token] if settings.task.token else [], settings.task.token_init)
-    if settings.task.token:
-        check_token_init(tokenizer, settings.task.token_init, embedding_rows(model.path))
-    if isinstance(settings.task, MessagesTask) and settings.finetune.train_on == "conversation":
-        check_all_answers_trained(settings.task)
-    check_no_control_tokens((item for split in items.values() for item in split), control)
-    _check_rendered(tokenizer, items)
-    check_metrics(settings.task, items[settings.score.split])
-    find_weight_files(get_metric_names(settings.task), settings.learned_metrics)
-    check_queries(settings.synthesize, control)
-    adopt_encoder(settings.synthesize.embeddings, model, "synthesize.embeddings")
-    make_embedding_context(settings.deduplicate, model, settings.placement)
-    _check_cache(settings.placement.cache)
-    if settings.placement.finetune.deepspeed:
-        _check_deepspeed(settings)
-    if serves:
-        check_port(settings.placement.serve)
+    checks = [check.refuse for check in _CHECKS if (serves or not check.if_serving) and (model is not None or not check.needs_model)]
+    given = _Given(settings, model)
+    return [partial(check, given) for check in checks]
 
 
-def _check_cache(folder: Path | None) -> None:
-    if folder is None:
-        return
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"placement.cache: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
+@dataclass
+class _Given:
+    """What is checked."""
+
+    settings: Settings
+    model: ModelFolder | None
+
+    @property
+    def folder(self) -> ModelFolder:
+        assert self.model is not None, "the check needs a model"
+        return self.model
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return get_tokenizer(self.folder)
+
+    @cached_property
+    def control(self) -> ControlTokens:
+        return control_tokens(self.tokenizer)
+
+    @cached_property
+    def items(self) -> dict[str, list[TaskItem]]:
+        return build_task_items(self.settings.task)
 
 
-def _check_deepspeed(settings: Settings) -> None:
-    import torch  # noqa: PLC0415  seconds, as DeepSpeed; only for who sets keys of it
+def _check_new_token(given: _Given) -> None:
+    task = given.settings.task
+    check_new_tokens(given.tokenizer, [task.token] if task.token else [], task.token_init)
+    if task.token:
+        check_token_init(given.tokenizer, task.token_init, embedding_rows(given.folder.path))
 
-    from delia_ray.training.deepspeed_settings import build_deepspeed_config  # noqa: PLC0415
 
-    build_deepspeed_config(settings.finetune, settings.placement.finetune, torch.float32)
+def _check_all_answers(given: _Given) -> None:
+    task = given.settings.task
+    if isinstance(task, MessagesTask) and given.settings.finetune.train_on == "conversation":
+        check_all_answers_trained(task)
 
 
 def _check_rendered(tokenizer: Any, items: Mapping[str, Sequence[TaskItem]]) -> None:
@@ -82,3 +90,51 @@ def _check_rendered(tokenizer: Any, items: Mapping[str, Sequence[TaskItem]]) -> 
                 tokenize(tokenizer, [row], "answer")
             except UserError as error:
                 raise UserError(f"task.{split} row {number}: {error}; change the row, or use a model whose template takes it") from None
+
+
+def _check_cache(given: _Given) -> None:
+    folder = given.settings.placement.cache
+    if folder is None:
+        return
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"placement.cache: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
+
+
+def _check_deepspeed(given: _Given) -> None:
+    settings = given.settings
+    if not settings.placement.finetune.deepspeed:
+        return
+    import torch  # noqa: PLC0415  seconds, as DeepSpeed; only for who sets keys of it
+
+    from delia_ray.training.deepspeed_settings import build_deepspeed_config  # noqa: PLC0415
+
+    build_deepspeed_config(settings.finetune, settings.placement.finetune, torch.float32)
+
+
+class _Check(NamedTuple):
+    refuse: Callable[[_Given], object]
+    needs_model: bool = False
+    if_serving: bool = False
+
+
+_CHECKS = (
+    _Check(lambda given: given.control, needs_model=True),
+    _Check(lambda given: given.items),
+    _Check(_check_new_token, needs_model=True),
+    _Check(_check_all_answers),
+    _Check(
+        lambda given: check_no_control_tokens((item for rows in given.items.values() for item in rows), given.control), needs_model=True
+    ),
+    _Check(lambda given: _check_rendered(given.tokenizer, given.items), needs_model=True),
+    _Check(lambda given: check_metrics(given.settings.task, given.items[given.settings.score.split])),
+    _Check(lambda given: find_weight_files(get_metric_names(given.settings.task), given.settings.learned_metrics)),
+    _Check(lambda given: find_source(given.settings.synthesize, given.settings.synthesize.queries)),
+    _Check(lambda given: check_queries(given.settings.synthesize, given.control), needs_model=True),
+    _Check(lambda given: adopt_encoder(given.settings.synthesize.embeddings, given.folder, "synthesize.embeddings"), needs_model=True),
+    _Check(lambda given: make_embedding_context(given.settings.deduplicate, given.folder, given.settings.placement), needs_model=True),
+    _Check(_check_cache),
+    _Check(_check_deepspeed),
+    _Check(lambda given: check_port(given.settings.placement.serve), if_serving=True),
+)
+"""In the order in which a run asks them: what the model's template cannot render, before what depends on it."""

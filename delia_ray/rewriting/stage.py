@@ -50,14 +50,28 @@ def rewrite(
     def write(workspace: Workspace) -> Counts:
         items: dict[str, list[TaskItem]] = {split: pq.read_table(task.data / f"{split}.parquet").to_pylist() for split in SPLITS}
         wordings, rejected = _collect_wordings(config, items, placeholder, forbidden, complete)
-        for split, rows in items.items():
-            examples = [_apply_wording(item, wordings[split], index) for index, item in enumerate(rows)]
+        for split, examples in _apply_wordings(items, wordings).items():
             schema = EXAMPLE_SCHEMA if split == "train" else EVAL_SCHEMA
             pq.write_table(pa.Table.from_pylist(examples, schema=schema), workspace.data / f"{split}.parquet")
         (workspace.data / "wordings.json").write_text(json.dumps({**wordings, "refused": rejected}, indent=1, ensure_ascii=False))
         return {**{split: len(rows) for split, rows in items.items()}, "wordings": sum(map(len, wordings.values()))}
 
     return build_once(out, stage=STAGE, kind=EXAMPLES_KIND, request=config, inputs={"task": task}, provenance=provenance, write=write)
+
+
+def reword(
+    config: GrammarRewrite | NoRewrite, items: dict[str, list[TaskItem]], placeholder: str | None, forbidden: Sequence[str]
+) -> dict[str, list[EvalExample]]:
+    """Return the examples of each split that ``rewrite`` stores, where no model is asked for wordings.
+
+    Raises:
+        UserError: as ``rewrite``.
+    """
+
+    def complete(_prompt: str, _seed: int) -> str:
+        raise AssertionError("the grammar asks no model")
+
+    return _apply_wordings(items, _collect_wordings(config, items, placeholder, forbidden, complete)[0])
 
 
 def _collect_wordings(
@@ -90,6 +104,10 @@ def _collect_wordings(
     counts = {"train": config.train_wordings, "dev": config.dev_wordings, "test": config.test_wordings}
     wordings, rejected = collect(writer, wording_filter, **counts, seed=config.seed)
     return {split: list(getattr(wordings, split)) for split in SPLITS}, [[each.wording, each.reason] for each in rejected]
+
+
+def _apply_wordings(items: dict[str, list[TaskItem]], wordings: dict[str, list[str]]) -> dict[str, list[EvalExample]]:
+    return {split: [_apply_wording(item, wordings[split], index) for index, item in enumerate(rows)] for split, rows in items.items()}
 
 
 def _apply_wording(item: TaskItem, wordings: Sequence[str], index: int) -> EvalExample:

@@ -34,8 +34,9 @@ def retire_resized_queries(out: Path, run: Path, stage: str, request: Config, in
     if blocking := blocking or find_orphans(run):
         changes = "; ".join(iter_differences(queries.manifest.request, request.model_dump(mode="json"), "request."))
         raise StaleArtifactError(
+            out,
             f"{out} was built from another request{changes and f': {changes}'}, and {blocking[0]} was made from it, or may have been. "
-            f"Give the run another name (run.name=...); with placement.cache={run / '.cache'} it generates only what is new"
+            f"Give the run another name (run.name=...); with placement.cache={run / '.cache'} it generates only what is new",
         )
     for path in reversed(descendants):
         retire_artifact(run / path)

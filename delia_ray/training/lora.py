@@ -31,7 +31,7 @@ _TEST_TOKENS = 8
 
 
 def attach_lora(model: Any, folder: Path, lora: Lora) -> Any:
-    """Attach an adapter to each target layer of ``model``, which was loaded from ``folder``, and return the PEFT model.
+    """Attach an adapter to each target layer of ``model``, which is that of ``folder``, with weights or without, and return the PEFT model.
 
     Raises:
         UserError: the model has no such layers, or one of them cannot have an adapter.

@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +46,7 @@ class TokenLoss(nn.Module):
 
     Attributes:
         packing_mode: how the model keeps the rows of a pack from attending to each other.
+        compute_losses: ([S, V] logits, [S] targets) -> [S] losses.
         rows: the new token embeddings; checkpoints of a running training hold their parameters under this name.
     """
 
@@ -53,7 +55,7 @@ class TokenLoss(nn.Module):
         self.model = trainable.model
         self.rows = trainable.new_token_embeddings
         self._objective = objective
-        self._loss = load_loss(kernels)
+        self.compute_losses = load_loss(kernels)
         self._pack: Pack | None = None
         # A hook that selects positions before the output head keeps whatever the architecture does to its logits afterwards.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select_supervised)
@@ -65,7 +67,7 @@ class TokenLoss(nn.Module):
         """[S] losses in nats, float32, in the order of ``pack.targets_S``."""
         logits_SV = self._compute_logits(pack)
         targets_S = torch.from_numpy(pack.targets_S).to(logits_SV.device)
-        losses_S = self._loss(logits_SV, targets_S)
+        losses_S = self.compute_losses(logits_SV, targets_S)
         match self._objective:
             case Kl(beta=beta):
                 return self._replace_diverse_with_kl(losses_S, logits_SV, pack, beta)
@@ -74,14 +76,15 @@ class TokenLoss(nn.Module):
 
     def _replace_diverse_with_kl(self, losses_S: Tensor, logits_SV: Tensor, pack: Pack, beta: float) -> Tensor:
         """[S] ``losses_S`` with beta * KL(base || trained) in place of the diverse tokens' cross-entropy."""
-        diverse_S = torch.from_numpy(pack.groups_S == GROUPS.index("diverse")).to(logits_SV.device)
-        if not diverse_S.any():
+        diverse = np.flatnonzero(pack.groups_S == GROUPS.index("diverse"))
+        if not len(diverse):
             return losses_S
+        diverse_S = torch.from_numpy(diverse).to(logits_SV.device)
         with torch.no_grad(), self._use_base_model():
             base_SV = self._compute_logits(pack)[diverse_S].float().log_softmax(-1)
         trained_SV = logits_SV[diverse_S].float().log_softmax(-1)
         kl_S = nn.functional.kl_div(trained_SV, base_SV, log_target=True, reduction="none").sum(-1)
-        return losses_S.masked_scatter(diverse_S, beta * kl_S)
+        return losses_S.index_copy(0, diverse_S, beta * kl_S)
 
     @contextmanager
     def _use_base_model(self) -> Generator[None]:
@@ -117,8 +120,9 @@ class TokenLoss(nn.Module):
     def _add_neftune_noise(self, module: nn.Module, args: tuple[Tensor, ...], embedded_1TD: Tensor) -> Tensor:
         """[1, T, D] embeddings with uniform noise, scaled by each row's length (a forward hook of the input embeddings)."""
         assert isinstance(self._objective, Neftune) and self._pack is not None and not self._pack.prefix_length
-        lengths = torch.tensor(self._pack.row_lengths, device=embedded_1TD.device)
-        magnitude_T = self._objective.alpha / (lengths * embedded_1TD.shape[-1]).sqrt().repeat_interleave(lengths)
+        lengths = np.array(self._pack.row_lengths)
+        magnitude = self._objective.alpha / np.sqrt(lengths * embedded_1TD.shape[-1], dtype=np.float32)
+        magnitude_T = torch.from_numpy(np.repeat(magnitude, lengths)).to(embedded_1TD.device)
         noise_1TD = torch.rand_like(embedded_1TD, dtype=torch.float32) * 2 - 1
         return embedded_1TD + (noise_1TD * magnitude_T[:, None]).to(embedded_1TD.dtype)
 

@@ -29,7 +29,7 @@ from delia_ray.synthesis.generation.cache import CompletionCache, contains, read
 from delia_ray.synthesis.requests import PADDING, RESULT_SCHEMA, GenerationResult
 from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 
-_MAX_MODEL_LEN = 2048
+MAX_MODEL_LEN = 2048
 MAX_BLOCKS = 20_000
 """The rows of a block are lost together with their actor; more blocks than this would keep Ray Data's scheduler busy."""
 _TOP_REASONS = 3
@@ -123,7 +123,7 @@ def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attemp
     """
     if isinstance(setup.backend, VllmEngine):
         setup.connect(demand_of_pool(setup.pool, "placement.synthesize"))
-    results = generate(pending, setup.backend, setup.model, setup.engine, setup.pool, _MAX_MODEL_LEN, tally)
+    results = generate(pending, setup.backend, setup.model, setup.engine, setup.pool, MAX_MODEL_LEN, tally)
     store = partial(_store_results, setup.cache, attempt.failed, tally)
     results.map_batches(store, batch_size=None, batch_format="pyarrow").materialize()
 

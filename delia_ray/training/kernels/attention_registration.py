@@ -25,6 +25,7 @@ from delia_ray.training.kernels.packed_attention import (
     block_diagonal_mask,
     divide_pack,
 )
+from delia_ray.upstream.torch_internals import has_data
 from delia_ray.upstream.transformers_models import get_attention
 
 _PACKED = "delia_packed_rows"
@@ -48,6 +49,8 @@ def enable_packing(model: Any, forward: Any, attend: AttendRows) -> PackingMode:
         attend: attends to packed rows.
     """
     mode, original_attention = find_packing_mode(model), get_attention(model)
+    if not has_data(model.get_input_embeddings().weight):  # nothing can be tried; where memory is estimated, the mode is taken on trust
+        return set_packed_attention(model, mode, attend)
     if mode == "single":
         return mode
     seen_windows: list[int | None] = []
@@ -61,10 +64,19 @@ def enable_packing(model: Any, forward: Any, attend: AttendRows) -> PackingMode:
             works = False
     if mode == "packed":
         works = works and Counter(seen_windows) == Counter(_TEST_PASSES * attention_windows(model))
+        if works:
+            return set_packed_attention(model, mode, attend)
+        model.set_attn_implementation(original_attention)
+    return mode if works else "single"
+
+
+def set_packed_attention(model: Any, mode: PackingMode, attend: AttendRows) -> PackingMode:
+    """Let ``model`` attend to packed rows with ``attend``, if ``mode`` is ``packed``; return the mode."""
+    if mode == "packed":
         packed = f"{_PACKED}_{attend.__name__}"
         AttentionInterface.register(packed, partial(attend_packed_rows, attend=attend))
-        model.set_attn_implementation(packed if works else original_attention)
-    return mode if works else "single"
+        model.set_attn_implementation(packed)
+    return mode
 
 
 def build_packing_arguments(model: Any, mode: PackingMode, packed: Pack) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from delia_ray.training.kernels.packed_attention import PackedRows
-from delia_ray.upstream.torch_internals import softmax_backward
+from delia_ray.upstream.torch_internals import softmax_backward, unset_fake_temporarily
 
 _MAX_BATCH_SCORES = 2**19
 """Attention scores of a padded batch: as many as a core's cache holds."""
@@ -75,6 +75,7 @@ def _fits(length: int, longest: int, matrices: int, prefix: int) -> bool:
 
 
 @lru_cache(maxsize=16)
+@unset_fake_temporarily()  # what is cached has data, also where memory is estimated on tensors without any
 def _build_plan(row_lengths: tuple[int, ...], prefix: int, heads: int, key_heads: int) -> _Plan:
     """Build the plan of a pack, whose prefix is a batch of its own, the first; all layers of a step share one plan."""
     groups = [(0, [prefix], 0)] if prefix else []
@@ -202,6 +203,7 @@ def _compute_weights(query: Tensor, key: Tensor, length: int, scaling: float, wi
 
 
 @lru_cache(maxsize=16)
+@unset_fake_temporarily()
 def _build_causal_mask(size: int, window: int | None, dtype: torch.dtype) -> Tensor:
     """[size, size] additive mask: minus infinity at later tokens and at those before the window.
 

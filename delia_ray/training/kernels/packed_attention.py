@@ -175,9 +175,10 @@ def block_diagonal_mask(
 ) -> Tensor:
     """[1, 1, T, T] additive block-diagonal causal mask equal to ``attend_packed_rows``, for architectures with their own attention."""
     lengths = torch.tensor([prefix_length, *row_lengths], device=device)
-    row_T = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+    tokens = prefix_length + sum(row_lengths)
+    row_T = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=tokens)
     allowed_TT = (row_T[:, None] == row_T[None, :]) | (row_T == 0)[None, :]
-    starts_T = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    starts_T = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths, output_size=tokens)
     position_T = torch.arange(len(row_T), device=device) - starts_T + prefix_length * (row_T > 0)
     distance_TT = position_T[:, None] - position_T[None, :]
     allowed_TT &= (distance_TT >= 0) & (distance_TT < (len(row_T) if window is None else window))

@@ -1,0 +1,89 @@
+"""Memory of a run's training workers and engines, by the arms' settings and the longest rows that there can be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from delia_ray.pipeline.plan.lengths import RowLengths
+from delia_ray.pipeline.plan.rows import ArmPlan
+from delia_ray.serving.memory import EngineMemory, estimate_engine
+from delia_ray.settings import Settings
+from delia_ray.synthesis.config import VllmEngine
+from delia_ray.synthesis.generation.generate import MAX_MODEL_LEN
+from delia_ray.training.config import FinetuneConfig
+from delia_ray.training.memory.estimate import TrainingMemory, estimate_training
+from delia_ray.training.memory.micro_batch import MicroBatch
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """The training workers of arms that are trained alike."""
+
+    arms: tuple[str, ...]
+    memory: TrainingMemory
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """The engines of a stage."""
+
+    stage: str
+    """The section of ``placement``."""
+    count: int
+    """Engines at a time, at most."""
+    memory: EngineMemory
+
+
+def plan_workers(
+    settings: Settings, model: Path, precision: str, arms: list[ArmPlan], lengths: Mapping[str, RowLengths]
+) -> list[WorkerPlan]:
+    """Estimate the memory of a training worker for each kind of training that arms ask for.
+
+    Args:
+        arms: arms whose rows' lengths are known.
+
+    Raises:
+        UserError: an adapter names layers that the model does not have.
+    """
+    from delia_ray.models import resolve_dtype  # noqa: PLC0415  imports torch
+
+    batches: dict[FinetuneConfig, dict[str, MicroBatch]] = {}
+    for arm in arms:
+        config = settings.resolve_finetune(settings.arms[arm.name])  # pyright: ignore[reportArgumentType]
+        alike = config.model_copy(update={"learning_rate": 1.0, "order": "shuffled", "seed": 0})
+        batches.setdefault(alike, {})[arm.name] = _find_largest_batch(settings, arm, lengths[arm.name])
+    workers, tokens = settings.placement.finetune, 0 if settings.task.token is None else 1
+    plans: list[WorkerPlan] = []
+    for config, by_arm in batches.items():
+        batch = max(by_arm.values(), key=lambda each: (each.tokens, each.supervised))
+        is_only = batch.tokens >= _count_worker_rows(settings) * batch.row_tokens
+        memory = estimate_training(model, tokens, config, workers, resolve_dtype(precision), batch, is_only=is_only)
+        plans.append(WorkerPlan(tuple(by_arm), memory))
+    return plans
+
+
+def _find_largest_batch(settings: Settings, arm: ArmPlan, lengths: RowLengths) -> MicroBatch:
+    """The micro-batch of most tokens: full of rows of the greatest length, or all rows of a worker's step if those are fewer."""
+    parts = {"with_task": arm.task_rows > 0, "with_diverse": arm.diverse_rows > 0}
+    row = lengths.longest(**parts)
+    tokens = min(max(settings.placement.finetune.micro_batch_tokens, row), _count_worker_rows(settings) * row)
+    return MicroBatch(tokens, row, lengths.largest_share(**parts))
+
+
+def _count_worker_rows(settings: Settings) -> int:
+    """Rows of a step that a worker gets at most: with rows of one length, a share rounded up."""
+    return -(-settings.finetune.global_batch_size // settings.placement.finetune.least)
+
+
+def plan_engines(settings: Settings, model: Path, precision: str) -> list[EnginePlan]:
+    """Estimate the memory of the engines that generate and that serve."""
+    from delia_ray.models import resolve_dtype  # noqa: PLC0415  imports torch
+
+    placement, itemsize = settings.placement, resolve_dtype(precision).itemsize
+    served = min(placement.serve.models, 1 + sum(arm is not None for arm in settings.arms.values()))
+    plans: list[EnginePlan] = []
+    if isinstance(settings.synthesize.engine, VllmEngine):
+        pool = placement.synthesize
+        plans.append(EnginePlan("synthesize", pool.most, estimate_engine(model, placement.engine, itemsize, MAX_MODEL_LEN, pool.num_gpus)))
+    memory = estimate_engine(model, placement.engine, itemsize, settings.max_model_len, placement.serve.num_gpus)
+    return [*plans, EnginePlan("serve", served * placement.serve.size, memory)]

@@ -1,0 +1,1 @@
+"""Memory of one training worker, estimated from the model's configuration before anything is loaded."""
