@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import resources
@@ -22,6 +23,10 @@ from delia_ray.settings import Settings
 
 if TYPE_CHECKING:
     from delia_ray.cli.terminal import Terminal
+
+_NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+_QUIET = dict((_NO_BARS, ("TRANSFORMERS_VERBOSITY", "error")))
+"""Environment of a verb that has no log for what libraries say."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,14 +114,14 @@ def _show(settings: Settings) -> None:
 
 def _plan(settings: Settings) -> int:
     """Print what is known of a run before it starts; the exit code is 2 if there are mistakes."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from rich.console import Console  # noqa: PLC0415  --help needs no terminal
+    os.environ |= {name: os.environ.get(name, value) for name, value in _QUIET.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries about themselves, which other verbs send to their log
+        from delia_ray.cli.plan import render_plan  # noqa: PLC0415  Ray and transformers take seconds to import
+        from delia_ray.pipeline.plan.plan import make_plan  # noqa: PLC0415
 
-    from delia_ray.cli.plan import print_plan  # noqa: PLC0415  Ray and transformers take seconds to import
-    from delia_ray.pipeline.plan.plan import make_plan  # noqa: PLC0415
-
-    plan = make_plan(settings)
-    print_plan(plan, settings, Console(highlight=False))
+        plan = make_plan(settings)
+    _print(render_plan(plan, settings))
     return 2 if plan.errors else 0
 
 
@@ -186,7 +191,7 @@ def _reproduce(command: Command) -> int:
 
 
 def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]", *, keeps_settings: bool = True) -> int:
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault(*_NO_BARS)
     with session(verb, RunLayout(settings.run.path)) as terminal:
         try:
             with keep_settings(settings) if keeps_settings else nullcontext():

@@ -1,4 +1,4 @@
-"""Print the plan of a run: errors, steps, rows, memory, and a row with its loss mask."""
+"""The text of a run's plan: errors, steps, rows, memory, and a row with its loss mask."""
 
 from collections.abc import Iterator, Sequence
 
@@ -31,26 +31,30 @@ _SHOWN = 240
 _KIB, _GIB = 2**10, 2**30
 
 
-def print_plan(plan: Plan, settings: Settings, console: Console) -> None:
-    """Print every part of ``plan``; colors and dim text only where the console is a terminal."""
-    console.print(Text(f"plan of {relative(settings.run.path)}; nothing is started and nothing written"))
-    for title, part in _iter_parts(plan, settings, console):
-        console.print()
-        console.print(Text(title, style="bold"))
-        console.print(Padding(part, (0, 0, 0, 2), expand=False))
+def render_plan(plan: Plan, settings: Settings) -> str:
+    """Render every part of ``plan``, with colors and dim text only where the standard output is a terminal."""
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(Text(f"plan of {relative(settings.run.path)}; nothing is started and nothing written"))
+        for title, part in _iter_parts(plan, settings, console):
+            console.print()
+            console.print(Text(title, style="bold"))
+            console.print(Padding(part, (0, 0, 0, 2), expand=False))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _iter_parts(plan: Plan, settings: Settings, console: Console) -> Iterator[tuple[str, RenderableType]]:
     if plan.errors:
-        title = "1 error, for which the run would stop" if len(plan.errors) == 1 else f"{len(plan.errors)} errors; the run would stop at one"
+        title = (
+            "1 error, for which the run would stop" if len(plan.errors) == 1 else f"{len(plan.errors)} errors; the run would stop at one"
+        )
         yield title, _list_errors(plan.errors)
     else:
         yield "errors", Text("none found")
     yield "steps", _list_steps(plan)
     if plan.task is not None:
         yield "rows", _show_rows(plan)
-    if plan.workers or plan.engines:
-        yield "memory", _show_memory(plan, settings)
+    yield "memory", _show_memory(plan, settings) if plan.workers or plan.engines else Text("not known, for one of the errors above")
     if plan.sample:
         yield "a training row of the task", _show_sample(plan.sample, with_styles=console.is_terminal)
 
@@ -84,7 +88,9 @@ def _show_rows(plan: Plan) -> RenderableType:
         answers = "" if pool.answers is None else f" and {pool.answers:,} answers, before any is rejected"
         parts.append(Text(f"{name}: at least {pool.needed:,} rows, {made}{answers}"))
     if diverse := [lengths.diverse for lengths in plan.lengths.values()]:
-        parts.append(Text(f"a diverse row has {_show_bounds(Bounds(min(each.low for each in diverse), max(each.high for each in diverse)))} tokens"))
+        parts.append(
+            Text(f"a diverse row has {_show_bounds(Bounds(min(each.low for each in diverse), max(each.high for each in diverse)))} tokens")
+        )
     return Group(*parts, Text(), _tabulate_arms(plan.arms))
 
 
@@ -120,7 +126,9 @@ def _show_worker(worker: WorkerPlan, settings: Settings, precision: str) -> Rend
     table = _make_sums()
     for part in memory.parts:
         table.add_row(part.name + (f" (offloaded to {settings.placement.finetune.offload})" if part.is_offloaded else ""), _gib(part.size))
-    table.add_row("activations cannot be counted for this architecture; at least" if not memory.is_whole else "at the peak", _gib(memory.total))
+    table.add_row(
+        "activations cannot be counted for this architecture; at least" if not memory.is_whole else "at the peak", _gib(memory.total)
+    )
     return Group(Text(title), Padding(table, (0, 0, 0, 2), expand=False))
 
 
@@ -134,7 +142,9 @@ def _show_engine(engine: EnginePlan, precision: str) -> RenderableType:
         table.add_row(f"cache of {batch}, {memory.token / _KIB:.1f} KiB a token; vLLM takes most of the GPU", _gib(memory.full_batch))
     else:
         held = memory.cache // memory.token if memory.token else 0
-        table.add_row(f"cache (engine.kv_cache_gib), for {held:,} tokens of {memory.token / _KIB:.1f} KiB; {batch} are at most", _gib(memory.cache))
+        table.add_row(
+            f"cache (engine.kv_cache_gib), for {held:,} tokens of {memory.token / _KIB:.1f} KiB; {batch} are at most", _gib(memory.cache)
+        )
     table.add_row("sum", _gib(memory.total))
     return Group(Text(title), Padding(table, (0, 0, 0, 2), expand=False))
 
