@@ -85,9 +85,10 @@ def estimate_training(
         peak = _measure(loss, batch, states.handle_gradients(not is_only), live)
     except _FAILURES:
         peak = None
-    offloaded = workers.offload != "none"
+    offloaded = states.is_offloaded
     fixed = [
-        Part("weights", states.weights),
+        Part("weights", states.weights, offloaded and workers.zero_stage == 3),
+        Part("weights gathered from other workers", states.gathered),
         Part("float32 copy of what is trained", states.copy, offloaded),
         Part("AdamW's moments", states.moments, offloaded),
         Part("buffers of gradients", states.buffers),

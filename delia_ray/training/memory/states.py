@@ -7,6 +7,8 @@ workers and b bytes of a parameter:
 - stages 1 and 2: moments 8 N / W and a float32 copy 4 N / W, in float32 too. Stage 1 keeps all gradients, stage 2 a worker's part of
   them; both reduce them through a bucket. A step holds a worker's part, the same flattened, and in half precision the same in float32.
 - stage 3: as stage 2, and a worker holds 1 / W of the weights, gathers those that are used soon, and keeps the bucket for good.
+
+Offloading moves the moments and the float32 copy off the GPU, and at stage 3 the worker's part of the weights.
 """
 
 from dataclasses import dataclass
@@ -35,12 +37,21 @@ class States:
     workers: TrainWorkers
 
     @property
+    def is_offloaded(self) -> bool:
+        """Whether the optimizer's states are elsewhere than where the worker computes."""
+        return self.workers.offload == "nvme" or (self.workers.offload == "cpu" and self.workers.num_gpus > 0)
+
+    @property
     def weights(self) -> int:
-        """A worker's weights; at stage 3 its part of them, and those it has gathered."""
+        """A worker's weights; at stage 3 its part of them."""
+        return self.weight_bytes // self.workers.least if self.workers.zero_stage == 3 else self.weight_bytes
+
+    @property
+    def gathered(self) -> int:
+        """The weights that a worker has gathered at stage 3, at most."""
         if self.workers.zero_stage < 3:
-            return self.weight_bytes
-        gathered = min(self.weight_bytes, self._read("stage3_max_live_parameters", _GATHERED) * self.itemsize)
-        return self.weight_bytes // self.workers.least + gathered
+            return 0
+        return min(self.weight_bytes, self._read("stage3_max_live_parameters", _GATHERED) * self.itemsize)
 
     @property
     def copy(self) -> int:
@@ -71,9 +82,11 @@ class States:
     def step(self) -> int:
         """What the optimizer's step holds besides weights, copy and moments."""
         part, half = self._part, self.itemsize < _FLOAT32
+        if self.is_offloaded:
+            return self.itemsize * part
         sample = _FLOAT32 * part // _UPDATE_SAMPLE
         # torch's AdamW updates all tensors at once on a GPU, and holds the square roots of their second moments; fused, as on a CPU, not.
-        roots = _FLOAT32 * part if self.workers.num_gpus and self.workers.offload == "none" else 0
+        roots = _FLOAT32 * part if self.workers.num_gpus else 0
         in_float32 = _FLOAT32 * part if half else 0
         if self.workers.zero_stage == 0:
             return self.itemsize * self.trained + (in_float32 or _FLOAT32 * min(self.trained, _BUCKET)) + sample + roots
