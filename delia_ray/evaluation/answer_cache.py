@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from delia_ray.core.building import may_build
 from delia_ray.core.fingerprint import fingerprint
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.evaluation.scoring import GenerationRow
@@ -90,6 +91,6 @@ class AnswerCache:
 
 
 def remove_cached_answers(out: Path) -> None:
-    """Remove the cached answers of finished scores at ``out``."""
-    for file in out.parent.glob(f".{out.name}.answers-*"):
+    """Remove the cached answers of finished scores at ``out``; none where nothing is built."""
+    for file in out.parent.glob(f".{out.name}.answers-*") if may_build() else ():
         file.unlink()

@@ -8,7 +8,6 @@ from typing import assert_never
 import pyarrow.parquet as pq
 
 from delia_ray.core.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
-from delia_ray.core.building import may_build
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import hash_file
@@ -93,8 +92,7 @@ def score(
     files, base_inputs = collect_metric_inputs(task, learned_metrics), {"base_scores": base_scores} if base_scores else {}
     inputs: dict[str, Input] = {"model": scored_model.model, "base": base, "rewritten": rewritten, **files, **base_inputs}
     scores = build_once(out, stage=STAGE, kind=SCORES_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
-    if may_build():
-        remove_cached_answers(out)
+    remove_cached_answers(out)
     return scores
 
 
