@@ -28,7 +28,7 @@ _NOTES = {
 _STYLES = {"finished": "green", "stale": "red"}
 _SHOWN = 240
 """Characters at each end of a long stretch of the sample."""
-_KIB, _GIB = 2**10, 2**30
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
 
 
 def render_plan(plan: Plan, settings: Settings) -> str:
@@ -39,7 +39,7 @@ def render_plan(plan: Plan, settings: Settings) -> str:
         for title, part in _iter_parts(plan, settings, console):
             console.print()
             console.print(Text(title, style="bold"))
-            console.print(Padding(part, (0, 0, 0, 2), expand=False))
+            console.print(_indent(part))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
@@ -129,24 +129,29 @@ def _show_worker(worker: WorkerPlan, settings: Settings, precision: str) -> Rend
     table.add_row(
         "activations cannot be counted for this architecture; at least" if not memory.is_whole else "at the peak", _gib(memory.total)
     )
-    return Group(Text(title), Padding(table, (0, 0, 0, 2), expand=False))
+    return Group(Text(title), _indent(table))
 
 
 def _show_engine(engine: EnginePlan, precision: str) -> RenderableType:
     memory = engine.memory
     title = f"engine that {'generates' if engine.stage == 'synthesize' else 'serves'} ({engine.count} at a time, {precision})"
+    batch, token = f"{memory.max_num_seqs:,} sequences of {memory.max_model_len:,} tokens", f"{memory.token / _KIB:.1f} KiB a token"
     table = _make_sums()
     table.add_row("weights", _gib(memory.weights))
-    batch = f"{memory.max_num_seqs:,} sequences of {memory.max_model_len:,} tokens"
     if memory.cache is None:
-        table.add_row(f"cache of {batch}, {memory.token / _KIB:.1f} KiB a token; vLLM takes most of the GPU", _gib(memory.full_batch))
+        table.add_row(f"KV cache of a full batch, {batch}", _gib(memory.full_batch))
+        table.add_row("at most", _gib(memory.total))
+        note = f"{token}; vLLM fills most of what the GPU has left with it, and runs smaller batches where that is less"
     else:
-        held = memory.cache // memory.token if memory.token else 0
-        table.add_row(
-            f"cache (engine.kv_cache_gib), for {held:,} tokens of {memory.token / _KIB:.1f} KiB; {batch} are at most", _gib(memory.cache)
-        )
-    table.add_row("sum", _gib(memory.total))
-    return Group(Text(title), Padding(table, (0, 0, 0, 2), expand=False))
+        table.add_row("KV cache (placement.engine.kv_cache_gib)", _gib(memory.cache))
+        table.add_row("sum", _gib(memory.total))
+        fits = f"{memory.cache // memory.token:,} tokens fit; " if memory.token else ""
+        note = f"{token}: {fits}a full batch, {batch}, would take {_gib(memory.full_batch)}"
+    return Group(Text(title), _indent(Group(table, Text(note))))
+
+
+def _indent(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2), expand=False)
 
 
 def _make_sums() -> Table:
@@ -157,7 +162,7 @@ def _make_sums() -> Table:
 
 
 def _gib(size: int) -> str:
-    return f"{size / _GIB:.2f} GiB"
+    return f"{size / _GIB:.2f} GiB" if size >= 0.1 * _GIB else f"{size / _MIB:.0f} MiB"
 
 
 def _show_sample(segments: Sequence[Segment], *, with_styles: bool) -> RenderableType:

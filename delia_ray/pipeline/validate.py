@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from delia_ray.core.errors import UserError
@@ -92,12 +93,24 @@ def _check_rendered(tokenizer: Any, items: Mapping[str, Sequence[TaskItem]]) -> 
                 raise UserError(f"task.{split} row {number}: {error}; change the row, or use a model whose template takes it") from None
 
 
+def check_root(settings: Settings) -> None:
+    """Refuse a folder of the run that could not be written; the verbs that write it find out by themselves.
+
+    Raises:
+        UserError: it is below a file, or in a folder that is not the user's.
+    """
+    if not _can_write(settings.run.path):
+        raise UserError(f"run.root: cannot write {settings.run.path}; choose a folder you may write to (run.root=...)")
+
+
+def _can_write(folder: Path) -> bool:
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def _check_cache(given: _Given) -> None:
     folder = given.settings.placement.cache
-    if folder is None:
-        return
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if folder is not None and not _can_write(folder):
         raise UserError(f"placement.cache: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
 
 

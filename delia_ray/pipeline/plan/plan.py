@@ -15,6 +15,7 @@ from delia_ray.pipeline.plan.planned_run import PlannedRun
 from delia_ray.pipeline.plan.rows import ArmPlan, PoolPlan, check_pool_sizes, plan_arms, plan_pools
 from delia_ray.pipeline.plan.sample import Segment, show_mask
 from delia_ray.pipeline.plan.states import StepState, list_states
+from delia_ray.pipeline.validate import check_root
 from delia_ray.settings import Settings
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Plan:
 def make_plan(settings: Settings) -> Plan:
     """Look at everything that ``delia run`` would do with ``settings``; nothing is started or written."""
     run, plan = PlannedRun.open(settings), Plan()
+    plan.ask(lambda: check_root(settings))
     model = plan.ask(lambda: run.local_model)
     for check in plan.ask(lambda: run.list_checks(model, serves=True)) or ():
         plan.ask(check)

@@ -16,7 +16,7 @@ from delia_ray.cli.main import main
 CONFIG = str(Path(__file__).parents[3] / "jobs" / "configs" / "tiny.yaml")
 
 
-BUILDS = [verb for verb in verbs() if verb not in ("show", "reproduce", "init", "keys", "schema", "help", "submit")]
+BUILDS = [verb for verb in verbs() if verb not in ("plan", "show", "reproduce", "init", "keys", "schema", "help", "submit")]
 
 
 def test_what_cannot_be_probed_is_refused_with_what_can(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -22,7 +22,7 @@ def losses_and_gradient(function, logits_SV: Tensor, targets_S: Tensor, weights_
 @pytest.mark.parametrize("tokens", [0, 1, 7, 8])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
 def test_losses_and_gradient_equal_torchs(tokens: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_CPU_CHUNK", 3 * VOCABULARY + 1)
+    monkeypatch.setattr(module, "CPU_CHUNK", 3 * VOCABULARY + 1)
     torch.manual_seed(0)
     logits_SV = (10 * torch.randn(tokens, VOCABULARY)).to(dtype)
     inputs = logits_SV, torch.randint(VOCABULARY, (tokens,)), torch.rand(tokens)
@@ -35,7 +35,7 @@ def test_losses_and_gradient_equal_torchs(tokens: int, dtype: torch.dtype, toler
 
 
 def test_a_vocabulary_above_the_chunk_size_is_computed_token_by_token(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_CPU_CHUNK", VOCABULARY // 2)
+    monkeypatch.setattr(module, "CPU_CHUNK", VOCABULARY // 2)
     logits_SV, targets_S = torch.randn(4, VOCABULARY), torch.arange(4)
     assert torch.equal(token_losses(logits_SV, targets_S), cross_entropy(logits_SV, targets_S, reduction="none"))
 
