@@ -1,7 +1,7 @@
 """A run: models with their scores, probes and reports."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 from operator import itemgetter
 from pathlib import Path

@@ -8,6 +8,7 @@ from typing import TypeVar
 from delia_ray.core.building import UnfinishedError, building_nothing
 from delia_ray.core.errors import UserError
 from delia_ray.models import ModelFolder
+from delia_ray.pipeline.check import list_run_checks
 from delia_ray.pipeline.plan.examples import TaskRows, TrainingExamples
 from delia_ray.pipeline.plan.lengths import RowLengths, measure_lengths
 from delia_ray.pipeline.plan.memory import EnginePlan, WorkerPlan, plan_engines, plan_workers
@@ -53,7 +54,7 @@ def make_plan(settings: Settings) -> Plan:
     run, plan = PlannedRun.open(settings), Plan()
     plan.ask(lambda: check_root(settings))
     model = plan.ask(lambda: run.local_model)
-    for check in plan.ask(lambda: run.list_checks(model, serves=True)) or ():
+    for check in plan.ask(lambda: list_run_checks(run, model, serves=True)) or ():
         plan.ask(check)
     plan.task = plan.ask(lambda: TaskRows.build(settings))
     if plan.task is not None:

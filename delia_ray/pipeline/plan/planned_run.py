@@ -36,7 +36,7 @@ class PlannedRun(Run):
     def _choose_precision(self) -> NoReturn:
         raise UnfinishedError(str(self.layout.precision))
 
-    def _connect(self, demand: Any = None) -> NoReturn:
+    def connect(self, demand: Any = None) -> NoReturn:
         raise UnfinishedError("a cluster")
 
     def _connect_without_endpoint(self, demand: Any = None) -> NoReturn:
