@@ -1,5 +1,6 @@
 """A cluster of the shipped shape on this machine: a head without CPUs, token authentication, workers from zero that share no disk."""
 
+import json
 import os
 import shutil
 import signal
@@ -58,13 +59,40 @@ class TestCluster:
         marks = {f"HOME={home}".encode() for home in self.list_nodes()}
         _kill_processes(lambda environment: bool(marks & environment))
 
+    def kill_driver(self, run: str) -> None:
+        """Kill the driver of the job that works on ``run``, as when the head loses it."""
+        mark = f"RAY_TMPDIR={self.folder}".encode()
+        _kill_processes(
+            lambda environment: mark in environment, lambda words: b"delia_ray" in words and f"run.name={run}".encode() in words
+        )
+
+    def announce_end_of_workers(self, seconds: int) -> None:
+        """Tell Ray that a cloud takes every worker away in so many seconds."""
+        drain = ["ray", "drain-node", "--address", self.gcs_address, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+        drain += ["--reason-message", "the cloud needs it", "--deadline-remaining-seconds", str(seconds)]
+        for node in self.list_workers():
+            self.run(*drain, "--node-id", node).check_returncode()
+
+    def list_workers(self) -> list[str]:
+        """The ids of the workers that are up, from the state of the cluster."""
+        code = (
+            "import json, ray; ray.init(address='auto', log_to_driver=False);"
+            "print(json.dumps([node['NodeID'] for node in ray.nodes() if node['Alive'] and node['Resources'].get('CPU')]))"
+        )
+        return json.loads(self._ask(code))
+
+    @contextmanager
+    def fill_object_stores(self) -> Generator[None]:
+        """Let another job keep objects in every worker's object store, until nothing else fits beside them."""
+        script = Path(__file__).parent / "full_object_store.py"
+        environment = {**self.environment, "RAY_ADDRESS": self.gcs_address}
+        with subprocess.Popen([sys.executable, str(script)], env=environment, cwd=self.home) as job:
+            yield
+            job.terminate()
+
     def count_workers(self) -> int:
         """The workers that are up, from the state of the cluster."""
-        code = (
-            "import ray; ray.init(address='auto', log_to_driver=False);"
-            "print(sum(bool(node['Resources'].get('CPU')) for node in ray.nodes() if node['Alive']))"
-        )
-        return int(self._ask(code))
+        return len(self.list_workers())
 
     def list_actors_and_tasks(self) -> list[dict[str, Any]]:
         """All actors and tasks of all jobs, with their node."""
@@ -175,11 +203,12 @@ def _end(head: "subprocess.Popen[bytes]", folder: Path) -> None:
     shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
-def _kill_processes(is_meant: Callable[[set[bytes]], bool]) -> None:
-    """Kill the processes whose environment, as ``NAME=value`` each, is meant."""
+def _kill_processes(is_meant: Callable[[set[bytes]], bool], is_called: Callable[[list[bytes]], bool] = bool) -> None:
+    """Kill the processes whose environment, as ``NAME=value`` each, is meant, and whose command line is."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended by itself
-            if int(process.name) != os.getpid() and is_meant(set((process / "environ").read_bytes().split(b"\0"))):
+            environment, words = ((process / name).read_bytes().split(b"\0") for name in ("environ", "cmdline"))
+            if int(process.name) != os.getpid() and is_meant(set(environment)) and is_called(words):
                 os.kill(int(process.name), signal.SIGKILL)
 
 
