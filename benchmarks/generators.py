@@ -89,7 +89,7 @@ def _sampling(part: str, max_tokens: int = ANSWER_TOKENS) -> dict[str, Any]:
 
 
 def _arguments() -> dict[str, Any]:
-    return build_engine_kwargs(_ENGINE, str(resolve_dtype(_ENGINE.dtype)).removeprefix("torch."), _MAX_MODEL_TOKENS, 0)
+    return build_engine_kwargs(_ENGINE, str(resolve_dtype(_ENGINE.dtype)).removeprefix("torch."), _MAX_MODEL_TOKENS, _POOL)
 
 
 def vllm() -> dict[str, dict[str, float]]:

@@ -62,10 +62,24 @@ def find_packing_mode(model: Any) -> PackingMode:
     return "packed"
 
 
-def max_context_tokens(model: Any) -> int:
-    """Maximum context length in tokens; state-space models without a limit in their config get 2**20."""
-    config = get_text_config(model)
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2**20
+def max_context_tokens(config: Any) -> int:
+    """Maximum context length in tokens by a model's configuration; state-space models without a limit in it get 2**20."""
+    text = config.get_text_config()
+    return getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or 2**20
+
+
+def has_scaled_rope(config: Any) -> bool:
+    """Whether a configuration stretches rotary positions beyond the length that the model was trained on first."""
+    parameters: Any = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    sections = [parameters, *(each for each in parameters.values() if isinstance(each, dict))]  # some models have one a kind of layer
+    return any(section.get("rope_type", "default") != "default" for section in sections)
+
+
+def read_max_context_tokens(folder: Path) -> int:
+    """Maximum context length of the model in ``folder``, in tokens."""
+    from transformers import AutoConfig  # noqa: PLC0415  seconds to import
+
+    return max_context_tokens(AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def attention_width(model: Any) -> int:

@@ -10,7 +10,7 @@ from delia_ray.models import ModelFolder
 from delia_ray.models.families import check_architecture
 from delia_ray.pipeline.chain import Chain
 from delia_ray.pipeline.validate import list_checks
-from delia_ray.ray_runtime.capacity import Demand, check_possible, demand_of_pool, demand_of_replicas, demand_of_workers
+from delia_ray.ray_runtime.capacity import Demand, check_possible, demand_of_one, demand_of_pool, demand_of_replicas, demand_of_workers
 from delia_ray.serving.endpoint import check_endpoint
 from delia_ray.synthesis.config import VllmEngine
 from delia_ray.training.config import Lora
@@ -76,9 +76,15 @@ def _list_demands(run: Chain, *, serves: bool, trains: bool) -> list[Demand]:
     generates = isinstance(settings.synthesize.engine, VllmEngine) and not all(
         (run.layout.of_pool(pool, "diverse") / MANIFEST).exists() for pool in pools
     )
+    whole = [
+        demand_of_one(0, each.num_gpus, key)
+        for each, key, is_asked in ((placement.synthesize, "placement.synthesize", generates), (placement.serve, "placement.serve", serves))
+        if is_asked and each.num_gpus > 1
+    ]
     is_trained = all(run.is_finished(arm, "checkpoint") for arm in run.arms)
     return [
         *([demand_of_pool(placement.synthesize, "placement.synthesize")] if generates else []),
         *([demand_of_workers(placement.finetune)] if trains and not is_trained else []),
         *([demand_of_replicas(placement.serve, 1)] if serves else []),
+        *whole,
     ]

@@ -18,7 +18,7 @@ from delia_ray.learned_metrics.stage import find_weight_files
 from delia_ray.mixing.clean_stage import make_embedding_context
 from delia_ray.models import ModelFolder, check_new_tokens, check_token_init, get_tokenizer
 from delia_ray.models.control_tokens import ControlTokens
-from delia_ray.models.families import embedding_rows
+from delia_ray.models.families import embedding_rows, has_scaled_rope, max_context_tokens
 from delia_ray.ray_runtime.resources import check_port
 from delia_ray.settings import Settings
 from delia_ray.synthesis.prompts import control_tokens
@@ -114,6 +114,20 @@ def _check_cache(given: _Given) -> None:
         raise UserError(f"placement.cache: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
 
 
+def _check_context(given: _Given) -> None:
+    """Refuse rows and answers that are together longer than the model takes; a scaled rotary embedding is taken on trust."""
+    from transformers import AutoConfig  # noqa: PLC0415  seconds to import
+
+    config, length = AutoConfig.from_pretrained(given.folder.path, trust_remote_code=False), given.settings.max_model_len
+    limit = max_context_tokens(config)
+    if length > limit and not has_scaled_rope(config):
+        finetune, answer = given.settings.finetune, length - given.settings.finetune.max_seq_len
+        raise UserError(
+            f"finetune.max_seq_len: rows of {finetune.max_seq_len} tokens and answers of {answer} (score.max_tokens) are longer than the "
+            f"model's context of {limit}; lower one of them"
+        )
+
+
 def _check_deepspeed(given: _Given) -> None:
     settings = given.settings
     if not settings.placement.finetune.deepspeed:
@@ -146,6 +160,7 @@ _CHECKS = (
     _Check(lambda given: check_queries(given.settings.synthesize, given.control), needs_model=True),
     _Check(lambda given: adopt_encoder(given.settings.synthesize.embeddings, given.folder, "synthesize.embeddings"), needs_model=True),
     _Check(lambda given: make_embedding_context(given.settings.deduplicate, given.folder, given.settings.placement), needs_model=True),
+    _Check(_check_context, needs_model=True),
     _Check(_check_cache),
     _Check(_check_deepspeed),
     _Check(lambda given: check_port(given.settings.placement.serve), if_serving=True),

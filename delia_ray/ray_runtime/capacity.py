@@ -38,7 +38,7 @@ class Demand:
 
 def demand_of_pool(pool: ActorPool, key: str) -> Demand:
     """The actors of a pool, and the CPU that reads their input: without it Ray Data would never start to read, and wait forever."""
-    engine = [_bundle(pool.num_cpus, min(1, pool.num_gpus))] * max(1, pool.num_gpus)
+    engine = [bundle_of_process(pool)] * pool.processes
     sums = f"size={pool.least} x ({' + '.join(map(_describe, engine))}) and 1 CPU that reads"
     return Demand(key, sums, (*engine * pool.least, {"CPU": 1.0}))
 
@@ -51,18 +51,30 @@ def demand_of_workers(workers: TrainWorkers) -> Demand:
 
 def demand_of_replicas(replicas: Replicas, models: int) -> Demand:
     """The replicas of ``models`` models and the endpoint's router."""
-    bundles = [_bundle(replicas.num_cpus, min(1, replicas.num_gpus)), *[{"GPU": 1.0}] * (replicas.num_gpus - 1)]
-    sums = f"{models} models x size={replicas.size} x ({_describe(_bundle(replicas.num_cpus, replicas.num_gpus))}) and 1 CPU that routes"
+    bundles = bundles_of_replica(replicas)
+    total = _bundle(replicas.num_cpus, replicas.total_gpus)
+    sums = f"{models} models x size={replicas.size} x ({_describe(total)}) and 1 CPU that routes"
     return Demand("placement.serve", sums, (*bundles * (models * replicas.size), {"CPU": 1.0}))
 
 
-def demand_of_one(num_cpus: float, num_gpus: int, key: str) -> Demand:
+def bundle_of_process(pool: ActorPool) -> Bundle:
+    """What each process of an engine of ``pool`` reserves."""
+    return _bundle(pool.num_cpus, pool.gpus_of_process)
+
+
+def bundles_of_replica(replicas: Replicas) -> list[Bundle]:
+    """What the processes of a replica reserve; its CPUs are those of the first, in which the replica's actor runs."""
+    first = _bundle(replicas.num_cpus, replicas.gpus_of_process)
+    return [first, *[{"GPU": replicas.gpus_of_process}] * (replicas.processes - 1)]
+
+
+def demand_of_one(num_cpus: float, num_gpus: float, key: str) -> Demand:
     """One task."""
     bundle = _bundle(num_cpus, num_gpus)
     return Demand(key, f"({_describe(bundle)})", (bundle,))
 
 
-def _bundle(num_cpus: float, num_gpus: int) -> dict[str, float]:
+def _bundle(num_cpus: float, num_gpus: float) -> dict[str, float]:
     return {"CPU": num_cpus, **({"GPU": float(num_gpus)} if num_gpus else {})}
 
 

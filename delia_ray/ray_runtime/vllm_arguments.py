@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from delia_ray.placement import Engine
+from delia_ray.placement import Engine, EngineResources
 from delia_ray.ray_runtime.resources import GIB
 
+_SHARE_OF_PART = 0.9
+"""Of the part of a GPU that an engine reserves, what it takes: the rest is for its CUDA context."""
 
-def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, num_gpus: int) -> dict[str, Any]:
-    """Build vLLM's engine arguments for an engine on ``num_gpus`` GPUs, or on the CPU if 0."""
-    on_cpu = num_gpus == 0
-    enforce_eager = engine.enforce_eager if engine.enforce_eager is not None else on_cpu
+
+def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, resources: EngineResources) -> dict[str, Any]:
+    """Build vLLM's engine arguments for an engine on ``resources``."""
+    enforce_eager = engine.enforce_eager if engine.enforce_eager is not None else resources.on_cpu
     shared: dict[str, Any] = {
         "dtype": dtype,
         "max_model_len": max_model_len,
@@ -17,8 +19,11 @@ def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, num_gpus
         "enforce_eager": enforce_eager,
         "trust_remote_code": False,
     }
-    if not on_cpu:
-        return {**shared, "tensor_parallel_size": num_gpus}
+    if not resources.on_cpu:
+        part = _SHARE_OF_PART * resources.num_gpus if resources.num_gpus < 1 else None
+        share = engine.gpu_memory_utilization or part
+        parallel = {"tensor_parallel_size": max(1, int(resources.num_gpus)), "pipeline_parallel_size": resources.pipeline_parallel}
+        return {**shared, **parallel, **({} if share is None else {"gpu_memory_utilization": share})}
     # The ``uni`` executor starts one process fewer than the default. No chunked prefill: a seeded request with a chunked prompt
     # makes vLLM rewind its random generator, which a CPU generator cannot do ("CPU Generator does not use offset").
     return {

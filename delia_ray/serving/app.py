@@ -10,6 +10,7 @@ from ray.serve.llm.ingress import OpenAiIngress
 from delia_ray.core.artifacts import Artifact
 from delia_ray.models import resolve_dtype
 from delia_ray.placement import Engine, Replicas
+from delia_ray.ray_runtime.capacity import bundles_of_replica
 from delia_ray.ray_runtime.cluster import build_worker_environment
 from delia_ray.ray_runtime.resources import is_local_cluster
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
@@ -54,13 +55,13 @@ def build_application(models: Mapping[str, Artifact], replicas: Replicas, engine
 
 
 def _build_llm_config(name: str, model: Artifact, replicas: Replicas, engine: Engine, max_model_len: int) -> LLMConfig:
-    on_cpu = replicas.num_gpus == 0
-    precision = str(resolve_dtype(engine.dtype)).removeprefix("torch.") if on_cpu else engine.dtype  # this process may see no GPU
+    # This process may see no GPU.
+    precision = str(resolve_dtype(engine.dtype)).removeprefix("torch.") if replicas.on_cpu else engine.dtype
     return LLMConfig.model_validate(
         {
             "model_loading_config": {"model_id": name, "model_source": str(model.data.resolve())},
-            "accelerator_config": {"kind": "cpu" if on_cpu else "gpu"},
-            "placement_group_config": {"bundles": _build_bundles(replicas)},
+            "accelerator_config": {"kind": "cpu" if replicas.on_cpu else "gpu"},
+            "placement_group_config": {"bundles": [dict(bundle) for bundle in bundles_of_replica(replicas)]},
             "deployment_config": {
                 "autoscaling_config": {"min_replicas": replicas.size, "max_replicas": max(replicas.size, replicas.max_size)},
                 "ray_actor_options": {"num_cpus": 0},  # the replica actor runs in the first bundle
@@ -68,7 +69,7 @@ def _build_llm_config(name: str, model: Artifact, replicas: Replicas, engine: En
                 **_HEALTH_CHECK,
             },
             "engine_kwargs": {
-                **build_engine_kwargs(engine, precision, max_model_len, replicas.num_gpus),
+                **build_engine_kwargs(engine, precision, max_model_len, replicas),
                 "enable_prefix_caching": True,
                 "block_size": _BLOCK_SIZE,
             },
@@ -76,9 +77,3 @@ def _build_llm_config(name: str, model: Artifact, replicas: Replicas, engine: En
             "server_cls": CpuLLMServer,
         }
     )
-
-
-def _build_bundles(replicas: Replicas) -> list[dict[str, float]]:
-    """Build the placement group bundles of one replica: one per GPU, or a single one on a CPU."""
-    cpu_bundle, extra_gpus = {"CPU": replicas.num_cpus}, max(0, replicas.num_gpus - 1)
-    return [{**cpu_bundle, "GPU": 1.0} if replicas.num_gpus else cpu_bundle, *[{"GPU": 1.0}] * extra_gpus]

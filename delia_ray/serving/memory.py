@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.models.families import cache_width
-from delia_ray.placement import Engine
+from delia_ray.placement import Engine, EngineResources
 from delia_ray.ray_runtime.resources import GIB
 
 
@@ -35,13 +35,13 @@ class EngineMemory:
         return self.weights + (self.full_batch if self.cache is None else self.cache)
 
 
-def estimate_engine(folder: Path, engine: Engine, itemsize: int, max_model_len: int, num_gpus: int) -> EngineMemory:
+def estimate_engine(folder: Path, engine: Engine, itemsize: int, max_model_len: int, resources: EngineResources) -> EngineMemory:
     """Estimate an engine's memory from the model's ``config.json``.
 
     Args:
         itemsize: bytes of a weight.
         max_model_len: longest prompt and answer together, in tokens.
-        num_gpus: GPUs of the engine, which share weights and cache; 0 is a CPU.
+        resources: of the engine, whose GPUs share weights and cache.
     """
     import torch  # noqa: PLC0415  seconds to import
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
@@ -49,7 +49,7 @@ def estimate_engine(folder: Path, engine: Engine, itemsize: int, max_model_len: 
     with torch.device("meta"):
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    shares = max(1, num_gpus)
-    cache = None if num_gpus else int(engine.kv_cache_gib * GIB)
+    shares = resources.processes
+    cache = int(engine.kv_cache_gib * GIB) if resources.on_cpu else None
     weights = itemsize * sum(weight.numel() for weight in model.parameters()) // shares
     return EngineMemory(weights, itemsize * cache_width(model) // shares, max_model_len, engine.max_num_seqs, cache)

@@ -10,6 +10,9 @@ from delia_ray.embedding.config import FolderEncoder, OwnEncoder
 from delia_ray.synthesis.query_config import MagpieQueries, Queries
 from delia_ray.synthesis.structured_output import Structure
 
+CONTEXT_LENGTH = 2048
+"""Tokens of a prompt and its answer together that an engine holds at least, where the model takes as many."""
+
 
 class Sampling(Config):
     """Sampling parameters of the answers."""
@@ -28,6 +31,9 @@ class VllmEngine(Config):
     """The model that will be tuned, through ``ray.data.llm`` on vLLM actors."""
 
     kind: Literal["vllm"] = "vllm"
+    quantization: Literal["fp8", "bitsandbytes"] | None = Field(default=None, exclude_if=lambda method: method is None)
+    """Weights are quantized when the engine loads them, for smaller GPUs: the answers are those of the quantized model. fp8: of 8 bits, on
+    GPUs that compute with them. bitsandbytes: of 4 bits; needs the package on the workers. null: weights as they are stored."""
 
 
 class OpenAIEngine(Config):
@@ -94,6 +100,11 @@ class SynthesizeConfig(Config):
             reason = "mode foreign generates nothing" if self.mode == "foreign" else "greedy answers are all alike"
             raise UserError(f"draws_per_query: found {self.draws_per_query}, but {reason}; set it to 1")
         return self
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that an engine holds of a prompt and its answer, unless ``placement.engine.max_model_len`` says otherwise."""
+        return max(CONTEXT_LENGTH, 2 * self.answers.max_tokens)
 
     @property
     def sampling(self) -> Sampling:

@@ -65,7 +65,8 @@ def generate_rows(
 ) -> tuple[Path, GenerationCost]:
     """Generate the rows that are not cached and filter all rows; return the folder of filtered rows and the cost."""
     cache = CompletionCache(context.cache / fingerprint_generator(config, context.model))
-    setup = GenerationSetup(config.engine, context.model.path, context.engine, context.pool, cache, config.error_budget, context.connect)
+    engine = context.engine.model_copy(update={"max_model_len": context.engine.max_model_len or config.context_length})
+    setup = GenerationSetup(config.engine, context.model.path, engine, context.pool, cache, config.error_budget, context.connect)
     strategy = static_requests(requests) if isinstance(requests, ray.data.Dataset) else requests
     return generate_and_filter(strategy, row_filter, setup, context.line, _UNITS[step], inflight)
 

@@ -51,7 +51,7 @@ def test_every_answer_has_its_form_at_any_temperature() -> None:
     ]
     requests.append(new_request("m", "bad-0", prompts[1], cut, {"temperature": 1.0, "top_k": 0, "seed": 0, "max_tokens": 0}, topic=""))
     table = ray.data.from_items(requests)
-    rows = generate(table, VllmEngine(), model, Engine(dtype="float32"), ActorPool(), 512, RayTally()).take_all()
+    rows = generate(table, VllmEngine(), model, Engine(dtype="float32", max_model_len=512), ActorPool(), RayTally()).take_all()
     failed, cut = [row["row_id"] for row in rows if row["error"]], [row for row in rows if not row["error"] and not row["finished"]]
     texts = {row["row_id"]: row["text"] for row in rows if row["finished"]}
     print(*sorted(texts.items()), *cut, sep="\n")

@@ -1,18 +1,21 @@
 """Memory of a run's training workers and engines, by the arms' settings and the longest rows that there can be."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from delia_ray.pipeline.plan.lengths import RowLengths
 from delia_ray.pipeline.plan.rows import ArmPlan
+from delia_ray.ray_runtime.resources import GIB
 from delia_ray.serving.memory import EngineMemory, estimate_engine
 from delia_ray.settings import Settings
 from delia_ray.synthesis.config import VllmEngine
-from delia_ray.synthesis.generation.generate import MAX_MODEL_LEN
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.memory.estimate import TrainingMemory, estimate_training
 from delia_ray.training.memory.micro_batch import MicroBatch
+
+_CONTEXT_GIB = 1.0
+"""Of a GPU, for the CUDA context and the libraries: taken, not measured."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,31 @@ def plan_workers(
     return plans
 
 
+def check_gpus(settings: Settings, workers: Sequence[WorkerPlan], engines: Sequence[EnginePlan]) -> Iterator[str]:
+    """Say what does not fit into ``placement.gpu_memory_gib``.
+
+    Of an engine, the weights and a cache for one sequence have to fit into the share that it takes.
+    """
+    placement, gib = settings.placement, settings.placement.gpu_memory_gib
+    if gib is None:
+        return
+    for worker in workers if placement.finetune.num_gpus else ():
+        if (needed := worker.memory.total / GIB + _CONTEXT_GIB) > gib:
+            yield (
+                f"placement.finetune: a training worker of {', '.join(worker.arms)} takes {needed:.1f} GiB by the estimate below, more than "
+                f"placement.gpu_memory_gib={gib:g}; docs/training.md says what saves memory"
+            )
+    for engine in engines:
+        resources = placement.synthesize if engine.stage == "synthesize" else placement.serve
+        share = (placement.engine.gpu_memory_utilization or 0.9) * min(1.0, resources.num_gpus) * gib
+        needed = (engine.memory.weights + engine.memory.token * engine.memory.max_model_len) / GIB + _CONTEXT_GIB
+        if resources.num_gpus and needed > share:
+            yield (
+                f"placement.{engine.stage}: an engine takes {needed:.1f} GiB of each GPU with a single sequence, more than its share of "
+                f"{share:.1f} of placement.gpu_memory_gib={gib:g}; divide it over more GPUs (placement.{engine.stage}.num_gpus)"
+            )
+
+
 def _find_largest_batch(settings: Settings, arm: ArmPlan, lengths: RowLengths) -> MicroBatch:
     """The micro-batch of most tokens: full of rows of the greatest length, or all rows of a worker's step if those are fewer."""
     parts = {"with_task": arm.task_rows > 0, "with_diverse": arm.diverse_rows > 0}
@@ -78,12 +106,14 @@ def _count_worker_rows(settings: Settings) -> int:
 def plan_engines(settings: Settings, model: Path, precision: str) -> list[EnginePlan]:
     """Estimate the memory of the engines that generate and that serve."""
     from delia_ray.models import resolve_dtype  # noqa: PLC0415  imports torch
+    from delia_ray.models.families import read_max_context_tokens  # noqa: PLC0415
 
     placement, itemsize = settings.placement, resolve_dtype(precision).itemsize
     served = min(placement.serve.models, 1 + sum(arm is not None for arm in settings.arms.values()))
     plans: list[EnginePlan] = []
     if isinstance(settings.synthesize.engine, VllmEngine):
         pool = placement.synthesize
-        plans.append(EnginePlan("synthesize", pool.most, estimate_engine(model, placement.engine, itemsize, MAX_MODEL_LEN, pool.num_gpus)))
-    memory = estimate_engine(model, placement.engine, itemsize, settings.max_model_len, placement.serve.num_gpus)
+        length = min(placement.engine.max_model_len or settings.synthesize.context_length, read_max_context_tokens(model))
+        plans.append(EnginePlan("synthesize", pool.most, estimate_engine(model, placement.engine, itemsize, length, pool)))
+    memory = estimate_engine(model, placement.engine, itemsize, settings.max_model_len, placement.serve)
     return [*plans, EnginePlan("serve", served * placement.serve.size, memory)]

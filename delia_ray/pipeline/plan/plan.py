@@ -11,7 +11,7 @@ from delia_ray.models import ModelFolder
 from delia_ray.pipeline.check import list_run_checks
 from delia_ray.pipeline.plan.examples import TaskRows, TrainingExamples
 from delia_ray.pipeline.plan.lengths import RowLengths, measure_lengths
-from delia_ray.pipeline.plan.memory import EnginePlan, WorkerPlan, plan_engines, plan_workers
+from delia_ray.pipeline.plan.memory import EnginePlan, WorkerPlan, check_gpus, plan_engines, plan_workers
 from delia_ray.pipeline.plan.planned_run import PlannedRun
 from delia_ray.pipeline.plan.rows import ArmPlan, PoolPlan, check_pool_sizes, plan_arms, plan_pools
 from delia_ray.pipeline.plan.sample import Segment, show_mask
@@ -79,6 +79,7 @@ def _plan_rows(plan: Plan, run: PlannedRun, model: ModelFolder | None, task: Tas
     plan.precision = run.expected_precision
     plan.workers = plan.ask(lambda: plan_workers(settings, model.path, plan.precision, measured, plan.lengths)) or ()
     plan.engines = plan.ask(lambda: plan_engines(settings, model.path, plan.precision)) or ()
+    plan.errors += check_gpus(settings, plan.workers, plan.engines)
 
 
 def _measure_rows(plan: Plan, run: PlannedRun, examples: TrainingExamples) -> None:

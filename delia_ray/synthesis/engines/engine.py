@@ -10,9 +10,10 @@ import ray.data
 from ray.data import TaskPoolStrategy
 
 from delia_ray.placement import ActorPool, Engine
+from delia_ray.ray_runtime.capacity import bundle_of_process
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
-from delia_ray.synthesis.config import EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
+from delia_ray.synthesis.config import CONTEXT_LENGTH, EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
 from delia_ray.synthesis.engines.openai import complete_on_server
 from delia_ray.synthesis.requests import RESULT_SCHEMA, copy_request_fields
 
@@ -33,7 +34,6 @@ def generate(
     model: Path,
     engine: Engine,
     pool: ActorPool,
-    max_model_len: int,
     tally: RayTally,
 ) -> ray.data.Dataset:
     """Complete each ``GenerationRequest``: a lazy dataset of ``GenerationResult`` in no particular order."""
@@ -41,7 +41,7 @@ def generate(
         case EchoEngine():
             return requests.map(_echo)
         case VllmEngine():
-            return _generate_with_vllm(requests, model, engine, pool, max_model_len, tally)
+            return _generate_with_vllm(requests, backend, model, engine, pool, tally)
         case OpenAIEngine():
             complete, compute = partial(complete_on_server, backend), TaskPoolStrategy(size=pool.most)
             return requests.map_batches(complete, batch_size=pool.batch_rows, batch_format="pyarrow", compute=compute)
@@ -57,25 +57,27 @@ def _echo(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _generate_with_vllm(
-    requests: ray.data.Dataset, model: Path, engine: Engine, pool: ActorPool, max_model_len: int, tally: RayTally
+    requests: ray.data.Dataset, backend: VllmEngine, model: Path, engine: Engine, pool: ActorPool, tally: RayTally
 ) -> ray.data.Dataset:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig  # noqa: PLC0415  imports transformers
 
     from delia_ray.models import resolve_dtype  # noqa: PLC0415
+    from delia_ray.models.families import read_max_context_tokens  # noqa: PLC0415
     from delia_ray.synthesis.engines.metered_vllm import add_metering  # noqa: PLC0415  imports vllm
 
     dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
+    length = min(engine.max_model_len or CONTEXT_LENGTH, read_max_context_tokens(model))
     # A logits processor on a GPU would hold vLLM's newer model runner back, and each step would wait for it.
     sampler = {"logits_processors": [_CPU_SAMPLER]} if uses_cpu_sampler(engine, pool) else {}
-    bundle = {"CPU": pool.num_cpus, "GPU": 1} if pool.num_gpus else {"CPU": pool.num_cpus}
+    quantization = {"quantization": backend.quantization} if backend.quantization else {}
     config = vLLMEngineProcessorConfig(
         model_source=str(model),
         batch_size=pool.batch_rows,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
         concurrency=(pool.least, pool.most),
-        engine_kwargs=build_engine_kwargs(engine, dtype, max_model_len, pool.num_gpus) | _ENGINE_KWARGS | sampler,
-        placement_group_config={"bundle_per_worker": bundle},
+        engine_kwargs=build_engine_kwargs(engine, dtype, length, pool) | _ENGINE_KWARGS | sampler | quantization,
+        placement_group_config={"bundle_per_worker": dict(bundle_of_process(pool))},
         # Prompts come rendered and tokenized, and vLLM detokenizes the texts itself.
         chat_template_stage=False,
         tokenize_stage=False,
@@ -89,7 +91,7 @@ def _generate_with_vllm(
 
 def uses_cpu_sampler(engine: Engine, pool: ActorPool) -> bool:
     """Whether the engines sample from a nucleus with ``SeededTopP``."""
-    return engine.sampler == "cpu" or (engine.sampler == "auto" and pool.num_gpus == 0)
+    return engine.sampler == "cpu" or (engine.sampler == "auto" and pool.on_cpu)
 
 
 def _to_vllm_row(cpu_sampler: bool, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,6 @@ from delia_ray.synthesis.generation.cache import CompletionCache, contains, read
 from delia_ray.synthesis.requests import PADDING, RESULT_SCHEMA, GenerationResult
 from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 
-MAX_MODEL_LEN = 2048
 MAX_BLOCKS = 20_000
 """The rows of a block are lost together with their actor; more blocks than this would keep Ray Data's scheduler busy."""
 _TOP_REASONS = 3
@@ -48,6 +47,7 @@ class GenerationSetup:
     backend: GenerationEngine
     model: Path
     engine: Engine
+    """With the context length, ``max_model_len``."""
     pool: ActorPool
     cache: CompletionCache
     error_budget: float
@@ -111,7 +111,7 @@ def generate_and_filter(
     completions = ray.data.read_parquet(files, override_num_blocks=count_blocks(cached + missing))
     rows = completions.map_batches(partial(_select_keys, requested_keys), batch_format="pyarrow")
     rows.map(lambda row: row_filter(cast(GenerationResult, row))).write_parquet(str(filtered), mode=ray.data.SaveMode.OVERWRITE)
-    gpu_seconds = usage.held_seconds * setup.pool.num_gpus
+    gpu_seconds = usage.held_seconds * setup.pool.total_gpus
     return filtered, GenerationCost(missing, total - missing, usage.seconds, prompts, answers, usage.cpu_seconds, gpu_seconds)
 
 
@@ -123,7 +123,7 @@ def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attemp
     """
     if isinstance(setup.backend, VllmEngine):
         setup.connect(demand_of_pool(setup.pool, "placement.synthesize"))
-    results = generate(pending, setup.backend, setup.model, setup.engine, setup.pool, MAX_MODEL_LEN, tally)
+    results = generate(pending, setup.backend, setup.model, setup.engine, setup.pool, tally)
     store = partial(_store_results, setup.cache, attempt.failed, tally)
     results.map_batches(store, batch_size=None, batch_format="pyarrow").materialize()
 

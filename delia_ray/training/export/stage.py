@@ -69,11 +69,11 @@ def export(
     _check_base(base, checkpoint)
 
     def write(workspace: Workspace) -> Counts:
-        connect(demand_of_one(replicas.num_cpus, replicas.num_gpus, "placement.serve"))
+        connect(demand_of_one(replicas.num_cpus, replicas.total_gpus, "placement.serve"))
         # The process ends with the task (max_calls), so that two models and an engine do not stay in memory.
-        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.num_gpus, max_calls=1)(_merge_and_check)
+        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.total_gpus, max_calls=1)(_merge_and_check)
         folders = (base.data, checkpoint.data, rewritten.data, workspace.data)
-        parity: Parity = ray.get(task.remote(request, *folders, engine, replicas.num_gpus))
+        parity: Parity = ray.get(task.remote(request, *folders, engine, replicas))
         _check_parity(parity, request)
         (workspace.data / "README.md").write_text(card)
         return {"parity_equal": parity.equal, "parity_ties": parity.ties}
@@ -96,7 +96,7 @@ def _check_parity(parity: Parity, request: ExportRequest) -> None:
 
 
 def _merge_and_check(
-    request: ExportRequest, base: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, num_gpus: int
+    request: ExportRequest, base: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, replicas: Replicas
 ) -> Parity:
     from delia_ray.training.model import load_trained, merge_trained  # noqa: PLC0415  torch takes seconds to import
     from delia_ray.training.objective import merged_token_losses, trained_token_losses  # noqa: PLC0415
@@ -112,12 +112,12 @@ def _merge_and_check(
         raise ParityError(f"merging changed the loss of a token by {change:.3f} nats, so {out} would not be the model that was trained")
     dtype = resolve_dtype(request.dtype)
     save_model(merged.to(dtype), tokenizer, out)
-    max_model_len = min(_MAX_TOKENS, max_context_tokens(merged))
+    max_model_len = min(_MAX_TOKENS, max_context_tokens(merged.config))
     del merged
     prompts = _select_prompts(tokenizer, rewritten, request.parity_prompts)
     # In bfloat16 the two may differ by rounding alone, so on a CPU they are compared in float32.
-    compared_dtype = dtype if num_gpus else float32
-    kwargs = build_engine_kwargs(engine, str(compared_dtype).removeprefix("torch."), max_model_len=max_model_len, num_gpus=num_gpus)
+    compared_dtype = float32 if replicas.on_cpu else dtype
+    kwargs = build_engine_kwargs(engine, str(compared_dtype).removeprefix("torch."), max_model_len, replicas)
     return compare_greedy_answers(out, prompts, request.parity_tokens, compared_dtype, kwargs)
 
 

@@ -1,0 +1,43 @@
+"""Configs of where and with what resources stages run. They must not change what a stage produces."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from delia_ray.core.config import Config
+from delia_ray.placement.cluster import Cluster, Price
+from delia_ray.placement.engines import ActorPool, Engine, EngineResources, Replicas
+from delia_ray.placement.evaluation import LearnedMetricWorkers, LmEvalProcess
+from delia_ray.placement.training import Kernels, TrainWorkers
+
+__all__ = [
+    "ActorPool",
+    "Cluster",
+    "Engine",
+    "EngineResources",
+    "Kernels",
+    "LearnedMetricWorkers",
+    "LmEvalProcess",
+    "Placement",
+    "Price",
+    "Replicas",
+    "TrainWorkers",
+]
+
+
+class Placement(Config):
+    """Where every stage runs. It is not part of any request: changing it does not make an artifact stale."""
+
+    cluster: Cluster = Cluster()
+    engine: Engine = Engine()
+    synthesize: ActorPool = ActorPool()
+    cache: Path | None = None
+    """Folder of the completion cache, keyed by request; runs can share it. null: ``.cache`` in the run's folder."""
+    price: Price | None = None
+    """With prices, manifests and the terminal show the cost of generation."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0)
+    """Memory of each GPU, in GiB: `delia plan` refuses what cannot fit into it, by its estimate. null: nothing is refused."""
+    finetune: TrainWorkers = TrainWorkers()
+    serve: Replicas = Replicas()
+    lm_eval: LmEvalProcess = LmEvalProcess()
+    learned_metrics: LearnedMetricWorkers = LearnedMetricWorkers()
