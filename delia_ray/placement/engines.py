@@ -66,7 +66,9 @@ class EngineResources(Config):
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             raise UserError(f"num_gpus: {self.num_gpus:g} is neither a whole number nor a part of one GPU; round it")
         if self.pipeline_parallel > 1 and self.num_gpus < 1:
-            raise UserError(f"pipeline_parallel: {self.pipeline_parallel} stages need GPUs of their own, found num_gpus={self.num_gpus:g}")
+            raise UserError(
+                f"pipeline_parallel: {self.pipeline_parallel} stages need GPUs of their own, found num_gpus={self.num_gpus:g}; set one of them to 1"
+            )
         return self
 
 

@@ -1,6 +1,7 @@
 """A job that keeps objects in the object store of every worker, also of those that are added, until it is ended."""
 
 import time
+from typing import Any
 
 import numpy as np
 import ray
@@ -17,7 +18,7 @@ def make_object() -> np.ndarray:
 
 def main() -> None:
     ray.init(log_to_driver=False)
-    kept: dict[str, list[ray.ObjectRef]] = {}
+    kept: dict[str, list[Any]] = {}
     while True:
         for node in ray.nodes():
             if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in kept:

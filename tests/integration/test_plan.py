@@ -192,3 +192,19 @@ def test_your_own_rows_are_planned_too(planner: Planner, tmp_path: Path):
     code, shown = planner.plan(task, "rewrite=null", "decontaminate=null")
     assert code == 0, shown
     assert "task: 3 train, 0 dev, 2 test" in shown
+
+
+def test_what_does_not_fit_a_gpu_is_named_with_what_it_takes(planner: Planner):
+    words = ("synthesize.engine={kind: vllm}", "placement.finetune.num_gpus=1", "placement.serve.num_gpus=1", "finetune.precision=bfloat16")
+    _, shown = planner.plan(*words, "placement.gpu_memory_gib=0.9")
+    assert "placement.finetune: a training worker of sft, delia takes " in unwrap(shown)
+    assert "placement.serve: an engine takes " in unwrap(shown)
+    code, shown = planner.plan(*words, "placement.gpu_memory_gib=40")
+    assert code == 0, shown
+
+
+def test_rows_and_answers_that_are_longer_than_the_models_context_are_named(planner: Planner):
+    code, shown = planner.plan("finetune.max_seq_len=1020")
+    assert (
+        code == 2 and "finetune.max_seq_len: rows of 1020 tokens and answers of 8" in unwrap(shown) and "context of 1024" in unwrap(shown)
+    )

@@ -76,7 +76,7 @@ def check_gpus(settings: Settings, workers: Sequence[WorkerPlan], engines: Seque
     for worker in workers if placement.finetune.num_gpus else ():
         if (needed := worker.memory.total / GIB + _CONTEXT_GIB) > gib:
             yield (
-                f"placement.finetune: a training worker of {', '.join(worker.arms)} takes {needed:.1f} GiB by the estimate below, more than "
+                f"placement.finetune: a training worker of {', '.join(worker.arms)} takes {needed:.1f} GiB by the estimate, more than "
                 f"placement.gpu_memory_gib={gib:g}; docs/training.md says what saves memory"
             )
     for engine in engines:

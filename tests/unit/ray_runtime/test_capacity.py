@@ -39,3 +39,15 @@ def test_every_gpu_of_a_tensor_parallel_engine_is_a_bundle():
 
 def test_elastic_training_begins_with_its_least_number_of_workers():
     assert demand_of_workers(TrainWorkers(workers=(2, 4), num_cpus=8, num_gpus=1)).bundles == ({"CPU": 8.0, "GPU": 1.0},) * 2
+
+
+def test_engines_that_share_a_gpu_reserve_a_part_of_it():
+    thirds = Replicas(num_gpus=0.3)
+    assert demand_of_replicas(thirds, 3).bundles == ({"CPU": 1.0, "GPU": 0.3},) * 3 + ({"CPU": 1.0},)
+    assert fits(demand_of_replicas(thirds, 3).bundles, [LARGE])
+    assert not fits(demand_of_replicas(thirds, 4).bundles, [LARGE])
+
+
+def test_every_stage_of_a_pipeline_has_gpus_of_its_own():
+    demand = demand_of_pool(ActorPool(num_gpus=2, pipeline_parallel=3), "placement.synthesize")
+    assert demand.bundles == ({"CPU": 1.0, "GPU": 1.0},) * 6 + ({"CPU": 1.0},)
