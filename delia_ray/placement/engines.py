@@ -67,7 +67,7 @@ class EngineResources(Config):
             raise UserError(f"num_gpus: {self.num_gpus:g} is neither a whole number nor a part of one GPU; round it")
         if self.pipeline_parallel > 1 and self.num_gpus < 1:
             raise UserError(
-                f"pipeline_parallel: {self.pipeline_parallel} stages need GPUs of their own, found num_gpus={self.num_gpus:g}; set one of them to 1"
+                f"pipeline_parallel: {self.pipeline_parallel} stages need whole GPUs, found num_gpus={self.num_gpus:g}; set it to 1"
             )
         return self
 

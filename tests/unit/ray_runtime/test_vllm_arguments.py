@@ -30,7 +30,7 @@ def test_a_whole_gpu_keeps_vllms_own_share_of_memory():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [({"num_gpus": 1.5}, "whole number"), ({"num_gpus": 0.5, "pipeline_parallel": 2}, "GPUs of their own")]
+    ("words", "said"), [({"num_gpus": 1.5}, "whole number"), ({"num_gpus": 0.5, "pipeline_parallel": 2}, "whole GPUs")]
 )
 def test_parts_of_gpus_that_cannot_be_are_refused(words: dict[str, float], said: str):
     with pytest.raises(ValidationError, match=said):
