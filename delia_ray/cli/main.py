@@ -192,7 +192,7 @@ def _reproduce(command: Command) -> int:
 
 def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]", *, keeps_settings: bool = True) -> int:
     os.environ.setdefault(*_NO_BARS)
-    with session(verb, RunLayout(settings.run.path)) as terminal:
+    with session(verb, RunLayout(settings.run.path), settings.placement) as terminal:
         try:
             with keep_settings(settings) if keeps_settings else nullcontext():
                 return work(terminal)

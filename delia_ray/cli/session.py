@@ -18,8 +18,10 @@ from delia_ray.core.artifacts import Provenance
 from delia_ray.core.errors import UserError
 from delia_ray.core.full_disk import FullDiskGuard
 from delia_ray.core.layout import RunLayout
+from delia_ray.placement import Placement
 
 if TYPE_CHECKING:
+    from delia_ray.cli.log import RunLog
     from delia_ray.cli.terminal import Terminal
 
 COMMIT = "DELIA_COMMIT"
@@ -29,18 +31,19 @@ _JOB_FOLDERS = "/runtime_resources/working_dir_files/"
 
 
 @contextmanager
-def session(verb: str, layout: RunLayout) -> Generator["Terminal"]:
+def session(verb: str, layout: RunLayout, placement: Placement) -> Generator["Terminal"]:
     """Send the output of libraries to the verb's log, hold the run's lock, and yield the terminal.
 
     Raises:
         UserError: the run cannot be written, another process works on it, or the disk is full.
     """
-    from delia_ray.cli.terminal import Terminal, chatter_to  # noqa: PLC0415  --help needs no terminal
+    from delia_ray.cli.log import RunLog, writes_json  # noqa: PLC0415  --help needs no terminal
+    from delia_ray.cli.terminal import Terminal  # noqa: PLC0415  as above
 
     _check_root(layout.root.parent)
-    log = layout.log(verb)
+    log = RunLog(layout.log(verb), layout.root.name, as_json=writes_json(placement, on_terminal=sys.stdout.isatty()))
     sys.excepthook = partial(_show_failure, verb, log)
-    with _without_traces(layout), chatter_to(log) as stream, FullDiskGuard(layout.root), _locked(layout):
+    with _without_traces(layout), log.redirect() as stream, FullDiskGuard(layout.root), _locked(layout):
         yield Terminal(stream, log)
 
 
@@ -106,10 +109,8 @@ def _without_traces(layout: RunLayout) -> Generator[None]:
         raise
 
 
-def _show_failure(verb: str, log: Path, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _show_failure(verb: str, log: "RunLog", kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The process's last words after a failure that is not the user's: the end of the log, and where the rest is."""
-    from delia_ray.cli.terminal import last_lines  # noqa: PLC0415
-
-    with suppress(OSError), log.open("a") as stream:
-        traceback.print_exception(kind, error, trace, file=stream)
-    print(f"\ndelia {verb} failed. The end of {log}:\n", *last_lines(log, _TAIL_LINES), f"\nmore in {log}", sep="\n", file=sys.stderr)
+    log.keep_error("".join(traceback.format_exception(kind, error, trace)))
+    last = log.last_lines(_TAIL_LINES)
+    print(f"\ndelia {verb} failed. The end of {log.file}:\n", *last, f"\nmore in {log.file}", sep="\n", file=sys.stderr)

@@ -1,25 +1,17 @@
-"""What a person sees while a run works: one line a stage, and everything else in a log file.
+"""What a person sees while a run works: one line a stage. Everything else is in the log (``cli/log.py``)."""
 
-Ray, vLLM and DeepSpeed write to file descriptors 1 and 2 of many processes. Those two are pointed at the run's log before
-anything heavy is imported, and our own lines go to a copy of the terminal that was there before.
-"""
-
-import atexit
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
 from rich.console import Console, ConsoleDimensions, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from delia_ray.core.errors import UserError
+from delia_ray.cli.log import RunLog
 from delia_ray.core.progress import CountReader
 
 _DONE = "✓ "
@@ -31,13 +23,12 @@ _COLUMNS, _LINES = 80, 25
 """Of a terminal that does not say its size."""
 _PIPED_COLUMNS = 200
 """Where nothing wraps, a table has room."""
-_NOISE = re.compile(r"\bINFO\b|\bDEBUG\b|^\s*$")
 
 
 class Terminal:
     """A ``Progress`` that prints to the terminal: live lines where there is one, plain lines elsewhere."""
 
-    def __init__(self, stream: TextIO, log: Path | None = None):
+    def __init__(self, stream: TextIO, log: RunLog | None = None):
         """``log`` gets every line that stays, too."""
         self._stream = stream
         width = None if stream.isatty() else _PIPED_COLUMNS
@@ -46,8 +37,13 @@ class Terminal:
         self._fit()
 
     @contextmanager
-    def stage(self, name: str) -> Generator["StageLine"]:
+    def stage(self, name: str, arm: str = "") -> Generator["StageLine"]:
         """Show the line of ``name`` until the block ends, then leave it with a mark and its time."""
+        with nullcontext() if self._log is None else self._log.stage(name), self._show(name) as line:
+            yield line
+
+    @contextmanager
+    def _show(self, name: str) -> Generator["StageLine"]:
         line = StageLine(name)
         if not self.console.is_terminal or self.console.is_dumb_terminal:
             with _every(_PLAIN_LINE_SECONDS, lambda: self.console.print(line)):
@@ -88,8 +84,7 @@ class Terminal:
 
     def _keep(self, what: RenderableType) -> None:
         if self._log is not None:
-            with suppress(OSError), self._log.open("a", encoding="utf-8") as log:  # a full disk is told by what needs it
-                Console(file=log, highlight=False, soft_wrap=True, width=_PIPED_COLUMNS, color_system=None).print(what)
+            self._log.keep(what)
 
     def _fit(self) -> None:
         """Take the size of the stream's own terminal: rich would ask descriptors 0 to 2, which may be files."""
@@ -181,50 +176,3 @@ def stage_text(name: str, seconds: float, numbers: str, *, mark: str = _DONE) ->
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
-
-
-@contextmanager
-def chatter_to(log: Path) -> Generator[TextIO]:
-    """Point this process's stdout and stderr, and so those of its children, at ``log``; yield the terminal.
-
-    Raises:
-        UserError: the log cannot be written.
-    """
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        target = log.open("ab", buffering=0)
-    except OSError as error:
-        raise UserError(f"run.root: cannot write {log}: {error.strerror}; choose a folder you may write to (run.root=...)") from None
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    terminal = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
-    kept = [os.dup(1), os.dup(2)]
-    os.dup2(target.fileno(), 1)
-    os.dup2(target.fileno(), 2)
-    try:
-        yield terminal
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):  # the log's disk is full; whatever is told next is told on the terminal
-                stream.flush()
-        for number, descriptor in zip((1, 2), kept, strict=True):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        terminal.close()
-        target.close()
-        atexit.register(_last_chatter_to, log)
-
-
-def _last_chatter_to(log: Path) -> None:
-    """As the process ends, what others still say: Ray disconnects then, and passes on its workers' last lines."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    target = os.open(log if log.exists() else os.devnull, os.O_WRONLY | os.O_APPEND)
-    os.dup2(target, 1)
-    os.dup2(target, 2)
-
-
-def last_lines(log: Path, count: int = 30) -> list[str]:
-    """The newest ``count`` lines of ``log`` without INFO and DEBUG lines."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if not _NOISE.search(line)][-count:]

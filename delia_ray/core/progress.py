@@ -35,15 +35,15 @@ class ProgressLine(Protocol):
 class Progress(Protocol):
     """Progress display with one line for each stage."""
 
-    def stage(self, name: str) -> AbstractContextManager[ProgressLine]:
-        """Open the line of stage ``name``; it is finished when the block ends."""
+    def stage(self, name: str, arm: str = "") -> AbstractContextManager[ProgressLine]:
+        """Open the line of stage ``name``, which ends with the block. ``arm`` is the word of the name that is an arm, if one is."""
         ...
 
 
 class SilentProgress:
     """A ``Progress`` and its ``ProgressLine`` that show nothing."""
 
-    def stage(self, name: str) -> AbstractContextManager[ProgressLine]:
+    def stage(self, name: str, arm: str = "") -> AbstractContextManager[ProgressLine]:
         """Open a line that nobody sees."""
         return nullcontext(self)
 

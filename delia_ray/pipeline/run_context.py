@@ -12,10 +12,9 @@ from delia_ray.core.fingerprint import fingerprint
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.progress import Progress, ProgressLine
 from delia_ray.models import choose_precision, resolve_run_precision
-from delia_ray.placement import Engine, Placement
+from delia_ray.placement import Engine, Placement, names_cluster
 from delia_ray.ray_runtime.capacity import Demand, demand_of_one, demand_of_replicas, has_free, wait_for_room
 from delia_ray.ray_runtime.cluster import connect as connect_to
-from delia_ray.ray_runtime.cluster import names_cluster
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.tasks import run_on_worker
 from delia_ray.serving.endpoint import open_endpoint

@@ -1,11 +1,12 @@
 """Configs of where and with what resources stages run. They must not change what a stage produces."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from delia_ray.core.config import Config
-from delia_ray.placement.cluster import Cluster, Price
+from delia_ray.placement.cluster import Cluster, Price, names_cluster
 from delia_ray.placement.engines import ActorPool, Engine, EngineResources, Replicas
 from delia_ray.placement.evaluation import LearnedMetricWorkers, LmEvalProcess
 from delia_ray.placement.training import Kernels, TrainWorkers
@@ -22,6 +23,7 @@ __all__ = [
     "Price",
     "Replicas",
     "TrainWorkers",
+    "names_cluster",
 ]
 
 
@@ -29,6 +31,9 @@ class Placement(Config):
     """Where every stage runs. It is not part of any request: changing it does not make an artifact stale."""
 
     cluster: Cluster = Cluster()
+    log: Literal["auto", "text", "json"] = "auto"
+    """Form of the logs in the run's folder. json: one object a line (docs/observability.md). auto: json on a cluster that others
+    started, unless on a terminal; else text."""
     engine: Engine = Engine()
     synthesize: ActorPool = ActorPool()
     cache: Path | None = None

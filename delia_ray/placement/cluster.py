@@ -1,5 +1,7 @@
 """The Ray cluster (``placement.cluster``), and what its machines cost (``placement.price``)."""
 
+import os
+
 from pydantic import Field
 
 from delia_ray.core.config import Config
@@ -20,6 +22,11 @@ class Cluster(Config):
     """Environment variables that a submitted job gets, as far as they are set where it is submitted."""
     wait_s: float = Field(default=1800.0, ge=0)
     """How long to wait for nodes that the cluster's autoscaler adds, in seconds."""
+
+
+def names_cluster(cluster: Cluster) -> bool:
+    """Whether a cluster that others started is joined, instead of starting a local one."""
+    return cluster.address is not None or "RAY_ADDRESS" in os.environ
 
 
 class Price(Config):

@@ -7,7 +7,7 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from delia_ray.placement import Cluster
+from delia_ray.placement import Cluster, names_cluster
 from delia_ray.ray_runtime.capacity import Demand
 from delia_ray.ray_runtime.resources import CORE, GIB, PlacementError
 
@@ -22,11 +22,6 @@ class Connect(Protocol):
             PlacementError: no cluster answers, or it cannot provide the resources.
         """
         ...
-
-
-def names_cluster(cluster: Cluster) -> bool:
-    """Whether ``connect`` joins a cluster that others started, instead of starting a local one."""
-    return cluster.address is not None or "RAY_ADDRESS" in os.environ
 
 
 def build_worker_environment(*, is_local: bool) -> dict[str, str]:
