@@ -1,9 +1,12 @@
 """Row types that stages exchange, each with its Arrow schema, and the hashes that identify and order rows."""
 
 import hashlib
+from collections import Counter
+from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 
@@ -132,3 +135,17 @@ def keyed_int(seed: int, purpose: str, identifier: str) -> int:
     """
     digest = hashlib.blake2b(identifier.encode(), digest_size=8, salt=seed.to_bytes(8, "little", signed=True), person=purpose.encode()[:16])
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def count_reasons(rejects: Path) -> Counter[str]:
+    """Count the rejects of a folder by reason, without the row or the message that a reason names."""
+    reasons: Counter[str] = Counter()
+    for file in sorted(rejects.glob("*.parquet")):
+        reasons.update(map(_generalize_reason, pq.read_table(file, columns=["reason"])["reason"].to_pylist()))
+    return reasons
+
+
+def _generalize_reason(reason: str) -> str:
+    for separator in (" of ", ": ", " as "):
+        reason = reason.partition(separator)[0]
+    return reason

@@ -13,6 +13,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.progress import Tally
 from delia_ray.core.records import Message
 from delia_ray.evaluation.answer_cache import AnswerLog, LoggedAnswer
+from delia_ray.ray_runtime.metrics import current_labels, record
 from delia_ray.tasks.format_task import Prompt
 
 if TYPE_CHECKING:
@@ -34,10 +35,13 @@ class LocalTally:
     def __init__(self) -> None:
         self._rows = 0
         self._tokens = 0
+        self._labels = current_labels()
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
         self._rows += rows
         self._tokens += tokens
+        record("delia_ray_rows", rows, self._labels)
+        record("delia_ray_tokens", tokens, self._labels)
 
     def read(self) -> tuple[int, int]:
         return self._rows, self._tokens

@@ -20,6 +20,7 @@ from delia_ray.mixing.config import CleanConfig, Deduplicate
 from delia_ray.mixing.near_duplicates import Duplicates, find_duplicates, find_semantic_duplicates
 from delia_ray.placement import ActorPool, Engine, Placement
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.metrics import record_rejects
 from delia_ray.tasks.contamination import extract_prompt_text, iter_scored_texts
 from delia_ray.tasks.stage import read_items
 
@@ -83,6 +84,7 @@ def clean_pool(
         (workspace.data / "clusters.json").write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
         kept = _write_rows(marked, partial(_select_kept, duplicates), EXCHANGE_SCHEMA, workspace.data / "kept")
         rejected = _write_rows(marked, partial(_select_rejects, duplicates), REJECT_SCHEMA, workspace.data / "rejects")
+        record_rejects(workspace.data / "rejects")
         return {"rows": kept, "rejected": rejected, "repeats": sum(each.rows for each in duplicates)}
 
     inputs: dict[str, Input] = {"diverse": diverse, "task": task, **({} if embedding is None else {"encoder": embedding.encoder})}

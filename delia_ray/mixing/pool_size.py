@@ -1,15 +1,13 @@
 """Check that a pool has enough diverse rows, and explain a shortage: where rows were rejected, and which setting would fill the pool."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from delia_ray.core.artifacts import DATA, MANIFEST, Manifest
 from delia_ray.core.errors import UserError
+from delia_ray.core.records import count_reasons
 
 _UNITS = {"queries": "queries", "diverse": "answers", "clean": "exchanges"}
 _TOP_REASONS = 3
@@ -76,15 +74,6 @@ def _read_steps(folder: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _describe_step(step: Path, rows: int) -> str:
-    reasons: Counter[str] = Counter()
-    for file in sorted((step / DATA / "rejects").glob("*.parquet")):
-        reasons.update(_generalize_reason(reason) for reason in pq.read_table(file, columns=["reason"])["reason"].to_pylist())
+    reasons = count_reasons(step / DATA / "rejects")
     top = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(_TOP_REASONS))
     return f"{reasons.total()} of {rows} {_UNITS[step.name]} ({top})" if top else ""
-
-
-def _generalize_reason(reason: str) -> str:
-    """Cut from a reason the row or the message that it names."""
-    for separator in (" of ", ": ", " as "):
-        reason = reason.partition(separator)[0]
-    return reason

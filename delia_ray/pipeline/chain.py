@@ -162,7 +162,7 @@ class Chain(RunContext):
         """The training rows of an arm."""
         config = self.arms[arm]
         rows, pool = self.task_rows(config), self.clean(config.pool)
-        with self.progress.stage(f"mix {arm}"):
+        with self.progress.stage(f"mix {arm}", arm):
             out = self.layout.of_arm(arm, "mixed")
             return mix(self.settings.resolve_mix(config), rows, pool, self.connect, out, self.provenance)
 
@@ -174,7 +174,7 @@ class Chain(RunContext):
         if training.precision == "auto":
             training = training.model_copy(update={"precision": self.precision})
         request = FinetuneRequest(finetune=training, steps=self.settings.count_steps(config, rows), new_tokens=self.tokens)
-        with self.progress.stage(f"finetune {arm}") as line:
+        with self.progress.stage(f"finetune {arm}", arm) as line:
             out, workers = self.layout.of_arm(arm, "checkpoint"), self.placement.finetune
             return finetune(request, base, mixed, workers, self._connect_without_endpoint, line, out, self.provenance)
 
@@ -184,7 +184,7 @@ class Chain(RunContext):
             return self.base
         checkpoint = self.checkpoint(arm)
         card = render_model_card(self.settings, arm, self.base, checkpoint)
-        with self.progress.stage(f"export {arm}"):
+        with self.progress.stage(f"export {arm}", arm):
             request, out = ExportRequest(new_tokens=self.tokens, dtype=self.precision), self.layout.of_arm(arm, "model")
             placement = (self.engine, self.placement.serve)
             return export(request, self.base, checkpoint, self.rewritten, *placement, self.connect, card, out, self.provenance)

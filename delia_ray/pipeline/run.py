@@ -137,7 +137,7 @@ class Run(Chain):
         self, arm: str, models: dict[str, Artifact], config: ScoreConfig, base: Artifact | None, out: Path, meaning: str | None = None
     ) -> Artifact:
         settings, name = self.settings, BASE if arm == INSTRUCTED else arm
-        with self.progress.stage(f"score {arm}" if config.split == "test" else f"score {arm} on {config.split}") as line:
+        with self.progress.stage(f"score {arm}" if config.split == "test" else f"score {arm} on {config.split}", arm) as line:
             return score(
                 config,
                 settings.task,
@@ -192,7 +192,7 @@ class Run(Chain):
             check_lm_eval(config, process)
         results: dict[str, Artifact] = {}
         for name, models in self._iter_served(*(arms or self.arms)):
-            with self.progress.stage(f"lm-eval {name}") as line:
+            with self.progress.stage(f"lm-eval {name}", name) as line:
                 url, out = partial(self.endpoint, models, config.max_length), self.layout.of_arm(name, "lm_eval")
                 results[name] = run_lm_eval(config, name, models[name], url, process, line, out, self.provenance)
         return results

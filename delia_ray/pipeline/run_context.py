@@ -16,6 +16,7 @@ from delia_ray.placement import Engine, Placement, names_cluster
 from delia_ray.ray_runtime.capacity import Demand, demand_of_one, demand_of_replicas, has_free, wait_for_room
 from delia_ray.ray_runtime.cluster import connect as connect_to
 from delia_ray.ray_runtime.shared_folder import check_shared
+from delia_ray.ray_runtime.stages import meter
 from delia_ray.ray_runtime.tasks import run_on_worker
 from delia_ray.serving.endpoint import open_endpoint
 from delia_ray.settings import Settings
@@ -35,6 +36,9 @@ class RunContext:
     _url: str = ""
     _endpoint_key: tuple[int | str, ...] = ()
     _is_root_checked: bool = False
+
+    def __post_init__(self) -> None:
+        self.progress = meter(self.progress, self.settings.run.name)
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from delia_ray.placement import Cluster, names_cluster
 from delia_ray.ray_runtime.capacity import Demand
+from delia_ray.ray_runtime.metrics import report_stage
 from delia_ray.ray_runtime.resources import CORE, GIB, PlacementError
 
 
@@ -79,6 +80,7 @@ def connect(cluster: Cluster) -> None:
             runtime_env={"env_vars": variables},
         )
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a local machine is not preempted
+    report_stage()
 
 
 def _configure_ray_data() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from delia_ray.ray_runtime.cluster import pin_to_this_node
+from delia_ray.ray_runtime.metrics import Labels, current_labels, record
 
 
 @ray.remote(num_cpus=0)
@@ -19,9 +20,11 @@ class _TallyActor:
         self._tokens: Counter[str] = Counter()
         self._usage: defaultdict[str, dict[str, tuple[float, float]]] = defaultdict(dict)
 
-    def add(self, name: str, rows: int, tokens: int) -> None:
+    def add(self, name: str, rows: int, tokens: int, labels: Labels) -> None:
         self._rows[name] += rows
         self._tokens[name] += tokens
+        record("delia_ray_rows", rows, labels)
+        record("delia_ray_tokens", tokens, labels)
 
     def read(self, name: str) -> tuple[int, int]:
         return self._rows[name], self._tokens[name]
@@ -41,15 +44,17 @@ def _get_tally_actor(_node: str, _job: str) -> Any:
 
 
 class RayTally:
-    """A ``Tally`` that all workers can add to. One actor on the driver's node holds all tallies of the driver."""
+    """A ``Tally`` that all workers can add to, and a part of the metrics of the stage that makes it. One actor on the driver's node
+    holds all tallies of the driver."""
 
     def __init__(self) -> None:
-        self._name = uuid.uuid4().hex
+        self._name, self._labels = uuid.uuid4().hex, current_labels()
         context = ray.get_runtime_context()
         self._actor = _get_tally_actor(context.get_node_id(), context.get_job_id())
 
     def add(self, *, rows: int = 0, tokens: int = 0) -> None:
-        ray.get(self._actor.add.remote(self._name, rows, tokens))  # else a process that ends now would take its last counts with it
+        # Waited for, else a process that ends now would take its last counts with it.
+        ray.get(self._actor.add.remote(self._name, rows, tokens, self._labels))
 
     def read(self) -> tuple[int, int]:
         return ray.get(self._actor.read.remote(self._name))

@@ -74,6 +74,7 @@ def _build_llm_config(name: str, model: Artifact, replicas: Replicas, engine: En
                 "block_size": _BLOCK_SIZE,
             },
             "runtime_env": {"env_vars": build_worker_environment(is_local=is_local_cluster())},
+            "log_engine_metrics": True,
             "server_cls": CpuLLMServer,
         }
     )

@@ -15,6 +15,7 @@ from delia_ray.core.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
 from delia_ray.models import ModelFolder, encode, find_stop_token_ids, get_tokenizer, strip_reasoning
 from delia_ray.models.chat import has_special_reasoning_tokens, is_answer_preserved
 from delia_ray.models.control_tokens import ControlTokens
+from delia_ray.ray_runtime.metrics import record_rejects
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.context import (
     GenerationContext,
@@ -67,10 +68,13 @@ def generate_answers(config: SynthesizeConfig, queries: Artifact, context: Gener
         if config.mode == "foreign":
             rows = query_rows.map_batches(partial(_filter_references, config, context.model, answer_filter), batch_format="pyarrow")
             rows.write_parquet(str(workspace.inflight / "filtered"), mode=ray.data.SaveMode.OVERWRITE)
-            return split_rows_in_worker(workspace.inflight / "filtered", workspace.data, "answer", EXCHANGE_SCHEMA, _to_exchange)
-        requests = query_rows.map_batches(partial(_build_requests, config, context.model), batch_format="pyarrow")
-        filtered, cost = generate_rows(config, requests, answer_filter, "answer", context, workspace.inflight)
-        return split_kept_and_rejected(filtered, cost, "answer", context, workspace.data, EXCHANGE_SCHEMA, _to_exchange)
+            counts = split_rows_in_worker(workspace.inflight / "filtered", workspace.data, "answer", EXCHANGE_SCHEMA, _to_exchange)
+        else:
+            requests = query_rows.map_batches(partial(_build_requests, config, context.model), batch_format="pyarrow")
+            filtered, cost = generate_rows(config, requests, answer_filter, "answer", context, workspace.inflight)
+            counts = split_kept_and_rejected(filtered, cost, "answer", context, workspace.data, EXCHANGE_SCHEMA, _to_exchange)
+        record_rejects(workspace.data / "rejects")
+        return counts
 
     inputs: dict[str, Input] = {"model": context.model, "queries": queries}
     return build_once(out, stage=STAGE, kind=EXCHANGE_KIND, request=request, inputs=inputs, provenance=context.provenance, write=write)

@@ -7,6 +7,7 @@ from delia_ray.core.artifacts import Artifact, Counts, Input, Workspace, build_o
 from delia_ray.core.config import Config
 from delia_ray.core.records import QUERY_KIND
 from delia_ray.models.control_tokens import ControlTokens
+from delia_ray.ray_runtime.metrics import record_rejects
 from delia_ray.synthesis.config import GenerationEngine, SynthesizeConfig
 from delia_ray.synthesis.context import GenerationContext
 from delia_ray.synthesis.query_config import BlendQueries, FileQueries, HubQueries, MagpieQueries, Queries, SelfInstructQueries
@@ -51,7 +52,9 @@ def generate_queries(config: SynthesizeConfig, context: GenerationContext, out: 
         retire_resized_queries(out, run, STAGE, request, inputs)
 
     def write(workspace: Workspace) -> Counts:
-        return source.gather(context, workspace)
+        counts = source.gather(context, workspace)
+        record_rejects(workspace.data / "rejects")
+        return counts
 
     return build_once(out, stage=STAGE, kind=QUERY_KIND, request=request, inputs=inputs, provenance=context.provenance, write=write)
 

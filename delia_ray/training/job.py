@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from delia_ray.placement import TrainWorkers
+from delia_ray.ray_runtime.metrics import UNLABELED, Labels
 from delia_ray.training.config import FinetuneConfig
 
 METRICS = "metrics.jsonl"
@@ -26,3 +27,5 @@ class TrainJob:
     new_token_ids: tuple[int, ...]
     inflight: Path
     """Folder of the unfinished run, on storage that all nodes share; receives ``metrics.jsonl``, ``checkpoints/`` and ``trained/``."""
+    labels: Labels = UNLABELED
+    """Of the training's metrics."""

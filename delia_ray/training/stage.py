@@ -14,6 +14,7 @@ from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
 from delia_ray.ray_runtime.capacity import demand_of_workers
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.metrics import current_labels
 from delia_ray.training.config import FinetuneConfig
 from delia_ray.training.data.prepare import prepare_corpus
 from delia_ray.training.job import METRICS, STOP, USER_ERROR, TrainJob
@@ -85,6 +86,7 @@ def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, 
         corpus=inflight / "corpus",
         new_token_ids=tuple(token_ids(load_tokenizer(base.data), request.new_tokens)),
         inflight=inflight,
+        labels=current_labels(),
     )
 
 

@@ -50,7 +50,7 @@ def _train(job: TrainJob) -> None:
     max_tokens, stochastic = 0 if unpacked else workers.micro_batch_tokens, unpacked or is_stochastic(trainable, config.objective)
     trainable.model.train()
     checkpoints = CheckpointManager(job.inflight)
-    with closing(StepLog(job.inflight, workers.trackers, PeakFlops(dtype, engine.device), rank, world)) as step_log:
+    with closing(StepLog(job.inflight, workers.trackers, PeakFlops(dtype, engine.device), rank, world, job.labels)) as step_log:
         first_step = checkpoints.restore(engine, _build_dummy_pack(corpus))
         step_log.resume(first_step)
         for step in range(first_step, job.steps):

@@ -11,6 +11,7 @@ from ray.data import TaskPoolStrategy
 
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.capacity import bundle_of_process
+from delia_ray.ray_runtime.resources import is_local_cluster
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.synthesis.config import CONTEXT_LENGTH, EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
@@ -83,7 +84,7 @@ def _generate_with_vllm(
         tokenize_stage=False,
         detokenize_stage=False,
         should_continue_on_error=True,
-        log_engine_metrics=False,
+        log_engine_metrics=not is_local_cluster(),  # each token costs the engine time, and a local cluster has nobody to read them
     )
     processor = build_processor(config, preprocess=partial(_to_vllm_row, bool(sampler)), postprocess=_from_vllm_row)
     return add_metering(processor, tally)(requests).map(_to_result)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delia_ray.core.errors import UserError
+from delia_ray.ray_runtime.metrics import UNLABELED, Labels
 from delia_ray.training.data.tokens import TokenizedRow
 from delia_ray.training.job import METRICS
-from delia_ray.training.metrics.trackers import Tracker, open_trackers
+from delia_ray.training.metrics.trackers import RayMetrics, Tracker, open_trackers
 
 if TYPE_CHECKING:  # the driver reads logs, and torch takes seconds to import
     from delia_ray.training.metrics.mfu import PeakFlops
@@ -21,12 +22,13 @@ if TYPE_CHECKING:  # the driver reads logs, and torch takes seconds to import
 class StepLog:
     """Log of the training steps of one worker. All workers call the same methods; rank 0 writes ``metrics.jsonl`` and the trackers."""
 
-    def __init__(self, inflight: Path, trackers: Sequence[str], peak: "PeakFlops", rank: int, world: int):
+    def __init__(self, inflight: Path, trackers: Sequence[str], peak: "PeakFlops", rank: int, world: int, labels: Labels = UNLABELED):
+        """``labels`` are those of the training's metrics."""
         self._file = inflight / METRICS
         self._peak = peak
         self._world = world
         self._is_first_worker = rank == 0
-        self._trackers: list[Tracker] = open_trackers(trackers, inflight) if self._is_first_worker else []
+        self._trackers: list[Tracker] = [RayMetrics(labels), *open_trackers(trackers, inflight)] if self._is_first_worker else []
         self._step_start = time.monotonic()
 
     def resume(self, step: int) -> None:

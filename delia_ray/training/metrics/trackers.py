@@ -1,10 +1,11 @@
-"""Experiment trackers: TensorBoard, Weights & Biases and MLflow, each through its own client and environment variables."""
+"""Receivers of a training's metrics: Ray's endpoint, and TensorBoard, Weights & Biases and MLflow, each through its own client."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from delia_ray.core.errors import UserError
+from delia_ray.ray_runtime.metrics import Labels, record
 
 TRACKER_FOLDERS = ("tensorboard", "wandb")
 """Folders that the clients write next to ``metrics.jsonl`` and that are kept in the checkpoint: event files, offline runs."""
@@ -20,6 +21,30 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Send what is not sent yet. Nothing is logged afterwards."""
         ...
+
+
+_GAUGES = {
+    "loss": "delia_ray_train_loss",
+    "tokens_per_second": "delia_ray_train_tokens_per_s",
+    "mfu": "delia_ray_mfu",
+}
+"""Metric of a step -> metric on Ray's endpoint."""
+
+
+class RayMetrics:
+    """The run's metrics on Ray's Prometheus endpoint (docs/observability.md), where Ray runs."""
+
+    def __init__(self, labels: Labels):
+        self._labels = labels
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        record("delia_ray_train_step", step, self._labels)
+        record("delia_ray_tokens", metrics["tokens"], self._labels)
+        for key, name in _GAUGES.items():
+            record(name, metrics[key], self._labels)
+
+    def close(self) -> None:
+        pass
 
 
 class TensorBoard:
