@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 FILES = sorted(file for file in CLUSTER.rglob("*") if file.is_file() and file.suffix != ".pyc")
 RAY_CLUSTERS = [CLUSTER / f"{name}.yaml" for name in ("aws", "gcp", "local")]
-KUBERAY = sorted((CLUSTER / "kuberay").glob("*.yaml"))
+POD_MONITOR = CLUSTER / "kuberay/podmonitor.yaml"
+KUBERAY = sorted(file for file in (CLUSTER / "kuberay").glob("*.yaml") if file != POD_MONITOR)
 SCRIPTS = sorted(CLUSTER.glob("*.sh"))
 DATA = Path(__file__).parent / "data"
 RELEASES = [(release, entry["schemas"]) for entry in json.loads((DATA / "kuberay.json").read_text()) for release in entry["releases"]]
@@ -38,7 +39,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def test_every_yaml_here_is_one_that_is_validated():
-    assert {file for file in FILES if file.suffix == ".yaml"} == {*RAY_CLUSTERS, *KUBERAY, CLUSTER / "skypilot.yaml"}
+    assert {file for file in FILES if file.suffix == ".yaml"} == {*RAY_CLUSTERS, *KUBERAY, POD_MONITOR, CLUSTER / "skypilot.yaml"}
 
 
 @pytest.mark.parametrize("file", RAY_CLUSTERS, ids=_named)
@@ -53,6 +54,19 @@ def test_ray_up_accepts_the_clusters(file: Path):
 def test_the_last_three_kuberays_accept_the_manifests(file: Path, release: str, schemas: Mapping[str, Any]):
     manifest = read(file)
     jsonschema.Draft202012Validator(schemas[manifest["kind"]]).validate(manifest)
+
+
+def test_the_prometheus_operator_accepts_the_pod_monitor_and_it_names_the_pods_and_the_port_of_every_manifest():
+    monitor, schemas = read(POD_MONITOR), json.loads((DATA / "podmonitor.json").read_text())[0]["schemas"]
+    jsonschema.Draft202012Validator(schemas["PodMonitor"]).validate(monitor)
+    (port,) = (endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"])
+    for file in KUBERAY:
+        assert len(re.findall(rf"\{{name: {port}, containerPort: 8080\}}", file.read_text())) == 2, "the head and the workers"
+
+
+def test_no_cluster_that_is_started_here_has_its_dashboard_or_its_metrics_switched_off():
+    switches = r"include-dashboard[ =:]+.?(?:false|0)|RAY_enable_metrics_collection|metrics-export-port[ =:]+.?-1"
+    assert [file.name for file in FILES if re.search(switches, file.read_text(), re.IGNORECASE)] == []
 
 
 def test_skypilot_accepts_the_task():

@@ -1,6 +1,7 @@
 """Write the schemas beside this file: what reads cluster/kuberay/ and cluster/skypilot.yaml, cut to the fields that those files use.
 
     python tests/unit/data/make_subsets.py kuberay CLONE    # a clone of github.com/ray-project/kuberay with its tags
+    python tests/unit/data/make_subsets.py podmonitor CLONE # a clone of github.com/prometheus-operator/prometheus-operator with its tags
     python tests/unit/data/make_subsets.py skypilot         # in an environment with skypilot
 
 The whole schemas are megabytes. A subset has the types, patterns and required fields of its source, and is closed: a file that uses
@@ -20,6 +21,7 @@ HERE = Path(__file__).parent
 CLUSTER = HERE.parents[2] / "cluster"
 KUBERAY_TAGS = ("v1.5.2", "v1.6.2", "v1.7.0")
 """The newest release of each of the last three minor versions."""
+OPERATOR_TAG = "v0.93.0"
 _KINDS = {"RayCluster": ("rayclusters", 53), "RayJob": ("rayjobs", 47), "RayService": ("rayservices", 47)}
 """Kind -> file of its CRD, longest name that the operator takes (ray-operator/controllers/ray/utils/constant.go)."""
 _KEPT = ("type", "enum", "pattern", "required", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength", "anyOf", "oneOf")
@@ -47,6 +49,19 @@ def write_kuberay(clone: Path) -> None:
                 {"source": "github.com/ray-project/kuberay, helm-chart/kuberay-operator/crds", "releases": [tag], "schemas": schemas}
             )
     _write("kuberay.json", entries)
+
+
+def write_pod_monitor(clone: Path) -> None:
+    """Write the schema of a PodMonitor."""
+    path = "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"
+    crd = yaml.safe_load(_show(clone, f"{OPERATOR_TAG}:{path}"))
+    whole = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    metadata = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "labels": {"type": "object"}}}
+    constants = {"apiVersion": {"enum": ["monitoring.coreos.com/v1"]}, "kind": {"enum": ["PodMonitor"]}, "metadata": metadata}
+    used = yaml.safe_load((CLUSTER / "kuberay/podmonitor.yaml").read_text())
+    schema = cut({**whole, "properties": {**whole["properties"], **constants}}, [used], "PodMonitor")
+    source = f"github.com/prometheus-operator/prometheus-operator, {path}"
+    _write("podmonitor.json", [{"source": source, "releases": [OPERATOR_TAG], "schemas": {"PodMonitor": schema}}])
 
 
 def write_skypilot() -> None:
@@ -98,6 +113,8 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["kuberay", clone]:
             write_kuberay(Path(clone))
+        case ["podmonitor", clone]:
+            write_pod_monitor(Path(clone))
         case ["skypilot"]:
             write_skypilot()
         case _:
