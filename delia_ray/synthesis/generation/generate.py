@@ -25,7 +25,7 @@ from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.tasks import make_light_task
 from delia_ray.synthesis.config import GenerationEngine, VllmEngine
 from delia_ray.synthesis.engines.engine import generate
-from delia_ray.synthesis.generation.cache import CompletionCache, contains, read_sorted_keys
+from delia_ray.synthesis.generation.cache import CompletionCache, contains, locate, read_sorted_keys
 from delia_ray.synthesis.requests import PADDING, RESULT_SCHEMA, GenerationResult
 from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 
@@ -155,13 +155,20 @@ def _count_rows(requested_keys: Any, cached_keys: Any) -> tuple[int, int, int]:
 
 
 def _count_new_tokens(caches: tuple[CompletionCache, ...], requested_keys: Any, cached_keys: Any) -> tuple[int, int]:
-    """Count the prompt and generated tokens of the requested rows that were not cached before the attempt."""
-    columns = ["key", "prompt_tokens", "answer_tokens"]
-    tables = [pq.read_table(file, columns=columns) for cache in caches for file in cache.files()]
-    rows = pa.concat_tables(tables) if tables else RESULT_SCHEMA.empty_table().select(columns)
-    keys, first = np.unique(rows["key"].to_numpy(), return_index=True)
-    new = first[contains(requested_keys, keys) & ~contains(cached_keys, keys)]
-    return int(rows["prompt_tokens"].to_numpy()[new].sum()), int(rows["answer_tokens"].to_numpy()[new].sum())
+    """Count the prompt and generated tokens of the requested rows that were not cached before the attempt.
+
+    A byte a requested row is held in memory, beside the keys and one file.
+    """
+    is_counted, totals = contains(cached_keys, requested_keys), {"prompt_tokens": 0, "answer_tokens": 0}
+    for file in (file for cache in caches for file in cache.files()):
+        rows = pq.read_table(file, columns=["key", *totals])
+        keys, first = np.unique(rows["key"].to_numpy(), return_index=True)
+        positions = locate(requested_keys, keys)
+        new = (requested_keys[positions] == keys) & ~is_counted[positions]
+        is_counted[positions[new]] = True
+        for name in totals:
+            totals[name] += int(rows[name].to_numpy()[first[new]].sum())
+    return totals["prompt_tokens"], totals["answer_tokens"]
 
 
 def _exclude_keys(keys: Any, requests: pa.Table) -> pa.Table:
