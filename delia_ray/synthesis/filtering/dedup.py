@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ def split_rows(
     """Stream the rows of ``filtered`` into ``out/kept`` (converted by ``to_record`` to ``schema``) and ``out/rejects``.
 
     Of rows with the same text in the same ``scope``, the one with the smallest id is kept; of a row that occurs twice, the first.
-    Only ids and text hashes are held in memory, as arrays: some 32 bytes a row, and as much again while they are sorted.
+    Only ids and text hashes are held in memory, as arrays: some 32 bytes a row, and up to 90 while they are sorted.
 
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
@@ -81,4 +80,7 @@ def _mark_first(values: NDArray[np.bytes_]) -> NDArray[np.bool_]:
 
 
 def _read_batches(filtered: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    yield from pads.dataset(filtered, format="parquet").to_batches(columns=columns, batch_size=_BATCH_ROWS)
+    # One file at a time: a scanner of the whole folder reads ahead as far as the consumer is slow, and holds the texts of all rows.
+    for path in sorted(filtered.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(_BATCH_ROWS, columns=columns)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from delia_ray.core.records import QUERY_SCHEMA
-from delia_ray.synthesis.filtering.dedup import split_rows
+from delia_ray.synthesis.filtering.dedup import _read_batches, split_rows
 from delia_ray.synthesis.generation.cache import CacheIndex, CompletionCache, contains, read_sorted_keys
 from delia_ray.synthesis.generation.generate import _count_new_tokens
 from delia_ray.synthesis.requests import RESULT_SCHEMA
@@ -108,3 +108,16 @@ def test_tokens_are_counted_once_a_row_and_only_of_new_rows_that_were_requested(
     failed.add(results(4, 5))
     requested, cached = np.array([1, 2, 3, 4, 5]), np.array([1, 9])
     assert _count_new_tokens((cache, failed), requested, cached) == (4, 8)
+
+
+def test_the_texts_of_all_rows_are_never_in_memory_together(tmp_path: Path):
+    text = "a" * 2**20
+    for number in range(100):
+        pq.write_table(
+            pa.table({"text": [f"{number} {text}"]}), tmp_path / f"{number:03d}.parquet", compression="none", use_dictionary=False
+        )
+    before = peak = pa.total_allocated_bytes()
+    for batch in _read_batches(tmp_path):
+        assert all(len(text.casefold().split()) == 2 for text in batch["text"].to_pylist() for _ in range(5))
+        peak = max(peak, pa.total_allocated_bytes())
+    assert peak - before < 10 * 2**20
