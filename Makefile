@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins test-cluster gpu-check docs release bench-data bench-synthesis bench-training clean
+.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins test-cluster gpu-check docs release bench-data bench-synthesis bench-training bench-scale clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-synthesis: install  ## answering against vLLM alone and ray.data.llm; abou
 
 bench-data: .venv/.benched  ## deduplication and the shuffle against datasketch and numpy; about half an hour
 	@$(BIN)/python -m benchmarks.data
+
+bench-scale: install  ## synthesis with engines that only wait, and 52 million rows simulated
+	@$(BIN)/python -m benchmarks.scale
 
 .venv/.benched: .venv/.installed requirements/bench.txt
 	$(BIN)/python -m pip install --no-deps --quiet --requirement requirements/bench.txt
