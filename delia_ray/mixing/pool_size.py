@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from delia_ray.core.artifacts import DATA, MANIFEST, Manifest
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.objects import list_files
+from delia_ray.core.storage.tables import read_table
 
 _UNITS = {"queries": "queries", "diverse": "answers", "clean": "exchanges"}
 _TOP_REASONS = 3
@@ -77,8 +77,8 @@ def _read_steps(folder: Path) -> Iterator[tuple[Path, int]]:
 
 def _describe_step(step: Path, rows: int) -> str:
     reasons: Counter[str] = Counter()
-    for file in sorted((step / DATA / "rejects").glob("*.parquet")):
-        reasons.update(_generalize_reason(reason) for reason in pq.read_table(file, columns=["reason"])["reason"].to_pylist())
+    for file in list_files(step / DATA / "rejects", "*.parquet"):
+        reasons.update(_generalize_reason(reason) for reason in read_table(file, columns=["reason"])["reason"].to_pylist())
     top = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(_TOP_REASONS))
     return f"{reasons.total()} of {rows} {_UNITS[step.name]} ({top})" if top else ""
 

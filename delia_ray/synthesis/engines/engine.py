@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import ray.data
 from ray.data import TaskPoolStrategy
 
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
@@ -62,6 +63,7 @@ def _generate_with_vllm(
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig  # noqa: PLC0415  imports transformers
 
     from delia_ray.models import resolve_dtype  # noqa: PLC0415
+    from delia_ray.models.folders import is_no_weight  # noqa: PLC0415
     from delia_ray.synthesis.engines.metered_vllm import add_metering  # noqa: PLC0415  imports vllm
 
     dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
@@ -69,7 +71,7 @@ def _generate_with_vllm(
     sampler = {"logits_processors": [_CPU_SAMPLER]} if uses_cpu_sampler(engine, pool) else {}
     bundle = {"CPU": pool.num_cpus, "GPU": 1} if pool.num_gpus else {"CPU": pool.num_cpus}
     config = vLLMEngineProcessorConfig(
-        model_source=str(model),
+        model_source=str(fetch(model, is_no_weight)),  # an engine fetches the weights
         batch_size=pool.batch_rows,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from delia_ray.core.records import REJECT_SCHEMA, make_row_id
+from delia_ray.core.storage.tables import open_dataset
+from delia_ray.core.storage.transfer import output_folder
 
 _BATCH_ROWS = 2**14
 
@@ -26,6 +27,13 @@ def split_rows(
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
     """
+    with output_folder(out):
+        return _split_rows(filtered, out, step, schema, to_record)
+
+
+def _split_rows(
+    filtered: Path, out: Path, step: str, schema: pa.Schema, to_record: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, int]:
     repeated, duplicate = _find_duplicates(filtered)
     counts = {"rows": 0, "rejected": 0, "prompt_tokens": 0, "answer_tokens": 0}
     for name in ("kept", "rejects"):
@@ -81,4 +89,4 @@ def _mark_first(values: NDArray[np.bytes_]) -> NDArray[np.bool_]:
 
 
 def _read_batches(filtered: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    yield from pads.dataset(filtered, format="parquet").to_batches(columns=columns, batch_size=_BATCH_ROWS)
+    yield from open_dataset(filtered).to_batches(columns=columns, batch_size=_BATCH_ROWS)

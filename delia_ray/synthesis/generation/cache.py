@@ -1,16 +1,15 @@
 """The completion cache: generated rows in Parquet files, found by the key of their request."""
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from delia_ray.core.storage.objects import list_files
+from delia_ray.core.storage.tables import read_table, write_table
 from delia_ray.synthesis.requests import RESULT_SCHEMA
 
 Keys = NDArray[np.int64]
@@ -26,7 +25,7 @@ def contains(sorted_keys: Keys, keys: Keys) -> NDArray[np.bool_]:
 
 def read_sorted_keys(files: Iterable[Path]) -> Keys:
     """Read the distinct keys of all rows in ``files``; 8 bytes a row."""
-    parts = [pq.read_table(file, columns=["key"])["key"].to_numpy() for file in files]
+    parts = [read_table(file, columns=["key"])["key"].to_numpy() for file in files]
     return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
 
 
@@ -43,15 +42,12 @@ class CompletionCache:
         """Store ``rows``, which have ``RESULT_SCHEMA``."""
         if not rows.num_rows:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.blake2b(np.sort(rows["key"].to_numpy()).tobytes(), digest_size=12).hexdigest()
-        temporary = self._folder / f".{name}.{uuid.uuid4().hex}"
-        pq.write_table(rows.cast(RESULT_SCHEMA), temporary)
-        os.replace(temporary, self._folder / f"{name}.parquet")
+        write_table(rows.cast(RESULT_SCHEMA), self._folder / f"{name}.parquet")
 
     def files(self) -> list[Path]:
         """Complete files."""
-        return sorted(self._folder.glob("*.parquet"))
+        return list_files(self._folder, "*.parquet")
 
 
 class CacheIndex:
@@ -72,7 +68,7 @@ class CacheIndex:
         """Rows with these keys. A row that was generated twice is returned twice."""
         self._refresh()
         indices = np.unique(self._file_indices[np.isin(self._keys, keys)])
-        tables = [pq.read_table(self._files[index], columns=["key", *columns]) for index in indices]
+        tables = [read_table(self._files[index], columns=["key", *columns]) for index in indices]
         table = pa.concat_tables([RESULT_SCHEMA.empty_table().select(["key", *columns]), *tables])
         return table.filter(pa.array(np.isin(table["key"].to_numpy(), keys))).drop_columns(["key"])
 
