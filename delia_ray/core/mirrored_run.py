@@ -9,7 +9,7 @@ from pathlib import Path
 
 from delia_ray.core.artifacts import MANIFEST
 from delia_ray.core.errors import UserError
-from delia_ray.core.lease import hold_lease
+from delia_ray.core.storage.lease import hold_lease
 from delia_ray.core.storage.objects import remove, write_bytes
 from delia_ray.core.storage.paths import find_mirror, is_remote
 from delia_ray.core.storage.transfer import fetch

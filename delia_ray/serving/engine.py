@@ -27,7 +27,8 @@ class CpuVLLMEngine(VLLMEngine):
         callback.ctx.run_init_node = False
         # Ray sets this to the number of CPUs that an actor reserves; the engine's process inherits it and would compute on one core.
         os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
-        await asyncio.to_thread(fetch, Path(str(self.llm_config.model_loading_config.model_source)))  # a node that has it fetches nothing
+        loading: Any = self.llm_config.model_loading_config
+        await asyncio.to_thread(fetch, Path(loading.model_source))  # a node that has it fetches nothing
         await super().start()
 
     def _prepare_engine_config(self, callback_ctx: Any) -> Any:

@@ -119,7 +119,7 @@ def start_cluster(
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
         "RAY_NODE_TYPE_NAME": "head",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))),
     }
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(command, env=head_environment, stdout=log, stderr=log, cwd=cluster.home, start_new_session=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from pyarrow import fs
 
@@ -54,6 +54,18 @@ class Store:
     def read(self, key: str) -> bytes:
         with self.connect().open_input_stream(key) as stream:
             return stream.read()
+
+    @contextmanager
+    def refusing(self) -> Generator[None]:
+        """Refuse every request while the block runs, since no key is one that the server has given out."""
+        self._set_free_requests("0")
+        try:
+            yield
+        finally:
+            self._set_free_requests("inf")
+
+    def _set_free_requests(self, count: str) -> None:
+        urlopen(Request(f"{self.url}/moto-api/reset-auth", count.encode(), {"Content-Type": "text/plain"})).close()
 
     def fail_for(self, seconds: float) -> None:
         """Answer every second request with 500, and the others slowly, from now on."""
@@ -109,7 +121,7 @@ class _Faults:
 
 
 def _serve(port: int) -> None:
-    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415  for the program alone
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415  for the program alone
     from werkzeug.serving import run_simple  # noqa: PLC0415
 
     os.environ["MOTO_S3_DEFAULT_KEY_BUFFER_SIZE"] = str(2**24)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from delia_ray.core import lease
 from delia_ray.core.errors import BusyError
-from delia_ray.core.lease import hold_lease
 from delia_ray.core.mirrored_run import drive_mirrored
+from delia_ray.core.storage import lease
+from delia_ray.core.storage.lease import hold_lease
 from delia_ray.core.storage.objects import exists, read_bytes, write_bytes
 
 
@@ -35,7 +35,7 @@ def test_a_second_process_of_the_same_machine_is_kept_out(run: Path):
 
 def test_the_lease_of_a_killed_process_is_free_for_another_machine_after_a_while(run: Path, other: Path):
     code = (
-        "import sys; from pathlib import Path; from delia_ray.core.lease import hold_lease\n"
+        "import sys; from pathlib import Path; from delia_ray.core.storage.lease import hold_lease\n"
         "with hold_lease(Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

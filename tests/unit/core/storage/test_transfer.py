@@ -12,6 +12,7 @@ from delia_ray.core.mirrored_run import check_store
 from delia_ray.core.storage.mirror import make_room
 from delia_ray.core.storage.objects import exists, list_files, list_folders, read_bytes, remove, sum_sizes, write_bytes
 from delia_ray.core.storage.paths import MIRROR_GIB, find_mirror, is_remote, mirror_uri, to_uri
+from delia_ray.core.storage.stores import DeniedError
 from delia_ray.core.storage.transfer import fetch, output_folder, publish
 from delia_ray.core.storage.uploader import Uploader
 from delia_ray.core.storage.watch import watch
@@ -130,6 +131,11 @@ def test_a_bucket_that_is_not_there_is_refused_in_a_line(store: Store, tmp_path:
     assert path is not None
     with pytest.raises(UserError, match=r"^run\.root: there is no bucket no-such-bucket"):
         check_store(path, "run.root")
+
+
+def test_missing_rights_are_refused_in_a_line(run: Path, store: Store):
+    with store.refusing(), pytest.raises(DeniedError, match=r"^run\.root: s3://.*: the object store refuses .*; give this machine"):
+        check_store(run, "run.root")
 
 
 def test_a_mirror_that_cannot_be_written_is_refused_in_a_line(tmp_path: Path):
