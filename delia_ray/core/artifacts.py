@@ -1,8 +1,8 @@
 """Artifacts: directories that stages write and read, each with a ``manifest.json`` that is written last.
 
 A directory without a manifest is an unfinished attempt and is never read. A directory with a manifest is finished and
-immutable, and the manifest records the request that produced it. On a disk an attempt has a scratch directory, which is renamed. In an
-object store, which renames nothing, its objects have their final names at once, and the manifest's is written last.
+immutable, and the manifest records the request that produced it. On a disk an attempt's scratch directory is renamed. In an object store,
+which renames nothing, its objects have their final names at once.
 """
 
 import errno
@@ -88,7 +88,7 @@ class Artifact:
 
     @property
     def data(self) -> Path:
-        """Its files, which this node may lack if they are in an object store: ``fetch`` them where they are read."""
+        """Its files, which this node may lack if they are in an object store."""
         return self.path / DATA
 
     def fetch(self, *names: str) -> Path:
@@ -107,16 +107,15 @@ class Artifact:
             UserError: there is none, its stage did not finish, or its kind is not ``kind``.
         """
         file = fetch(path / MANIFEST)
+        name = to_uri(path)
         if not file.exists():
-            raise UserError(
-                f"{to_uri(path)} has no {MANIFEST}: the stage that writes it has not finished; run it first (`delia run` runs all)"
-            )
+            raise UserError(f"{name} has no {MANIFEST}: the stage that writes it has not finished; run it first (`delia run` runs all)")
         try:
             manifest = Manifest.model_validate_json(file.read_text())
         except ValidationError:
-            raise UserError(f"{to_uri(file)}: not a manifest this version can read; remove {to_uri(path)} to rebuild it") from None
+            raise UserError(f"{name}/{MANIFEST}: not a manifest this version can read; remove {name} to rebuild it") from None
         if manifest.kind != kind:
-            raise UserError(f"{to_uri(path)} holds {manifest.kind}, but {kind} is required; name a folder of that kind")
+            raise UserError(f"{name} holds {manifest.kind}, but {kind} is required; name a folder of that kind")
         return cls(path, manifest)
 
 
@@ -224,21 +223,17 @@ def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) ->
         logger.info("reuse %s %s (%s)", identity["stage"], to_uri(path), expected)
         return artifact
     recorded = artifact.manifest.model_dump(mode="json", include={"stage", "request", "inputs"})
-    changes = "; ".join(iter_differences(recorded, identity))
-    raise StaleArtifactError(
-        path,
-        f"{to_uri(path)} was built from another request: {changes}. Give the run another name (run.name=...) or remove that folder to "
-        "rebuild it.",
-    )
+    what = f"{to_uri(path)} was built from another request: {'; '.join(iter_differences(recorded, identity))}"
+    raise StaleArtifactError(path, f"{what}. Give the run another name (run.name=...) or remove that folder to rebuild it.")
 
 
 def _prepare(path: Path, expected: str) -> Workspace:
     """Create an empty scratch directory and the checkpoint folder of this request; remove those of other requests."""
     scratch = path.with_name(f".{path.name}.partial")
     inflight = path.with_name(f".{path.name}.inflight-{expected}")
-    if is_remote(path):
-        remove(path)  # what an attempt that was killed has published
     try:
+        if is_remote(path):
+            remove(path)  # what an attempt that was killed has published
         for leftover in list_folders(path.parent, f".{path.name}.inflight-*"):
             if leftover != inflight:
                 remove(leftover)

@@ -139,6 +139,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_TMPDIR": str(folder),
+        # DeepSpeed compiles an operation for CPUs where it finds none; every node would, with a home of its own.
+        "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache/torch_extensions")),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
