@@ -69,9 +69,7 @@ def finetune(
         with line.track(MetricsTail(inflight / METRICS), request.steps, "steps"), _stop_workers_on_sigterm(inflight):
             launch(job)
         _raise_worker_outcome(inflight)
-        logged = (METRICS, *(folder for folder in TRACKER_FOLDERS if fetch(inflight / folder).exists()))
-        for name in logged if is_remote(inflight) else ("trained", *logged):
-            shutil.move(fetch(inflight / name), workspace.data / name)
+        _collect_results(workspace)
         metric_counts = summarize(read_metrics(workspace.data / METRICS))
         return {**metric_counts, **corpus_counts, "dropped": int(mixed.manifest.counts["rows"]) - corpus_counts["rows"]}
 
@@ -92,6 +90,14 @@ def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, 
         inflight=inflight,
         trained=(workspace.data if is_remote(inflight) else inflight) / "trained",  # objects cannot be moved
     )
+
+
+def _collect_results(workspace: Workspace) -> None:
+    """Move what the workers wrote to the artifact's data; objects of the weights are there already."""
+    inflight = workspace.inflight
+    logged = (METRICS, *(folder for folder in TRACKER_FOLDERS if fetch(inflight / folder).exists()))
+    for name in logged if is_remote(inflight) else ("trained", *logged):
+        shutil.move(fetch(inflight / name), workspace.data / name)
 
 
 def _raise_worker_outcome(inflight: Path) -> None:
