@@ -1,7 +1,6 @@
 """Settings of a run, as in YAML: a section for each stage, and the placement."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -11,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from delia_ray.core.config import Config, build_config
 from delia_ray.core.errors import UserError
 from delia_ray.core.layout import DEFAULT_POOL
+from delia_ray.core.storage.config import StoredPath, place_in_mirror
 from delia_ray.evaluation.config import ScoreConfig
 from delia_ray.learned_metrics.config import LearnedMetrics
 from delia_ray.lm_eval.config import LmEval
@@ -35,15 +35,8 @@ class RunConfig(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Folder of the run below ``root``; a name is bound to one request."""
-    root: Path = Path("runs")
-    """Folder of all runs."""
-
-    @field_validator("root", mode="before")
-    @classmethod
-    def _check_scheme(cls, root: Any) -> Any:
-        if scheme := re.match(r"([A-Za-z][\w+.-]*)://", str(root)):
-            raise UserError(f"{scheme[0]} is no folder; name a folder that all nodes see, such as a mount of it")
-        return root
+    root: StoredPath = Path("runs")
+    """Folder of all runs; on a cluster one that all nodes share, or ``s3://bucket/folder`` or ``gs://bucket/folder``."""
 
     @property
     def path(self) -> Path:
@@ -120,6 +113,11 @@ class Settings(Config):
             pools = cast(Mapping[str, Any], fields["pools"])
             fields["pools"] = {name: _merge(default, pool) if isinstance(pool, Mapping) else pool for name, pool in pools.items()}
         return fields
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_in_mirror(cls, data: Any) -> Any:
+        return place_in_mirror(data, "placement.cluster.mirror", "run.root", "placement.cache")
 
     @field_validator("arms", mode="before")
     @classmethod

@@ -17,6 +17,8 @@ from delia_ray.cli.session import provenance, session
 from delia_ray.core.config import build_config
 from delia_ray.core.errors import Stopped, UserError
 from delia_ray.core.layout import RunLayout
+from delia_ray.core.mirrored_run import pull_run
+from delia_ray.core.storage.paths import mirror_uri
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.pipeline.reproduce.recorded import Recorded, all_models_finished, keep_settings
 from delia_ray.settings import Settings
@@ -109,6 +111,7 @@ def _settings(command: Command) -> Settings:
 def _show(settings: Settings) -> None:
     from delia_ray.core.lineage import describe_artifacts  # noqa: PLC0415
 
+    pull_run(settings.run.path)
     _print("\n".join(describe_artifacts(settings.run.path)))
 
 
@@ -142,6 +145,7 @@ def _build(command: Command) -> int:
 
 def _serve(command: Command) -> int:
     settings = _settings(command)
+    pull_run(settings.run.path)
 
     def work(terminal: "Terminal") -> int:
         from delia_ray.pipeline.run import Run  # noqa: PLC0415  Ray and transformers take seconds to import
@@ -179,7 +183,8 @@ def _reproduce(command: Command) -> int:
     """
     if not command.target:
         raise UserError("reproduce: name an artifact's folder, for example runs/demo/report")
-    recorded = Recorded.find(Path(command.target))
+    place = mirror_uri(command.target) or Path(command.target)
+    recorded = Recorded.find(place)
 
     def work(terminal: "Terminal") -> int:
         from delia_ray.pipeline.reproduce.rebuild import reproduce  # noqa: PLC0415  Ray and transformers take seconds to import

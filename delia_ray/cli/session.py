@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from delia_ray.core.artifacts import Provenance
-from delia_ray.core.errors import UserError
+from delia_ray.core.errors import BusyError, UserError
 from delia_ray.core.full_disk import FullDiskGuard
 from delia_ray.core.layout import RunLayout
+from delia_ray.core.mirrored_run import check_store, drive_mirrored
+from delia_ray.core.storage.paths import to_uri
+from delia_ray.core.storage.transfer import publish
 from delia_ray.placement import Placement
 
 if TYPE_CHECKING:
@@ -43,20 +46,27 @@ def session(verb: str, layout: RunLayout, placement: Placement) -> Generator["Te
     _check_root(layout.root.parent)
     log = RunLog(layout.log(verb), layout.root.name, as_json=writes_json(placement, on_terminal=sys.stdout.isatty()))
     sys.excepthook = partial(_show_failure, verb, log)
-    with _without_traces(layout), log.redirect() as stream, FullDiskGuard(layout.root), _locked(layout):
+    with (
+        drive_mirrored(layout.root, partial(print, flush=True)),
+        _without_traces(layout),
+        log.redirect() as stream,
+        FullDiskGuard(layout.root),
+        _locked(layout),
+    ):
         yield Terminal(stream, log)
 
 
 def _check_root(root: Path) -> None:
-    """Refuse a folder inside a Ray job's copy of the working folder, which Ray deletes after the job.
+    """Refuse a bucket that cannot be written, and a folder inside a Ray job's copy of the working folder, which Ray deletes after the job.
 
     Raises:
         UserError: where the runs should be.
     """
+    check_store(root, "run.root")
     if _JOB_FOLDERS in str(root.resolve()):
         raise UserError(
             f"run.root: {root} lies in this job's copy of the working folder, which Ray deletes with the job; give an absolute path that "
-            "all nodes share (run.root=/mnt/runs)"
+            "all nodes share (run.root=/mnt/runs), or a bucket (run.root=s3://bucket/runs)"
         )
 
 
@@ -76,10 +86,6 @@ def read_commit() -> str | None:
     return git.stdout.strip() or None
 
 
-class _BusyError(UserError):
-    """Another process works on the run."""
-
-
 @contextmanager
 def _locked(layout: RunLayout) -> Generator[None]:
     """Keep a second process out of the run while this one works; the system releases the lock when the process dies."""
@@ -87,7 +93,9 @@ def _locked(layout: RunLayout) -> Generator[None]:
         with FileLock(layout.lock, timeout=0):
             yield
     except Timeout:
-        raise _BusyError(f"run.name: another process is working on {layout.root}; wait for it, or give this run another name") from None
+        raise BusyError(
+            f"run.name: another process is working on {to_uri(layout.root)}; wait for it, or give this run another name"
+        ) from None
 
 
 @contextmanager
@@ -97,7 +105,7 @@ def _without_traces(layout: RunLayout) -> Generator[None]:
     new = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         yield
-    except _BusyError:
+    except BusyError:
         raise  # what lies there is the other's
     except UserError:
         files = {file.relative_to(run).parts[0] for file in run.rglob("*") if not file.is_dir()}
@@ -112,5 +120,7 @@ def _without_traces(layout: RunLayout) -> Generator[None]:
 def _show_failure(verb: str, log: "RunLog", kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The process's last words after a failure that is not the user's: the end of the log, and where the rest is."""
     log.keep_error("".join(traceback.format_exception(kind, error, trace)))
-    last = log.last_lines(_TAIL_LINES)
-    print(f"\ndelia {verb} failed. The end of {log.file}:\n", *last, f"\nmore in {log.file}", sep="\n", file=sys.stderr)
+    with suppress(OSError, UserError):
+        publish(log.file)
+    name, last = to_uri(log.file), log.last_lines(_TAIL_LINES)
+    print(f"\ndelia {verb} failed. The end of {name}:\n", *last, f"\nmore in {name}", sep="\n", file=sys.stderr)

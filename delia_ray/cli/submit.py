@@ -12,6 +12,9 @@ from typing import Any
 
 from delia_ray.cli.session import COMMIT, read_commit
 from delia_ray.core.errors import UserError
+from delia_ray.core.mirrored_run import check_store
+from delia_ray.core.storage.paths import to_uri
+from delia_ray.core.storage.stores import MissingBucketError
 from delia_ray.placement import Cluster
 from delia_ray.settings import Settings
 
@@ -48,7 +51,7 @@ def submit(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
         entrypoint=shlex.join(["python", "-m", "delia_ray", *verb.split(), *configs, *overrides]),
         submission_id=f"{settings.run.name}-{verb.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}",
         runtime_env={"working_dir": ".", "excludes": list(_EXCLUDED), "env_vars": _collect_environment(cluster)},
-        metadata={"run": str(settings.run.path)},
+        metadata={"run": to_uri(settings.run.path)},
     )
     print(f"{job}: submitted to {cluster.jobs_address} with {size / 2**20:.1f} MiB of {Path.cwd()}", flush=True)
     if not waits:
@@ -59,10 +62,16 @@ def submit(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
 
 def _check_root(settings: Settings) -> None:
     root = settings.run.root
+    try:
+        check_store(root, "run.root")
+    except MissingBucketError:
+        raise
+    except UserError:  # the nodes may have the credentials, or the way to the store, that this machine lacks; the job finds out
+        pass
     if not root.is_absolute():
         raise UserError(
             f"run.root: {root} would lie in the job's copy of the working folder, which Ray deletes; give an absolute path that all nodes "
-            "share (run.root=/mnt/runs)"
+            "share (run.root=/mnt/runs), or a bucket (run.root=s3://bucket/runs)"
         )
 
 

@@ -1,7 +1,8 @@
 """Artifacts: directories that stages write and read, each with a ``manifest.json`` that is written last.
 
 A directory without a manifest is an unfinished attempt and is never read. A directory with a manifest is finished and
-immutable, and the manifest records the request that produced it.
+immutable, and the manifest records the request that produced it. On a disk an attempt's scratch directory is renamed. In an object store,
+which renames nothing, its objects have their final names at once.
 """
 
 import errno
@@ -21,6 +22,9 @@ from delia_ray.core.building import check_may_build
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import fingerprint, iter_differences
+from delia_ray.core.storage.objects import list_folders, remove
+from delia_ray.core.storage.paths import is_remote, to_uri
+from delia_ray.core.storage.transfer import fetch, publish
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +88,12 @@ class Artifact:
 
     @property
     def data(self) -> Path:
+        """Its files, which this node may lack if they are in an object store."""
         return self.path / DATA
+
+    def fetch(self, *names: str) -> Path:
+        """Return the path of a file or folder below ``data``, which is fetched from the object store if it is in one."""
+        return fetch(self.data.joinpath(*names))
 
     @property
     def fingerprint(self) -> str:
@@ -97,15 +106,16 @@ class Artifact:
         Raises:
             UserError: there is none, its stage did not finish, or its kind is not ``kind``.
         """
-        file = path / MANIFEST
+        file = fetch(path / MANIFEST)
+        name = to_uri(path)
         if not file.exists():
-            raise UserError(f"{path} has no {MANIFEST}: the stage that writes it has not finished; run it first (`delia run` runs all)")
+            raise UserError(f"{name} has no {MANIFEST}: the stage that writes it has not finished; run it first (`delia run` runs all)")
         try:
             manifest = Manifest.model_validate_json(file.read_text())
         except ValidationError:
-            raise UserError(f"{file}: not a manifest this version can read; remove {path} to rebuild it") from None
+            raise UserError(f"{name}/{MANIFEST}: not a manifest this version can read; remove {name} to rebuild it") from None
         if manifest.kind != kind:
-            raise UserError(f"{path} holds {manifest.kind}, but {kind} is required; name a folder of that kind")
+            raise UserError(f"{name} holds {manifest.kind}, but {kind} is required; name a folder of that kind")
         return cls(path, manifest)
 
 
@@ -160,7 +170,7 @@ def build_once(
         "inputs": {role: item.fingerprint for role, item in sorted(inputs.items())},
     }
     expected = fingerprint(identity)
-    if (path / MANIFEST).exists():
+    if fetch(path / MANIFEST).exists():
         return _reuse(path, kind, identity, expected)
     check_may_build(path)
     workspace = _prepare(path, expected)
@@ -174,6 +184,10 @@ def build_once(
 def retire_artifact(path: Path) -> None:
     """Remove a finished artifact atomically: rename it, then delete it. The caller has checked that no finished artifact depends on it."""
     check_may_build(path)
+    if is_remote(path):
+        remove(path / MANIFEST)  # first, so that what is left is an unfinished attempt
+        remove(path)
+        return
     trash = path.with_name(f".{path.name}.retired")
     shutil.rmtree(trash, ignore_errors=True)
     os.replace(path, trash)
@@ -186,10 +200,15 @@ def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provena
     origin = {"created_at": datetime.now(UTC), "git_commit": provenance.git_commit, "command": provenance.command}
     manifest = Manifest.model_validate({**record, **origin})
     scratch = workspace.data.parent
+    publish(workspace.data)
     (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-    os.replace(scratch, path)
-    shutil.rmtree(workspace.inflight, ignore_errors=True)
-    logger.info("built %s %s (%s) %s", manifest.stage, path, manifest.fingerprint, manifest.counts)
+    if is_remote(path):
+        publish(scratch / MANIFEST)
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        os.replace(scratch, path)
+    remove(workspace.inflight)
+    logger.info("built %s %s (%s) %s", manifest.stage, to_uri(path), manifest.fingerprint, manifest.counts)
     return Artifact(path, manifest)
 
 
@@ -201,14 +220,11 @@ def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) ->
     """
     artifact = Artifact.open(path, kind)
     if artifact.fingerprint == expected:
-        logger.info("reuse %s %s (%s)", identity["stage"], path, expected)
+        logger.info("reuse %s %s (%s)", identity["stage"], to_uri(path), expected)
         return artifact
     recorded = artifact.manifest.model_dump(mode="json", include={"stage", "request", "inputs"})
-    changes = "; ".join(iter_differences(recorded, identity))
-    raise StaleArtifactError(
-        path,
-        f"{path} was built from another request: {changes}. Give the run another name (run.name=...) or remove that folder to rebuild it.",
-    )
+    what = f"{to_uri(path)} was built from another request: {'; '.join(iter_differences(recorded, identity))}"
+    raise StaleArtifactError(path, f"{what}. Give the run another name (run.name=...) or remove that folder to rebuild it.")
 
 
 def _prepare(path: Path, expected: str) -> Workspace:
@@ -216,9 +232,11 @@ def _prepare(path: Path, expected: str) -> Workspace:
     scratch = path.with_name(f".{path.name}.partial")
     inflight = path.with_name(f".{path.name}.inflight-{expected}")
     try:
-        for leftover in path.parent.glob(f".{path.name}.inflight-*"):
+        if is_remote(path):
+            remove(path)  # what an attempt that was killed has published
+        for leftover in list_folders(path.parent, f".{path.name}.inflight-*"):
             if leftover != inflight:
-                shutil.rmtree(leftover)
+                remove(leftover)
         shutil.rmtree(scratch, ignore_errors=True)
         (scratch / DATA).mkdir(parents=True)
         inflight.mkdir(exist_ok=True)

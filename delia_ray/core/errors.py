@@ -5,6 +5,10 @@ class UserError(ValueError):
     """Invalid user input. The message names the key, the value and how to correct it."""
 
 
+class BusyError(UserError):
+    """Another process works on the run."""
+
+
 class Stopped(SystemExit):
     """The process was asked to end (SIGTERM), and training has written a checkpoint; the same command resumes."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from delia_ray.core.artifacts import MANIFEST, Manifest
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.paths import to_uri
 
 
 def read_manifests(run: Path) -> dict[str, Manifest]:
@@ -45,7 +46,7 @@ def describe_artifacts(run: Path) -> Iterator[str]:
     """
     manifests = read_manifests(run)
     if not manifests:
-        raise UserError(f"run.name: {run} holds no finished artifact; `delia run` makes them")
+        raise UserError(f"run.name: {to_uri(run)} holds no finished artifact; `delia run` makes them")
     names = {manifest.fingerprint: path for path, manifest in manifests.items()}
     for path, manifest in manifests.items():
         inputs = ", ".join(

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
+
+from delia_ray.core.storage.objects import list_files
+from delia_ray.core.storage.tables import read_table
 
 
 class Record(BaseModel):
@@ -140,8 +142,8 @@ def keyed_int(seed: int, purpose: str, identifier: str) -> int:
 def count_reasons(rejects: Path) -> Counter[str]:
     """Count the rejects of a folder by reason, without the row or the message that a reason names."""
     reasons: Counter[str] = Counter()
-    for file in sorted(rejects.glob("*.parquet")):
-        reasons.update(map(_generalize_reason, pq.read_table(file, columns=["reason"])["reason"].to_pylist()))
+    for file in list_files(rejects, "*.parquet"):
+        reasons.update(map(_generalize_reason, read_table(file, columns=["reason"])["reason"].to_pylist()))
     return reasons
 
 

@@ -49,7 +49,7 @@ def compute_answer_kl(base: Path, tuned: Path, conversations: Sequence[Conversat
     """
     tokenizer = load_tokenizer(base)
     encoded = [_encode_conversation(tokenizer, messages, answer) for messages, answer in conversations]
-    if base.samefile(tuned):
+    if base.resolve() == tuned.resolve():
         tally.add(rows=len(encoded), tokens=sum(len(each.ids) - each.first for each in encoded))
         return [[0.0] * (len(each.ids) - each.first) for each in encoded]
     device = _choose_device()

@@ -136,13 +136,13 @@ def _score_test_rows(
 
 
 def _read_targets(config: ScoreConfig, rewritten: Artifact) -> list[str]:
-    rows: list[EvalExample] = pq.read_table(rewritten.data / f"{config.split}.parquet", columns=["messages"]).to_pylist()
+    rows: list[EvalExample] = pq.read_table(rewritten.fetch(f"{config.split}.parquet"), columns=["messages"]).to_pylist()
     return [row["messages"][-1]["content"] for row in rows]
 
 
 def _build_prompts(config: ScoreConfig, task: TaskConfig, rewritten: Artifact) -> list[Prompt]:
     """Build the prompts of every probe."""
-    items: list[EvalExample] = pq.read_table(rewritten.data / f"{config.split}.parquet").to_pylist()
+    items: list[EvalExample] = pq.read_table(rewritten.fetch(f"{config.split}.parquet")).to_pylist()
     if not items:
         raise UserError(
             f"score.split: the task has no {config.split} rows to score; set score.split=test, or give the task {config.split} rows"

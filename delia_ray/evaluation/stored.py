@@ -58,7 +58,7 @@ def write_scores(
 
 def read_generations(scores: Artifact) -> list[GenerationRow]:
     """Read every prompt and answer, in the order of the prompts."""
-    return pq.read_table(scores.data / _GENERATIONS, schema=GENERATION_SCHEMA).to_pylist()
+    return pq.read_table(scores.fetch(_GENERATIONS), schema=GENERATION_SCHEMA).to_pylist()
 
 
 def read_scores(scores: Artifact) -> dict[str, Interval]:
@@ -76,7 +76,7 @@ def read_columns(scores: Artifact) -> ArmColumns:
     metrics: list[str] = scores.manifest.request["metric"]
     row_scores: dict[str, np.ndarray] = {}
     if metrics != [FORMAT]:
-        table = pq.read_table(scores.data / _ROW_SCORES)
+        table = pq.read_table(scores.fetch(_ROW_SCORES))
         row_scores = {name: np.array(table[name].to_pylist(), np.int64 if name in CORPUS_METRICS else np.float64) for name in metrics}
     return _build_columns(read_generations(scores), row_scores)
 
@@ -130,4 +130,4 @@ def _make_signature_field(metric: str, bleu_tokenizer: str | None) -> Mapping[st
 
 
 def _read_json(scores: Artifact) -> dict[str, dict[str, Any]]:
-    return json.loads((scores.data / _SCORES).read_text())
+    return json.loads(scores.fetch(_SCORES).read_text())

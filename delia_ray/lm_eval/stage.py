@@ -12,6 +12,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import hash_folder
 from delia_ray.core.layout import BASE
 from delia_ray.core.progress import ProgressLine
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.evaluation.client import check_served_model
 from delia_ray.evaluation.metrics.definitions import define_row_metric
 from delia_ray.evaluation.statistics.clusters import assign_singletons
@@ -21,6 +22,7 @@ from delia_ray.evaluation.statistics.multiplicity import apply_holm_correction
 from delia_ray.lm_eval.bridge import check_tasks, evaluate_endpoint
 from delia_ray.lm_eval.config import LmEval
 from delia_ray.lm_eval.schema import LmEvalChange, LmEvalChanges, LmEvalResults, TaskMetric
+from delia_ray.models.folders import is_no_weight
 from delia_ray.placement import LmEvalProcess
 
 STAGE = "lm_eval/2"
@@ -78,7 +80,7 @@ def run_lm_eval(
         check_served_model(url, arm, model.fingerprint)
         line.set_status(", ".join(config.tasks))
         with TemporaryDirectory() as folder:
-            results = evaluate_endpoint(config, arm, model.data.resolve(), url, process, Path(folder))
+            results = evaluate_endpoint(config, arm, fetch(model.data, is_no_weight).resolve(), url, process, Path(folder))
         (workspace.data / "results.json").write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return {"metrics": len(results.metrics), "items": max((len(each.items) for each in results.metrics if each.items), default=0)}
 
@@ -96,7 +98,7 @@ def adopt_task_folder(folder: Path) -> Adopted:
 
 def read_results(artifact: Artifact) -> LmEvalResults:
     """Read ``results.json``, which ``run_lm_eval`` wrote."""
-    return LmEvalResults.model_validate_json((artifact.data / "results.json").read_text(encoding="utf-8"))
+    return LmEvalResults.model_validate_json(artifact.fetch("results.json").read_text(encoding="utf-8"))
 
 
 def compare_lm_eval(config: LmEval, results: Mapping[str, Artifact], out: Path, provenance: Provenance) -> Artifact:

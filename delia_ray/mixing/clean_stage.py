@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import ray.data
+import ray
 
 from delia_ray.core.artifacts import Adopted, Artifact, Counts, Input, Provenance, Workspace, build_once
 from delia_ray.core.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, REJECT_SCHEMA
+from delia_ray.core.storage.objects import list_files
+from delia_ray.core.storage.tables import count_rows, write_table
 from delia_ray.core.text.overlap import OverlapIndex
 from delia_ray.embedding.actors import embed_texts
 from delia_ray.embedding.encoder import adopt_encoder
@@ -21,6 +22,7 @@ from delia_ray.mixing.near_duplicates import Duplicates, find_duplicates, find_s
 from delia_ray.placement import ActorPool, Engine, Placement
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.metrics import record_rejects
+from delia_ray.ray_runtime.tables import read_parquet, write_parquet
 from delia_ray.tasks.contamination import extract_prompt_text, iter_scored_texts
 from delia_ray.tasks.stage import read_items
 
@@ -74,11 +76,9 @@ def clean_pool(
     def write(workspace: Workspace) -> Counts:
         connect()
         marked = workspace.inflight / "marked"
-        rows = ray.data.read_parquet(str(diverse.data / "kept"))
+        rows = read_parquet(diverse.data / "kept")
         indexes = ray.put(_build_indexes(config, task))
-        rows.map_batches(partial(_mark_overlaps, indexes), batch_format="pyarrow").write_parquet(
-            str(marked), mode=ray.data.SaveMode.OVERWRITE
-        )
+        write_parquet(rows.map_batches(partial(_mark_overlaps, indexes), batch_format="pyarrow"), marked, replaces=True)
         duplicates = list(_find_all_duplicates(marked, config.deduplicate, embedding, workspace.inflight)) if config.deduplicate else []
         sizes = {name: each.sizes for name, each in zip(("words", "meaning"), duplicates, strict=False)}
         (workspace.data / "clusters.json").write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
@@ -114,7 +114,7 @@ def _mark_overlaps(indexes: "ray.ObjectRef[list[OverlapIndex]]", rows: pa.Table)
 
 def _find_all_duplicates(marked: Path, config: Deduplicate, embedding: EmbeddingContext | None, scratch: Path) -> Iterator[Duplicates]:
     """Yield the near-duplicates by words, then the semantic duplicates among the remaining rows."""
-    rows = ray.data.read_parquet(str(marked))
+    rows = read_parquet(marked)
     near_duplicates = find_duplicates(
         rows.map_batches(partial(_select_remaining_texts, []), batch_format="pyarrow"), config, scratch / "sketches"
     )
@@ -155,9 +155,7 @@ def _select_rejects(duplicates: Sequence[Duplicates], rows: pa.Table) -> pa.Tabl
 
 def _write_rows(marked: Path, transform: _Transform, schema: pa.Schema, out: Path) -> int:
     """Write the transformed rows of ``marked`` to ``out`` and return their number."""
-    ray.data.read_parquet(str(marked)).map_batches(transform, batch_format="pyarrow").write_parquet(str(out))
-    files = list(out.glob("*.parquet"))
-    if not files:  # Ray Data writes no file where there is no row
-        out.mkdir(exist_ok=True)
-        pq.write_table(schema.empty_table(), out / "0.parquet")
-    return sum(pq.read_metadata(file).num_rows for file in files)
+    write_parquet(read_parquet(marked).map_batches(transform, batch_format="pyarrow"), out)
+    if not list_files(out, "*.parquet"):  # Ray Data writes no file where there is no row
+        write_table(schema.empty_table(), out / "0.parquet")
+    return count_rows(out)

@@ -4,7 +4,6 @@ One task for each band and partition of the buckets finds the similar pairs, and
 file names and counts.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,8 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
+from delia_ray.core.storage.objects import remove
+from delia_ray.core.storage.transfer import fetch, publish
 from delia_ray.mixing.config import Deduplicate
 from delia_ray.mixing.minhash import ROWS_AT_ONCE, Bands, Indices, choose_bands, find_clusters, jaccard, pair_candidates
 from delia_ray.mixing.semantic_dedup import choose_planes, find_similar_pairs, split_buckets
@@ -98,7 +99,7 @@ _FindPairs = Callable[[Sketches, NDArray[np.uint64], Indices], Iterator[NDArray[
 def _find_by_sketches(
     rows: ray.data.Dataset, sketch: _Sketch, bands: Bands, find_pairs: _FindPairs, relation: str, scratch: Path
 ) -> Duplicates:
-    shutil.rmtree(scratch, ignore_errors=True)
+    remove(scratch)
     scratch.mkdir(parents=True)
     sketched = rows.map_batches(
         partial(_sketch_batch, sketch), batch_size=_ROWS_PER_SKETCH, batch_format="pyarrow", **get_one_core_options()
@@ -139,7 +140,9 @@ def _write_pairs(sketches: Sketches, find_pairs: _FindPairs, band: int, partitio
     bucket = sketches.read_column(str(band)).astype(np.uint64)
     indices = np.flatnonzero(bucket % np.uint64(partitions) == partition) if partitions > 1 else np.arange(len(bucket))
     file = scratch / f"links-{band}-{partition}.npy"
+    scratch.mkdir(parents=True, exist_ok=True)
     np.save(file, np.concatenate([np.empty((0, 2), dtype=np.int64), *find_pairs(sketches, bucket[indices], indices)]))
+    publish(file)
     return file
 
 
@@ -161,7 +164,7 @@ def _find_vector_pairs(cosine: float, sketches: Sketches, bucket: NDArray[np.uin
 
 def _write_duplicates(sketches: Sketches, pair_files: Sequence[Path], relation: str, scratch: Path) -> Duplicates:
     """Join the pairs to clusters, and write which row duplicates which."""
-    pairs = np.concatenate([np.load(file) for file in pair_files])
+    pairs = np.concatenate([np.load(fetch(file)) for file in pair_files])
     rows, numbers = np.unique(pairs, return_inverse=True)
     order = np.argsort(sketches.take("key", rows).to_numpy())
     ranks = np.argsort(order)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import ipc
 
 from delia_ray.core.records import keyed_int
+from delia_ray.core.storage.transfer import fetch, publish
 from delia_ray.mixing.minhash import Bands, Hashes, Indices, Shingles, bucket_texts, hash_shingles
 from delia_ray.mixing.semantic_dedup import Vectors, bucket_vectors, normalize_rows
 
@@ -56,15 +57,18 @@ def _write(row_ids: Sequence[str], columns: Mapping[str, pa.Array], bands: Itera
 
 def write_arrow(table: pa.Table, file: Path) -> Path:
     """Write ``table`` as one record batch, atomically: the file exists whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}")
     with pa.OSFile(str(unfinished), "wb") as stream, ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table.combine_chunks())
-    return unfinished.replace(file)
+    unfinished.replace(file)
+    publish(file)
+    return file
 
 
 def read_arrow(file: Path) -> pa.Table:
     """Open the table in ``file``, memory-mapped."""
-    return ipc.open_file(pa.memory_map(str(file))).read_all()
+    return ipc.open_file(pa.memory_map(str(fetch(file)))).read_all()
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ import ray.data
 from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import MIXED_KIND, MIXED_SCHEMA, keyed_int
+from delia_ray.core.storage.tables import count_rows
 from delia_ray.mixing.config import MixConfig
 from delia_ray.mixing.pool_size import DiversePool, check_pool_size
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.tables import read_parquet, write_parquet
 
 STAGE = "mixed/2"
 _ROWS_PER_PARTITION = 50_000
@@ -53,8 +55,8 @@ def mix(config: MixConfig, rewritten: Artifact, diverse: Artifact | None, connec
             assert diverse is not None
             parts.append(_sample_diverse_rows(diverse, diverse_rows, config.seed))
         rows = mixed_task_rows + diverse_rows
-        shuffle(parts, rows, config.seed).write_parquet(str(workspace.data))
-        written = sum(pq.read_metadata(file).num_rows for file in workspace.data.glob("*.parquet"))
+        write_parquet(shuffle(parts, rows, config.seed), workspace.data)
+        written = count_rows(workspace.data)
         assert written == rows, f"{written} rows written of {mixed_task_rows} + {diverse_rows}"
         return {"rows": written, "task": mixed_task_rows, "diverse": diverse_rows, "effective_ratio": diverse_rows / task_rows}
 
@@ -84,7 +86,7 @@ def limit_task_rows(config: MixConfig, available: int) -> int:
 
 def _select_task_rows(rewritten: Artifact, count: int, seed: int) -> ray.data.Dataset:
     """Select the ``count`` training rows of the task with the smallest keyed hashes."""
-    rows = pq.read_table(rewritten.data / "train.parquet")
+    rows = pq.read_table(rewritten.fetch("train.parquet"))
     keys = [keyed_int(seed, "task", example_id) for example_id in rows["example_id"].to_pylist()]
     return ray.data.from_arrow(rows.take(sorted(sorted(range(len(keys)), key=keys.__getitem__)[:count])))
 
@@ -110,7 +112,7 @@ def _sample_diverse_rows(diverse: Artifact, count: int, seed: int) -> ray.data.D
 
     Only the keys are gathered on the driver: 16 bytes a row.
     """
-    pool = ray.data.read_parquet(str(diverse.data / "kept"))
+    pool = read_parquet(diverse.data / "kept")
     keyed = pool.map_batches(lambda table: _append_key(table, seed, "draw", "exchange_id"), batch_format="pyarrow")
     threshold = sorted(row["order_key"] for row in keyed.select_columns(["order_key"]).take_all())[count - 1]
     return keyed.map_batches(_SelectUpToKey(threshold), batch_format="pyarrow")

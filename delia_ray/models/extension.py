@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import Message
+from delia_ray.core.storage.transfer import output_folder
 from delia_ray.models.chat import render_conversation
 from delia_ray.models.chat_format import detect_chat_format
 from delia_ray.models.encoding import encode
@@ -109,7 +110,8 @@ def add_new_tokens(
     if rows > old_rows:
         model.resize_token_embeddings(rows, mean_resizing=False)
     _write_rows(model, tokenizer, ids, init, known_rows, old_rows)
-    save_model(model, tokenizer, out)
+    with output_folder(out):
+        save_model(model, tokenizer, out)
 
 
 def _write_rows(model: Any, tokenizer: Any, ids: Sequence[int], init: TokenInit, known_rows: int, old_rows: int) -> None:

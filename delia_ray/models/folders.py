@@ -13,6 +13,9 @@ import platformdirs
 from delia_ray.core.artifacts import Adopted
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import fingerprint, hash_file
+from delia_ray.core.storage.objects import exists, write_bytes
+from delia_ray.core.storage.paths import is_remote
+from delia_ray.core.storage.transfer import upload
 from delia_ray.models import builtin_model as builtin
 
 _WEIGHTS = "*.safetensors"
@@ -72,13 +75,22 @@ def _check_files(folder: Path, key: str, *, with_weights: bool = True) -> None:
         raise UserError(f"{key}: {folder} has no *.safetensors; convert the weights with save_pretrained(safe_serialization=True)")
 
 
+def is_no_weight(file: Path) -> bool:
+    """Whether a file of a model's folder is small, which all are but its weights."""
+    return file.suffix != ".safetensors"
+
+
 def share_model(model: ModelFolder, root: Path) -> ModelFolder:
-    """Return ``model`` below ``root``, which all nodes of a cluster see: hard links where the file system allows, otherwise copies.
+    """Return ``model`` below ``root``, which all nodes of a cluster see: hard links where the file system allows, otherwise copies; in an
+    object store its files, from where each node fetches what it needs.
 
     Args:
         root: folder of all runs, which share the model.
     """
     shared = root / ".models" / model.fingerprint
+    if is_remote(shared):
+        _upload_model(model, shared)
+        return replace(model, path=shared)
     if not shared.is_dir():
         shared.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=shared.parent, prefix=".partial-"))
@@ -88,6 +100,14 @@ def share_model(model: ModelFolder, root: Path) -> ModelFolder:
             partial.rename(shared)
         shutil.rmtree(partial, ignore_errors=True)
     return replace(model, path=shared)
+
+
+def _upload_model(model: ModelFolder, shared: Path) -> None:
+    complete = shared.with_name(f"{shared.name}.complete")
+    if not exists(complete):
+        for file in _list_files(model.path):
+            upload(file, shared / file.name)
+        write_bytes(complete, b"")
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

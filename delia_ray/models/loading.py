@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from delia_ray.core.errors import UserError
-from delia_ray.models.folders import ModelFolder
+from delia_ray.core.storage.transfer import fetch
+from delia_ray.models.folders import ModelFolder, is_no_weight
 from delia_ray.models.template import set_template_arguments
 
 
@@ -15,6 +16,7 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         UserError: the folder has no usable tokenizer.
     """
+    fetch(folder, is_no_weight)
     from transformers import AutoTokenizer  # noqa: PLC0415  seconds to import
 
     try:
@@ -46,6 +48,7 @@ def load_model(folder: Path, dtype: Any) -> Any:
     Raises:
         UserError: transformers does not support the architecture.
     """
+    fetch(folder)
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  seconds to import
 
     try:
@@ -58,6 +61,7 @@ def load_model(folder: Path, dtype: Any) -> Any:
 
 def load_encoder(folder: Path, dtype: Any) -> Any:
     """Load the model of a folder without its head; it returns hidden states."""
+    fetch(folder)
     from transformers import AutoModel  # noqa: PLC0415  seconds to import
 
     return AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)

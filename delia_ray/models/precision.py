@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from delia_ray.core.storage.transfer import fetch, publish
+
 
 def resolve_dtype(precision: str) -> Any:
     """Return the torch dtype of ``auto | float32 | bfloat16 | float16``; auto is bfloat16 if the hardware has it and it is faster."""
@@ -51,11 +53,12 @@ def resolve_run_precision(record: Path, precision: str, choose: Callable[[], str
     """
     if precision != "auto":
         return precision
-    if record.exists():
+    if fetch(record).exists():
         return json.loads(record.read_text())["precision"]
     chosen = choose()
     record.parent.mkdir(parents=True, exist_ok=True)
     scratch = record.with_suffix(f".{os.getpid()}")
     scratch.write_text(json.dumps({"precision": chosen}) + "\n")
     os.replace(scratch, record)
+    publish(record)
     return chosen

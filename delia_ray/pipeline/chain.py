@@ -8,6 +8,7 @@ from delia_ray.core.artifacts import MANIFEST, Artifact
 from delia_ray.core.layout import BASE, DEFAULT_POOL
 from delia_ray.core.progress import ProgressLine
 from delia_ray.core.records import Message
+from delia_ray.core.storage.paths import to_uri
 from delia_ray.evaluation.client import Asking, answer_conversations
 from delia_ray.evaluation.metrics.task_metrics import is_equivalent_target
 from delia_ray.mixing.clean_stage import clean_pool, make_embedding_context
@@ -73,7 +74,8 @@ class Chain(RunContext):
         with self.progress.stage("task") as line:
             task = prepare_task(self.settings.task, self.settings.decontaminate, self.path("task"), self.provenance)
             if rejected := task.manifest.counts["rejected"]:
-                line.set_status(f"{rejected:g} training rows left out, too close to what is scored: {task.data / 'rejects.parquet'}")
+                file = to_uri(task.data / "rejects.parquet")
+                line.set_status(f"{rejected:g} training rows left out, too close to what is scored: {file}")
             return task
 
     @cached_property

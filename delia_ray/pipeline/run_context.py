@@ -10,6 +10,7 @@ from typing import ParamSpec, Self, TypeVar
 from delia_ray.core.artifacts import Artifact, Provenance
 from delia_ray.core.fingerprint import fingerprint
 from delia_ray.core.layout import RunLayout
+from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.progress import Progress, ProgressLine
 from delia_ray.models import choose_precision, resolve_run_precision
 from delia_ray.placement import Engine, Placement, names_cluster
@@ -41,6 +42,7 @@ class RunContext:
         self.progress = meter(self.progress, self.settings.run.name)
 
     def __enter__(self) -> Self:
+        pull_manifests(self.layout.root)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from delia_ray.core.errors import UserError
+from delia_ray.core.mirrored_run import check_store
 from delia_ray.core.records import TaskItem
+from delia_ray.core.storage.paths import is_remote
 from delia_ray.embedding.encoder import adopt_encoder
 from delia_ray.evaluation.metrics.task_metrics import check_metrics, get_metric_names
 from delia_ray.learned_metrics.stage import find_weight_files
@@ -99,7 +101,9 @@ def check_root(settings: Settings) -> None:
     Raises:
         UserError: it is below a file, or in a folder that is not the user's.
     """
-    if not _can_write(settings.run.path):
+    if is_remote(settings.run.path):
+        check_store(settings.run.root, "run.root")
+    elif not _can_write(settings.run.path):
         raise UserError(f"run.root: cannot write {settings.run.path}; choose a folder you may write to (run.root=...)")
 
 
@@ -110,7 +114,9 @@ def _can_write(folder: Path) -> bool:
 
 def _check_cache(given: _Given) -> None:
     folder = given.settings.placement.cache
-    if folder is not None and not _can_write(folder):
+    if folder is not None and is_remote(folder):
+        check_store(folder, "placement.cache")
+    elif folder is not None and not _can_write(folder):
         raise UserError(f"placement.cache: {folder} is no folder that can be written; name one, or leave it to the run's own folder")
 
 

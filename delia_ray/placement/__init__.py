@@ -1,11 +1,11 @@
 """Configs of where and with what resources stages run. They must not change what a stage produces."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from delia_ray.core.config import Config
+from delia_ray.core.storage.config import OptionalStoredPath
 from delia_ray.placement.cluster import Cluster, Price, names_cluster
 from delia_ray.placement.engines import ActorPool, Engine, EngineResources, Replicas
 from delia_ray.placement.evaluation import LearnedMetricWorkers, LmEvalProcess
@@ -36,8 +36,8 @@ class Placement(Config):
     started, unless on a terminal; else text."""
     engine: Engine = Engine()
     synthesize: ActorPool = ActorPool()
-    cache: Path | None = None
-    """Folder of the completion cache, keyed by request; runs can share it. null: ``.cache`` in the run's folder."""
+    cache: OptionalStoredPath = None
+    """Folder of the completion cache, keyed by request, or ``s3://bucket/folder``; runs can share it. null: ``.cache`` in the run's."""
     price: Price | None = None
     """With prices, manifests and the terminal show the cost of generation."""
     gpu_memory_gib: float | None = Field(default=None, gt=0)

@@ -1,10 +1,12 @@
 """The Ray cluster (``placement.cluster``), and what its machines cost (``placement.price``)."""
 
 import os
+from pathlib import Path
 
 from pydantic import Field
 
 from delia_ray.core.config import Config
+from delia_ray.core.storage.paths import DEFAULT_MIRROR
 
 
 class Cluster(Config):
@@ -18,10 +20,14 @@ class Cluster(Config):
     """Shared memory of a local cluster's object store, in GiB."""
     jobs_address: str = "http://127.0.0.1:8265"
     """Address that takes jobs (``delia submit``): the cluster's dashboard, mostly through a forwarded port."""
-    environment: tuple[str, ...] = ("HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
+    environment: tuple[str, ...] = ("HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI", "AWS_REGION", "AWS_ENDPOINT_URL")
     """Environment variables that a submitted job gets, as far as they are set where it is submitted."""
     wait_s: float = Field(default=1800.0, ge=0)
     """How long to wait for nodes that the cluster's autoscaler adds, in seconds."""
+    mirror: Path = DEFAULT_MIRROR
+    """Folder of each node's own disk for the files of a run in an object store, as far as the node needs them."""
+    mirror_gib: float | None = Field(default=None, gt=0)
+    """How large it may become, in GiB, before what is not in use is removed. null: no limit."""
 
 
 def names_cluster(cluster: Cluster) -> bool:

@@ -7,6 +7,7 @@ import ray
 import ray.data
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from delia_ray.core.storage.paths import MIRROR_GIB
 from delia_ray.placement import Cluster, names_cluster
 from delia_ray.ray_runtime.capacity import Demand
 from delia_ray.ray_runtime.metrics import report_stage
@@ -54,6 +55,8 @@ def connect(cluster: Cluster) -> None:
     if ray.is_initialized():
         return
     variables = build_worker_environment(is_local=not names_cluster(cluster))
+    if cluster.mirror_gib is not None:
+        variables[MIRROR_GIB] = os.environ[MIRROR_GIB] = str(cluster.mirror_gib)
     if names_cluster(cluster):
         try:
             ray.init(address=cluster.address, runtime_env={"env_vars": variables}, log_to_driver=True)

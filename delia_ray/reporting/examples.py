@@ -48,4 +48,4 @@ def _collect_answers(titles: Mapping[str, str], key: _Key, row: Mapping[str, Any
 
 def _load_rows(scores: Artifact) -> _Rows:
     """Load the prompts and answers of an arm, in the order of the file."""
-    return {(row["probe"], row["prompt_id"]): row for row in pq.read_table(scores.data / "generations.parquet").to_pylist()}
+    return {(row["probe"], row["prompt_id"]): row for row in pq.read_table(scores.fetch("generations.parquet")).to_pylist()}

@@ -10,6 +10,7 @@ from delia_ray.core.artifacts import CHAT_FORMAT, DATA, Artifact, Counts, Proven
 from delia_ray.core.config import Config
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.lineage import read_manifests
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.evaluation.config import Margins
 from delia_ray.reporting.examples import MAX_EXAMPLES, select_examples
 from delia_ray.reporting.schema import RunReport
@@ -97,7 +98,7 @@ def assemble_report(
                 "config": settings.model_dump(mode="json"),
             },
             "curves": {arm: _read_curve(layout.of_arm(arm, "checkpoint")) for arm in trained},
-            "diversity": None if diversity is None else json.loads((diversity.data / "diversity.json").read_text(encoding="utf-8")),
+            "diversity": None if diversity is None else json.loads((diversity.fetch("diversity.json")).read_text(encoding="utf-8")),
             "examples": select_examples(scores, settings.task.kind, MAX_EXAMPLES),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in run_manifests.items()},
             "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in run_manifests.items()},
@@ -108,12 +109,12 @@ def assemble_report(
 
 def _read_chat_template(base: Path) -> dict[str, str]:
     """Read the features of the chat template; empty where the artifact has none."""
-    file = base / DATA / CHAT_FORMAT
+    file = fetch(base / DATA / CHAT_FORMAT)
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _read_curve(checkpoint: Path) -> list[dict[str, Any]]:
     """Read the columns of ``CurvePoint`` from the metrics log of a checkpoint."""
     columns = ("step", "task_loss", "diverse_loss", "learning_rate", "grad_norm", "tokens_per_second")
-    lines = (checkpoint / DATA / "metrics.jsonl").read_text().splitlines()
+    lines = fetch(checkpoint / DATA / "metrics.jsonl").read_text().splitlines()
     return [{name: json.loads(line)[name] for name in columns} for line in lines]

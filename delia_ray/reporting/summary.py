@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from delia_ray.core.artifacts import DATA, Artifact
 from delia_ray.core.layout import RunLayout
+from delia_ray.core.storage.paths import is_remote, to_uri
 from delia_ray.reporting.terminal_table import load_lm_eval_table, load_results_table
 from delia_ray.settings import Settings
 
@@ -50,8 +51,8 @@ def find_model_folders(settings: Settings) -> dict[str, Path]:
 
 
 def relative(path: Path) -> str:
-    """Format ``path`` as it can be given from the working folder."""
-    return os.path.relpath(path)
+    """Format ``path`` as it can be given from the working folder; an object by its URI."""
+    return to_uri(path) if is_remote(path) else os.path.relpath(path)
 
 
 def _list_models(folders: Mapping[str, Path], command: Command) -> str:

@@ -49,7 +49,7 @@ class MetricTable:
 
 def load_results_table(report: Artifact) -> MetricTable:
     """Load ``report.json`` of a finished run as a table."""
-    return build_results_table(RunReport.model_validate_json((report.data / "report.json").read_text()))
+    return build_results_table(RunReport.model_validate_json((report.fetch("report.json")).read_text()))
 
 
 def build_results_table(report: RunReport) -> MetricTable:
@@ -68,7 +68,7 @@ def build_results_table(report: RunReport) -> MetricTable:
 
 def load_lm_eval_table(changes: Artifact) -> MetricTable:
     """Load lm-eval's scores of every arm, each with the 95 % interval of its change from the model before tuning."""
-    lm_eval_changes = LmEvalChanges.model_validate_json((changes.data / "changes.json").read_text())
+    lm_eval_changes = LmEvalChanges.model_validate_json((changes.fetch("changes.json")).read_text())
     columns = [
         (arm, [_format_change(by_arm.get(arm)) for by_arm in lm_eval_changes.metrics.values()]) for arm in lm_eval_changes.truncated_prompts
     ]

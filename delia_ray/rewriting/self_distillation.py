@@ -58,13 +58,13 @@ def distill_targets(
     """
 
     def write(workspace: Workspace) -> Counts:
-        rows: list[Example] = pq.read_table(rewritten.data / "train.parquet").to_pylist()
+        rows: list[Example] = pq.read_table(rewritten.fetch("train.parquet")).to_pylist()
         answers = [answer.strip() for answer in generate([_make_prompt(row) for row in rows])]
         taken = [keeps_target(row, answer) for row, answer in zip(rows, answers, strict=True)]
         distilled = [_replace_target(row, answer) if is_taken else row for row, answer, is_taken in zip(rows, answers, taken, strict=True)]
         pq.write_table(pa.Table.from_pylist(distilled, schema=EXAMPLE_SCHEMA), workspace.data / "train.parquet")
         for split in ("dev", "test"):
-            pq.write_table(pq.read_table(rewritten.data / f"{split}.parquet"), workspace.data / f"{split}.parquet")
+            pq.write_table(pq.read_table(rewritten.fetch(f"{split}.parquet")), workspace.data / f"{split}.parquet")
         columns = {"example_id": [row["example_id"] for row in rows], "answer": answers, "taken": taken}
         pq.write_table(pa.table(columns), workspace.data / "answers.parquet")
         return {**{split: rewritten.manifest.counts[split] for split in ("train", "dev", "test")}, "own": sum(taken)}

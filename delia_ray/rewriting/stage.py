@@ -48,7 +48,7 @@ def rewrite(
     """
 
     def write(workspace: Workspace) -> Counts:
-        items: dict[str, list[TaskItem]] = {split: pq.read_table(task.data / f"{split}.parquet").to_pylist() for split in SPLITS}
+        items: dict[str, list[TaskItem]] = {split: pq.read_table(task.fetch(f"{split}.parquet")).to_pylist() for split in SPLITS}
         wordings, rejected = _collect_wordings(config, items, placeholder, forbidden, complete)
         for split, examples in _apply_wordings(items, wordings).items():
             schema = EXAMPLE_SCHEMA if split == "train" else EVAL_SCHEMA

@@ -6,11 +6,14 @@ number determines how long an endpoint takes to start. On a CPU Ray Serve LLM st
 these classes there are two per model.
 """
 
+import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 from ray.serve.llm.deployment import LLMServer
 
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.upstream.ray_llm import VLLMEngine
 
 
@@ -24,6 +27,8 @@ class CpuVLLMEngine(VLLMEngine):
         callback.ctx.run_init_node = False
         # Ray sets this to the number of CPUs that an actor reserves; the engine's process inherits it and would compute on one core.
         os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+        loading: Any = self.llm_config.model_loading_config
+        await asyncio.to_thread(fetch, Path(loading.model_source))  # a node that has it fetches nothing
         await super().start()
 
     def _prepare_engine_config(self, callback_ctx: Any) -> Any:

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 
 from delia_ray.core.artifacts import Artifact, Counts, Input, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import EXCHANGE_KIND, EXCHANGE_SCHEMA, keyed_int
+from delia_ray.core.storage.paths import to_uri
 from delia_ray.models import ModelFolder, encode, find_stop_token_ids, get_tokenizer, strip_reasoning
 from delia_ray.models.chat import has_special_reasoning_tokens, is_answer_preserved
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.ray_runtime.metrics import record_rejects
+from delia_ray.ray_runtime.tables import read_parquet, write_parquet
 from delia_ray.synthesis.config import GenerationEngine, Sampling, SynthesizeConfig
 from delia_ray.synthesis.context import (
     GenerationContext,
@@ -55,19 +56,19 @@ def generate_answers(config: SynthesizeConfig, queries: Artifact, context: Gener
     if not queries.manifest.counts["rows"]:
         raise UserError(
             f"synthesize.queries: none of {queries.manifest.counts['rejected']:g} queries can be used; "
-            f"{queries.data / 'rejects'} has the reasons, give others or raise synthesize.queries.rows"
+            f"{to_uri(queries.data / 'rejects')} has the reasons, give others or raise synthesize.queries.rows"
         )
     request = DiverseRequest.model_validate({name: getattr(config, name) for name in DiverseRequest.model_fields})
 
     def write(workspace: Workspace) -> Counts:
         context.connect()
         blocks = count_blocks(int(queries.manifest.counts["rows"]))
-        query_rows = ray.data.read_parquet(str(queries.data / "kept"), override_num_blocks=blocks)
+        query_rows = read_parquet(queries.data / "kept", override_num_blocks=blocks)
         control = control_tokens(get_tokenizer(context.model))
         answer_filter = partial(_filter_answer, config.structured, control, context.model)
         if config.mode == "foreign":
             rows = query_rows.map_batches(partial(_filter_references, config, context.model, answer_filter), batch_format="pyarrow")
-            rows.write_parquet(str(workspace.inflight / "filtered"), mode=ray.data.SaveMode.OVERWRITE)
+            write_parquet(rows, workspace.inflight / "filtered", replaces=True)
             counts = split_rows_in_worker(workspace.inflight / "filtered", workspace.data, "answer", EXCHANGE_SCHEMA, _to_exchange)
         else:
             requests = query_rows.map_batches(partial(_build_requests, config, context.model), batch_format="pyarrow")

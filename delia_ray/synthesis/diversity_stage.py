@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import ray
 import ray.data
@@ -16,6 +15,7 @@ import ray.data
 from delia_ray.core.artifacts import Adopted, Artifact, Counts, Input, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.core.records import EXCHANGE_SCHEMA, keyed_int
+from delia_ray.core.storage.tables import open_dataset
 from delia_ray.embedding.actors import count_actors, embed_texts
 from delia_ray.ray_runtime.resources import get_one_core_options
 from delia_ray.ray_runtime.tasks import make_light_task
@@ -78,7 +78,7 @@ def _sample_exchanges(kept: Path, seed: int) -> pa.Table:
     """Return the pool, or 5,000 exchanges of a larger one, in the order of their keyed hashes."""
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch in pads.dataset(kept, format="parquet").to_batches():
+        for batch in open_dataset(kept).to_batches():
             yield from batch.to_pylist()
 
     first = heapq.nsmallest(_POOL_TEXTS, rows(), key=lambda row: keyed_int(seed, "describe", row["exchange_id"]))

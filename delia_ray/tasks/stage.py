@@ -49,7 +49,7 @@ def prepare_task(task: TaskConfig, decontaminate: Decontaminate | None, out: Pat
 
 def read_items(task: Artifact) -> dict[str, list[TaskItem]]:
     """Read the items of each split that ``prepare_task`` stored."""
-    return {split: cast(list[TaskItem], pq.read_table(task.data / f"{split}.parquet").to_pylist()) for split in ("train", "dev", "test")}
+    return {split: cast(list[TaskItem], pq.read_table(task.fetch(f"{split}.parquet")).to_pylist()) for split in ("train", "dev", "test")}
 
 
 def build_task_items(task: TaskConfig) -> dict[str, list[TaskItem]]:

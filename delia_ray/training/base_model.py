@@ -6,6 +6,7 @@ from pathlib import Path
 
 from delia_ray.core.artifacts import CHAT_FORMAT, MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
+from delia_ray.core.storage.objects import sum_sizes
 from delia_ray.models import ModelFolder, add_new_tokens, detect_chat_format, get_tokenizer
 from delia_ray.tasks.config import TokenInit
 
@@ -48,7 +49,7 @@ def prepare_base(
     """
 
     def write(workspace: Workspace) -> Counts:
-        memory = int(_MEMORY_FACTOR * sum(file.stat().st_size for file in model.path.glob("*.safetensors"))) + _LIBRARIES_BYTES
+        memory = int(_MEMORY_FACTOR * sum_sizes(model.path, "*.safetensors")) + _LIBRARIES_BYTES
         arguments = dict(model.template_arguments)
         run(add_new_tokens, memory, model.path, tokens, token_init, vocabulary_multiple, workspace.data, arguments)
         (workspace.data / CHAT_FORMAT).write_text(json.dumps(detect_chat_format(get_tokenizer(model)).describe(), indent=1) + "\n")

@@ -26,6 +26,8 @@ class TrainJob:
     corpus: Path
     new_token_ids: tuple[int, ...]
     inflight: Path
-    """Folder of the unfinished run, on storage that all nodes share; receives ``metrics.jsonl``, ``checkpoints/`` and ``trained/``."""
+    """Folder of the unfinished run, on storage that all nodes share; receives ``metrics.jsonl`` and ``checkpoints/``."""
+    trained: Path
+    """Folder for the trained weights."""
     labels: Labels = UNLABELED
     """Of the training's metrics."""

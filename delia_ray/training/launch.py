@@ -9,6 +9,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.objects import locate
 from delia_ray.training.job import TrainJob
 from delia_ray.upstream.ray_train import TrainingFailedError
 
@@ -24,12 +25,14 @@ def launch(job: TrainJob) -> None:
     """
     workers = job.workers
     resources = {"CPU": workers.num_cpus, **({"GPU": workers.num_gpus} if workers.num_gpus else {})}
+    name, store = locate(job.inflight / "ray")
     trainer = TorchTrainer(
         lambda: _run_worker(job),
         torch_config=TorchConfig(backend="nccl" if workers.num_gpus else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers.workers, use_gpu=bool(workers.num_gpus), resources_per_worker=resources),
         run_config=RunConfig(
-            storage_path=str(job.inflight / "ray"),
+            storage_path=name,
+            storage_filesystem=store,
             failure_config=FailureConfig(max_failures=workers.max_failures),
             worker_runtime_env={} if workers.num_gpus else {"env_vars": _build_cpu_env()},
         ),

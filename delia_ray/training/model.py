@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import load_model
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.lora import attach_lora
@@ -90,7 +91,7 @@ def _load_in_4bit(base: Path, dtype: torch.dtype) -> Any:
 
 def save_trained(trainable: Trainable, folder: Path) -> None:
     """Write the trained parameters to ``folder``: the adapter or the full weights, and the new token embeddings."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     match trainable.part:
         case "adapter":  # without the embedding matrices that it may adapt: they are the base model's
             trainable.model.save_pretrained(folder / _ADAPTER, safe_serialization=True, save_embedding_layers=False)
@@ -106,7 +107,7 @@ def save_trained(trainable: Trainable, folder: Path) -> None:
 
 def load_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Trainable:
     """Load the base model with what ``save_trained`` wrote to ``trained`` attached to it, not merged."""
-    full = trained / _FULL
+    full = fetch(trained) / _FULL
     model = load_model(full if full.exists() else base, dtype)
     embeddings = NewTokenEmbeddings(model, new_token_ids) if (trained / _EMBEDDINGS_FILE).exists() else None
     if embeddings is not None:
@@ -121,7 +122,7 @@ def load_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype:
 
 def merge_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Any:
     """Load the base model with what ``save_trained`` wrote to ``trained`` merged into plain weights."""
-    full = trained / _FULL
+    full = fetch(trained) / _FULL
     model = load_model(full if full.exists() else base, dtype)
     # Written before merging: the adapter may adapt the new token embeddings, too.
     if (trained / _EMBEDDINGS_FILE).exists():

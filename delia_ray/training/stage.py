@@ -10,6 +10,9 @@ from delia_ray.core.artifacts import Artifact, Counts, Provenance, Workspace, bu
 from delia_ray.core.config import Config
 from delia_ray.core.errors import Stopped, UserError
 from delia_ray.core.progress import ProgressLine
+from delia_ray.core.storage.objects import exists, read_bytes, remove, write_bytes
+from delia_ray.core.storage.paths import is_remote
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
 from delia_ray.ray_runtime.capacity import demand_of_workers
@@ -60,15 +63,14 @@ def finetune(
         connect(demand_of_workers(workers))
         inflight = workspace.inflight
         for leftover in (USER_ERROR, STOP):
-            (inflight / leftover).unlink(missing_ok=True)
+            remove(inflight / leftover)
         line.set_status("tokenizing")
-        job = _build_job(request, base, workers, inflight)
+        job = _build_job(request, base, workers, workspace)
         corpus_counts = prepare_corpus(mixed.data, base.data, job.new_token_ids, request.finetune, job.corpus)
         with line.track(MetricsTail(inflight / METRICS), request.steps, "steps"), _stop_workers_on_sigterm(inflight):
             launch(job)
         _raise_worker_outcome(inflight)
-        for name in ("trained", METRICS, *(folder for folder in TRACKER_FOLDERS if (inflight / folder).exists())):
-            shutil.move(inflight / name, workspace.data / name)
+        _collect_results(workspace)
         metric_counts = summarize(read_metrics(workspace.data / METRICS))
         return {**metric_counts, **corpus_counts, "dropped": int(mixed.manifest.counts["rows"]) - corpus_counts["rows"]}
 
@@ -77,7 +79,8 @@ def finetune(
     )
 
 
-def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, inflight: Path) -> TrainJob:
+def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, workspace: Workspace) -> TrainJob:
+    inflight = workspace.inflight
     return TrainJob(
         config=request.finetune,
         workers=workers,
@@ -86,22 +89,31 @@ def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, 
         corpus=inflight / "corpus",
         new_token_ids=tuple(token_ids(load_tokenizer(base.data), request.new_tokens)),
         inflight=inflight,
+        trained=(workspace.data if is_remote(inflight) else inflight) / "trained",  # objects cannot be moved
         labels=current_labels(),
     )
 
 
+def _collect_results(workspace: Workspace) -> None:
+    """Move what the workers wrote to the artifact's data; objects of the weights are there already."""
+    inflight = workspace.inflight
+    logged = (METRICS, *(folder for folder in TRACKER_FOLDERS if fetch(inflight / folder).exists()))
+    for name in logged if is_remote(inflight) else ("trained", *logged):
+        shutil.move(fetch(inflight / name), workspace.data / name)
+
+
 def _raise_worker_outcome(inflight: Path) -> None:
     """Raise the ``UserError`` that a worker wrote to a file, or ``Stopped`` after a stop."""
-    if (inflight / USER_ERROR).exists():
-        raise UserError((inflight / USER_ERROR).read_text())
-    if (inflight / STOP).exists():
-        raise Stopped(len(read_metrics(inflight / METRICS)) if (inflight / METRICS).exists() else 0)
+    if exists(inflight / USER_ERROR):
+        raise UserError(read_bytes(inflight / USER_ERROR).decode())
+    if exists(inflight / STOP):
+        raise Stopped(len(read_metrics(inflight / METRICS)) if fetch(inflight / METRICS).exists() else 0)
 
 
 @contextmanager
 def _stop_workers_on_sigterm(inflight: Path) -> Generator[None]:
     """While the block runs, let SIGTERM ask the workers for a checkpoint instead of ending this process."""
-    sigterm = signal.signal(signal.SIGTERM, lambda number, frame: (inflight / STOP).touch())
+    sigterm = signal.signal(signal.SIGTERM, lambda number, frame: write_bytes(inflight / STOP, b""))
     # Ray Train installs a SIGINT handler and never removes it, which keeps the controller's process alive.
     sigint = signal.getsignal(signal.SIGINT)
     try:

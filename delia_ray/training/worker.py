@@ -1,8 +1,8 @@
 """The training loop of one Ray Train worker."""
 
 import os
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,9 @@ from ray import train
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import keyed_int
+from delia_ray.core.storage.objects import write_bytes
+from delia_ray.core.storage.transfer import fetch, output_folder
+from delia_ray.core.storage.watch import watch
 from delia_ray.models import resolve_dtype
 from delia_ray.training.checkpoint.manager import CheckpointManager
 from delia_ray.training.data.batch_sampler import BatchSampler
@@ -32,7 +35,7 @@ def run_worker(job: TrainJob) -> None:
     try:
         _train(job)
     except UserError as error:
-        (job.inflight / USER_ERROR).write_text(str(error))
+        write_bytes(job.inflight / USER_ERROR, str(error).encode())
 
 
 def _train(job: TrainJob) -> None:
@@ -44,12 +47,12 @@ def _train(job: TrainJob) -> None:
     trainable = build_trainable(job.base, job.new_token_ids, config, dtype)
     apply_placement(trainable, workers)
     engine = TrainEngine(trainable, config, workers, dtype)
-    corpus = Corpus(job.corpus)
+    corpus = Corpus(fetch(job.corpus))
     sampler = BatchSampler(corpus.groups, corpus.example_ids, config.global_batch_size, config.seed, config.order)
     unpacked = _is_true_on_any_worker(engine.packing_mode == "single")
     max_tokens, stochastic = 0 if unpacked else workers.micro_batch_tokens, unpacked or is_stochastic(trainable, config.objective)
     trainable.model.train()
-    checkpoints = CheckpointManager(job.inflight)
+    checkpoints, asks_to_stop = CheckpointManager(job.inflight, job.trained), watch(job.inflight / STOP)
     with closing(StepLog(job.inflight, workers.trackers, PeakFlops(dtype, engine.device), rank, world, job.labels)) as step_log:
         first_step = checkpoints.restore(engine, _build_dummy_pack(corpus))
         step_log.resume(first_step)
@@ -60,15 +63,18 @@ def _train(job: TrainJob) -> None:
             packs = packs_for_rank(rows, rank, world, max_tokens, stochastic=stochastic)
             result = engine.step(packs, sum(row.supervised_tokens for row in rows))
             step_log.write(step + 1, rows, result, lambda step=step: sampler.get_example_ids(step))
-            if _must_stop(job.inflight):
+            if _must_stop(asks_to_stop):
+                step_log.flush()
                 checkpoints.save(engine, step + 1)
                 return
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < job.steps:
+                step_log.flush()
                 checkpoints.save(engine, step + 1)
                 step_log.start_timer()
     with engine.gather_parameters(list(engine.trained_parameters.values())):
         if rank == 0:
-            save_trained(trainable, job.inflight / "trained")
+            with output_folder(job.trained):
+                save_trained(trainable, job.trained)
 
 
 def _build_dummy_pack(corpus: Corpus) -> Pack:
@@ -77,9 +83,9 @@ def _build_dummy_pack(corpus: Corpus) -> Pack:
     return pack([TokenizedRow(row.ids[:2], (0, 1), row.group)])
 
 
-def _must_stop(inflight: Path) -> bool:
+def _must_stop(asks_to_stop: Callable[[], bool]) -> bool:
     """Whether the driver asked for a stop, or a node is about to be preempted. All workers agree, since all write the checkpoint."""
-    return _is_true_on_any_worker((inflight / STOP).exists() or train.get_preemption_info() is not None)
+    return _is_true_on_any_worker(asks_to_stop() or train.get_preemption_info() is not None)
 
 
 def _is_true_on_any_worker(condition: bool) -> bool:

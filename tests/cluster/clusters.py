@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,19 +111,29 @@ class TestCluster:
 
 
 @contextmanager
-def start_cluster(folder: Path, node_types: Mapping[str, Mapping[str, Any]], *, idle_minutes: float = 0.5) -> Generator[TestCluster]:
+def start_cluster(
+    folder: Path,
+    node_types: Mapping[str, Mapping[str, Any]],
+    *,
+    idle_minutes: float = 0.5,
+    environment: Mapping[str, str] | None = None,
+    hidden: Sequence[Path] = (),
+) -> Generator[TestCluster]:
     """Start a head in ``folder``; the autoscaler starts nodes of ``node_types`` when work asks for them.
 
     Args:
         folder: a short path, since sockets lie below it.
         node_types: name -> ``resources``, ``min_workers``, ``max_workers``, as in a cluster's YAML.
+        environment: variables of the user's terminal and of all nodes.
+        hidden: folders, besides the head's home, that are another, empty folder on every worker.
     """
     for name in ("shared", "home", "nodes"):
         (folder / name).mkdir(parents=True)
     address, port = _own_address(), _free_port()
-    cluster = TestCluster(folder, f"http://127.0.0.1:{_free_port()}", f"{address}:{port}", _environment(folder))
+    variables = {**_environment(folder), **(environment or {})}
+    cluster = TestCluster(folder, f"http://127.0.0.1:{_free_port()}", f"{address}:{port}", variables)
     config = folder / "cluster.yaml"
-    config.write_text(yaml.safe_dump(_cluster_config(cluster, node_types, idle_minutes)))
+    config.write_text(yaml.safe_dump(_cluster_config(cluster, node_types, idle_minutes, [cluster.home, *hidden])))
     command = ["ray", "start", "--head", "--block", f"--port={port}", "--num-cpus=0", "--num-gpus=0", "--object-store-memory=200000000"]
     command += [
         f"--dashboard-port={cluster.address.rpartition(':')[2]}",
@@ -137,7 +147,7 @@ def start_cluster(folder: Path, node_types: Mapping[str, Mapping[str, Any]], *, 
         "RAY_CLOUD_INSTANCE_ID": HEAD,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
         "RAY_NODE_TYPE_NAME": "head",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH")))),
     }
     with (folder / "head.log").open("wb") as log:
         head = subprocess.Popen(command, env=head_environment, stdout=log, stderr=log, cwd=cluster.home, start_new_session=True)
@@ -163,13 +173,15 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _cluster_config(cluster: TestCluster, node_types: Mapping[str, Mapping[str, Any]], idle_minutes: float) -> dict[str, Any]:
+def _cluster_config(
+    cluster: TestCluster, node_types: Mapping[str, Mapping[str, Any]], idle_minutes: float, hidden: Sequence[Path]
+) -> dict[str, Any]:
     provider = {
         "type": "external",
         "module": "nodes.ProcessNodeProvider",
         "gcs_address": cluster.gcs_address,
         "folder": str(cluster.folder),
-        "hidden": [str(cluster.home)],
+        "hidden": [str(place) for place in hidden],
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     }

@@ -1,6 +1,5 @@
 """Cells trained side by side, by Ray Tune. The only module that uses it."""
 
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,9 @@ from ray import tune
 
 from delia_ray.core.artifacts import Provenance
 from delia_ray.core.errors import UserError
+from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.progress import ProgressLine, SilentProgress
+from delia_ray.core.storage.objects import locate, remove
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.pipeline.run import Run
 from delia_ray.ray_runtime.capacity import count_concurrent_trainings
@@ -26,18 +27,19 @@ def train_all(settings: ExperimentSettings, names: list[str], line: ProgressLine
     if not names:
         return
     record = settings.run.path.resolve() / ".tune"
-    shutil.rmtree(record, ignore_errors=True)
-    finished = _FinishedCounter()
+    remove(record)
+    finished, (name, store) = _FinishedCounter(), locate(record)
     build: Any = tune.with_resources(tune.with_parameters(_trial, settings=settings, provenance=provenance), {"cpu": 0.01})
     tuner = tune.Tuner(
         build,
         param_space={"name": tune.grid_search(names)},
         tune_config=tune.TuneConfig(max_concurrent_trials=count_concurrent_trainings(settings.placement.finetune)),
-        run_config=tune.RunConfig(storage_path=str(record), name="cells", verbose=0, callbacks=[finished]),
+        run_config=tune.RunConfig(storage_path=name, storage_filesystem=store, name="cells", verbose=0, callbacks=[finished]),
     )
     with line.track(finished, len(names), "models"):
         results = tuner.fit()
-    shutil.rmtree(record, ignore_errors=True)
+    remove(record)
+    pull_manifests(settings.run.path.resolve())
     for error in results.errors:
         raise error
     for result in results:

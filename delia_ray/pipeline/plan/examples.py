@@ -88,6 +88,6 @@ class TrainingExamples:
         """The rows that a model has reworded; empty where they are not there."""
         try:
             with building_nothing():
-                return cast(list[Example], pq.read_table(self.run.rewritten.data / "train.parquet").to_pylist())
+                return cast(list[Example], pq.read_table(self.run.rewritten.fetch("train.parquet")).to_pylist())
         except (UnfinishedError, UserError):
             return []

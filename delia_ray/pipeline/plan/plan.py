@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from delia_ray.core.building import UnfinishedError, building_nothing
 from delia_ray.core.errors import UserError
+from delia_ray.core.mirrored_run import pull_run
+from delia_ray.core.storage.paths import is_remote
 from delia_ray.models import ModelFolder
 from delia_ray.pipeline.check import list_run_checks
 from delia_ray.pipeline.plan.examples import TaskRows, TrainingExamples
@@ -52,7 +54,8 @@ class Plan:
 def make_plan(settings: Settings) -> Plan:
     """Look at everything that ``delia run`` would do with ``settings``; nothing is started or written."""
     run, plan = PlannedRun.open(settings), Plan()
-    plan.ask(lambda: check_root(settings))
+    if not plan.ask(partial(_open_root, settings)) and is_remote(settings.run.path):
+        return plan
     model = plan.ask(lambda: run.local_model)
     for check in plan.ask(lambda: list_run_checks(run, model, serves=True)) or ():
         plan.ask(check)
@@ -63,6 +66,17 @@ def make_plan(settings: Settings) -> Plan:
     plan.errors += [state.error for state in plan.states if state.error]
     plan.ask(partial(_check_finished_pools, run))
     return plan
+
+
+def _open_root(settings: Settings) -> bool:
+    """Return whether the run could be written, and what is finished of it in a bucket looked at.
+
+    Raises:
+        UserError: the run could not be written.
+    """
+    check_root(settings)
+    pull_run(settings.run.path)
+    return True
 
 
 def _plan_rows(plan: Plan, run: PlannedRun, model: ModelFolder | None, task: TaskRows) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from delia_ray.core.artifacts import DATA, Artifact, Manifest
 from delia_ray.core.fingerprint import hash_file, iter_differences
 from delia_ray.core.lineage import read_manifests
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.evaluation.stored import SCORES_KIND, read_scores
 from delia_ray.pipeline.steps import find_step
 
@@ -102,7 +103,7 @@ def _compare_artifact(
         return ArtifactComparison(path, before.fingerprint, (), "not built", exact)
     identity = {"stage", "request", "inputs"}
     changes = tuple(iter_differences(before.model_dump(mode="json", include=identity), after.model_dump(mode="json", include=identity)))
-    data = compare_data(run / path / DATA, rebuilt / path / DATA)
+    data = compare_data(fetch(run / path / DATA), fetch(rebuilt / path / DATA))
     scores = before.kind == after.kind == SCORES_KIND
     metric = _largest(Artifact(run / path, before), Artifact(rebuilt / path, after)) if scores else None
     return ArtifactComparison(path, before.fingerprint, changes, data, exact, metric)

@@ -8,6 +8,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.lineage import read_manifests
 from delia_ray.core.progress import Progress
+from delia_ray.core.storage.transfer import publish
 from delia_ray.pipeline.experiment.cells import collect_possible_arms
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.pipeline.reproduce.compare import compare, trace_inputs
@@ -95,6 +96,7 @@ def _copy_precision(recorded: RunLayout, layout: RunLayout) -> None:
     if recorded.precision.exists() and not layout.precision.exists():
         layout.root.mkdir(parents=True, exist_ok=True)
         shutil.copy(recorded.precision, layout.precision)
+        publish(layout.precision)
 
 
 def _find_outside_inputs(settings: Settings, path: str) -> Mapping[str, Input]:

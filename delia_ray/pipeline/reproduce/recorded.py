@@ -13,6 +13,9 @@ from delia_ray.core.config import build_config
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import iter_differences
 from delia_ray.core.layout import BASE, RunLayout
+from delia_ray.core.mirrored_run import pull_run
+from delia_ray.core.storage.paths import to_uri
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.pipeline.experiment.config import ExperimentSettings
 from delia_ray.settings import Settings
 
@@ -69,14 +72,17 @@ class Recorded:
             UserError: nothing is finished there, or its run kept no settings.
         """
         place = artifact.resolve()
-        if not (place / MANIFEST).exists():
-            raise UserError(f"reproduce: {artifact} has no {MANIFEST}; name the folder of a finished artifact, as `delia show` lists them")
+        if not fetch(place / MANIFEST).exists():
+            raise UserError(
+                f"reproduce: {to_uri(artifact)} has no {MANIFEST}; name the folder of a finished artifact, as `delia show` lists them"
+            )
         for run in place.parents[:_DEPTH]:
-            if any(RunLayout(run).config(experiment=experiment).exists() for experiment in (False, True)):
+            if any(fetch(RunLayout(run).config(experiment=experiment)).exists() for experiment in (False, True)):
+                pull_run(run)
                 return cls(run, str(place.relative_to(run)))
         raise UserError(
-            f"reproduce: no config.yaml lies above {artifact}: the run is older than this record. Give the command that made it once "
-            "more, with the same config: what is finished is reused, and its settings are then kept"
+            f"reproduce: no config.yaml lies above {to_uri(artifact)}: the run is older than this record. Give the command that made it "
+            "once more, with the same config: what is finished is reused, and its settings are then kept"
         )
 
     def settings(self, files: Sequence[Path], overrides: Sequence[str]) -> Settings:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from delia_ray.core.artifacts import Adopted, Artifact
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import Example, Exchange, Query, keyed_int
+from delia_ray.core.storage.tables import open_dataset
 from delia_ray.evaluation.kl_divergence import Conversation
 from delia_ray.models import load_tokenizer
 from delia_ray.probing.config import ProbeConfig
@@ -92,7 +92,7 @@ def choose_rows(config: ProbeConfig, pool: Artifact, rewritten: Artifact, mixtur
         model: folder of the base model.
     """
     exchanges = _choose_first(_read_exchanges(pool), "exchange_id", config.rows, config.seed)
-    task: list[Any] = pq.read_table(rewritten.data / "train.parquet").to_pylist()
+    task: list[Any] = pq.read_table(rewritten.fetch("train.parquet")).to_pylist()
     trained_ids = {example_id for mixture in mixtures for example_id in _read_ids(mixture)}
     untrained = (row for row in _read_exchanges(pool) if row["exchange_id"] not in trained_ids)
     pool_rows = [_make_example(row["exchange_id"], row["query"], row["answer"]) for row in exchanges]
@@ -120,12 +120,12 @@ def _choose_first(rows: Any, name: str, count: int, seed: int) -> list[Any]:
 
 
 def _read_exchanges(pool: Artifact) -> Iterator[Exchange]:
-    for batch in pads.dataset(pool.data / "kept", format="parquet").to_batches():
+    for batch in open_dataset(pool.data / "kept").to_batches():
         yield from cast(list[Exchange], batch.to_pylist())
 
 
 def _read_ids(mixture: Artifact) -> list[str]:
-    return pads.dataset(mixture.data, format="parquet").to_table(columns=["example_id"])["example_id"].to_pylist()
+    return open_dataset(mixture.data).to_table(columns=["example_id"])["example_id"].to_pylist()
 
 
 def _make_example(example_id: str, query: str, answer: str) -> Example:

@@ -135,7 +135,7 @@ def report_predictions(
     scores = {arm: artifact for arm in run.ratios if (artifact := _open_scores(run, arm))}
 
     def write(workspace: Workspace) -> Counts:
-        measurements = Measurements.model_validate_json((gradients.data / _MEASUREMENTS).read_text(encoding="utf-8"))
+        measurements = Measurements.model_validate_json((gradients.fetch(_MEASUREMENTS)).read_text(encoding="utf-8"))
         differences = _compare_arms(measurements, scores, config, metric)
         report = ProbeReport(
             run=run.folder.name,

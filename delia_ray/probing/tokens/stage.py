@@ -78,7 +78,7 @@ def probe_tokens(
 
 def _make_job(config: TokenProbeConfig, task: TaskConfig, rewritten: Artifact) -> TokenProbeJob:
     assert task.token is not None, "a filled config has a token"
-    items: list[EvalExample] = pq.read_table(rewritten.data / "test.parquet").to_pylist()
+    items: list[EvalExample] = pq.read_table(rewritten.fetch("test.parquet")).to_pylist()
     return TokenProbeJob(
         config=config,
         token=task.token,

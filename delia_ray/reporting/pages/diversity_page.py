@@ -57,8 +57,8 @@ class _PoolFigure(NamedTuple):
 
 def render_diversity(diversity: Artifact) -> dict[str, str]:
     """Render the page of a finished ``diversity``: file name -> text."""
-    measures = Diversity.model_validate_json((diversity.data / "diversity.json").read_text(encoding="utf-8"))
-    return {"diversity.html": render_diversity_page(measures, pq.read_table(diversity.data / "map.parquet"))}
+    measures = Diversity.model_validate_json((diversity.fetch("diversity.json")).read_text(encoding="utf-8"))
+    return {"diversity.html": render_diversity_page(measures, pq.read_table(diversity.fetch("map.parquet")))}
 
 
 def render_diversity_page(diversity: Diversity, points: pa.Table) -> str:

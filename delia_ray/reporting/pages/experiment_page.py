@@ -43,7 +43,7 @@ class TableCell(NamedTuple):
 
 def render_experiment(experiment: Artifact) -> dict[str, str]:
     """Render the page of a finished ``experiment`` and its figures as files of their own: file name -> text."""
-    report = ExperimentReport.model_validate_json((experiment.data / "experiment.json").read_text(encoding="utf-8"))
+    report = ExperimentReport.model_validate_json((experiment.fetch("experiment.json")).read_text(encoding="utf-8"))
     figures = {f"figures/{name}.svg": svg for name, svg in draw_experiment_figures(report).items()}
     return {"experiment.html": render_experiment_page(report), **figures}
 

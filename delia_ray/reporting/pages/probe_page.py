@@ -41,7 +41,7 @@ class Section(NamedTuple):
 
 def render_probe(probe: Artifact) -> dict[str, str]:
     """Render the page of a finished ``probe``: file name -> text."""
-    return {"probe.html": render_probe_page(ProbeReport.model_validate_json((probe.data / "probe.json").read_text(encoding="utf-8")))}
+    return {"probe.html": render_probe_page(ProbeReport.model_validate_json((probe.fetch("probe.json")).read_text(encoding="utf-8")))}
 
 
 def render_probe_page(findings: ProbeReport) -> str:

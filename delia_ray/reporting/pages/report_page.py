@@ -29,7 +29,7 @@ class _FirstFigure:
 
 def render_report(report: Artifact) -> dict[str, str]:
     """Render the page of a finished ``report``: file name -> text."""
-    return {"report.html": render_report_page(RunReport.model_validate_json((report.data / "report.json").read_text(encoding="utf-8")))}
+    return {"report.html": render_report_page(RunReport.model_validate_json((report.fetch("report.json")).read_text(encoding="utf-8")))}
 
 
 def render_report_page(report: RunReport) -> str:

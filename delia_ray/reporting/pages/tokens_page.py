@@ -33,8 +33,8 @@ class _TokenFigure(NamedTuple):
 
 def render_tokens(tokens: Artifact) -> dict[str, str]:
     """Render the page of a finished ``tokens``: file name -> text."""
-    report = TokenReport.model_validate_json((tokens.data / "tokens.json").read_text(encoding="utf-8"))
-    return {"tokens.html": render_tokens_page(report, pq.read_table(tokens.data / "answers.parquet").to_pylist())}
+    report = TokenReport.model_validate_json((tokens.fetch("tokens.json")).read_text(encoding="utf-8"))
+    return {"tokens.html": render_tokens_page(report, pq.read_table(tokens.fetch("answers.parquet")).to_pylist())}
 
 
 def render_tokens_page(report: TokenReport, answers: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import ray.data
 from ray.data import TaskPoolStrategy
 
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.capacity import bundle_of_process
 from delia_ray.ray_runtime.resources import is_local_cluster
@@ -64,15 +65,17 @@ def _generate_with_vllm(
 
     from delia_ray.models import resolve_dtype  # noqa: PLC0415
     from delia_ray.models.families import read_max_context_tokens  # noqa: PLC0415
+    from delia_ray.models.folders import is_no_weight  # noqa: PLC0415
     from delia_ray.synthesis.engines.metered_vllm import add_metering  # noqa: PLC0415  imports vllm
 
     dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
-    length = min(engine.max_model_len or CONTEXT_LENGTH, read_max_context_tokens(model))
+    folder = fetch(model, is_no_weight)  # an engine fetches the weights
+    length = min(engine.max_model_len or CONTEXT_LENGTH, read_max_context_tokens(folder))
     # A logits processor on a GPU would hold vLLM's newer model runner back, and each step would wait for it.
     sampler = {"logits_processors": [_CPU_SAMPLER]} if uses_cpu_sampler(engine, pool) else {}
     quantization = {"quantization": backend.quantization} if backend.quantization else {}
     config = vLLMEngineProcessorConfig(
-        model_source=str(model),
+        model_source=str(folder),
         batch_size=pool.batch_rows,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,

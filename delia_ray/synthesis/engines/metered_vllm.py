@@ -1,10 +1,12 @@
 """The vLLM stage of ``ray.data.llm``, extended to request final outputs only and to report its CPU and wall time after every batch."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from vllm.sampling_params import RequestOutputKind
 
+from delia_ray.core.storage.transfer import fetch
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.synthesis.engines.metering import Stopwatch
 from delia_ray.upstream.ray_llm import BATCH_STAGE, vLLMEngineStageUDF
@@ -13,9 +15,9 @@ from delia_ray.upstream.ray_llm import BATCH_STAGE, vLLMEngineStageUDF
 class MeteredvLLMEngine(vLLMEngineStageUDF):
     """A vLLM engine in its actor, with its usage reported to a tally."""
 
-    def __init__(self, *args: Any, tally: RayTally, **kwargs: Any):
+    def __init__(self, *args: Any, tally: RayTally, model: str, **kwargs: Any):
         self._stopwatch = Stopwatch(tally)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, model=str(fetch(Path(model))), **kwargs)
 
     async def udf(self, batch: list[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         for row in batch:

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from delia_ray.core.records import REJECT_SCHEMA, make_row_id
+from delia_ray.core.storage.objects import list_files, locate
+from delia_ray.core.storage.transfer import output_folder
 
 _BATCH_ROWS = 2**14
 
@@ -25,6 +27,13 @@ def split_rows(
     Returns:
         Counts: rows kept and rejected, and tokens generated for either.
     """
+    with output_folder(out):
+        return _split_rows(filtered, out, step, schema, to_record)
+
+
+def _split_rows(
+    filtered: Path, out: Path, step: str, schema: pa.Schema, to_record: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, int]:
     repeated, duplicate = _find_duplicates(filtered)
     counts = {"rows": 0, "rejected": 0, "prompt_tokens": 0, "answer_tokens": 0}
     for name in ("kept", "rejects"):
@@ -81,6 +90,7 @@ def _mark_first(values: NDArray[np.bytes_]) -> NDArray[np.bool_]:
 
 def _read_batches(filtered: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     # One file at a time: a scanner of the whole folder reads ahead as far as the consumer is slow, and holds the texts of all rows.
-    for path in sorted(filtered.glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
+    for path in list_files(filtered, "*.parquet"):
+        name, store = locate(path)
+        with pq.ParquetFile(name, filesystem=store) as file:
             yield from file.iter_batches(_BATCH_ROWS, columns=columns)

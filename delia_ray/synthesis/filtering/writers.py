@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from delia_ray.core.records import QUERY_SCHEMA, REJECT_SCHEMA
+from delia_ray.core.storage.objects import list_files, locate
 
 FilteredRow = tuple[Literal["kept", "rejects"], Mapping[str, Any]]
 """The folder that the row belongs to, and the row."""
@@ -41,7 +42,8 @@ def write_queries(rows: Iterable[FilteredRow], out: Path) -> dict[str, int]:
 
 def read_rows(folder: Path, columns: list[str] | None = None) -> Iterable[dict[str, Any]]:
     """Yield the rows of a folder that ``write_queries`` or a stage wrote, reading a batch at a time."""
-    for file in sorted(folder.glob("*.parquet")):
-        with pq.ParquetFile(file) as reader:
+    for file in list_files(folder, "*.parquet"):
+        name, store = locate(file)
+        with pq.ParquetFile(name, filesystem=store) as reader:
             for batch in reader.iter_batches(_BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()

@@ -1,17 +1,16 @@
 """The completion cache: generated rows in Parquet files, found by the key of their request."""
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from delia_ray.core.storage.objects import list_files
+from delia_ray.core.storage.tables import read_table, write_table
 from delia_ray.synthesis.requests import RESULT_SCHEMA
 
 Keys = NDArray[np.int64]
@@ -35,7 +34,7 @@ def locate(sorted_keys: Keys, keys: Keys) -> NDArray[np.intp]:
 
 def read_sorted_keys(files: Iterable[Path]) -> Keys:
     """Read the distinct keys of all rows in ``files``; 8 bytes a row, and twice that while they are read."""
-    keys = np.concatenate([np.empty(0, dtype=np.int64), *(pq.read_table(file, columns=["key"])["key"].to_numpy() for file in files)])
+    keys = np.concatenate([np.empty(0, dtype=np.int64), *(read_table(file, columns=["key"])["key"].to_numpy() for file in files)])
     keys.sort()  # np.unique would hash them, which takes several times the memory
     is_first = np.ones(len(keys), dtype=np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
@@ -55,16 +54,12 @@ class CompletionCache:
         """Store ``rows``, which have ``RESULT_SCHEMA``."""
         if not rows.num_rows:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.blake2b(np.sort(rows["key"].to_numpy()).tobytes(), digest_size=12).hexdigest()
-        temporary = self._folder / f".{name}.{uuid.uuid4().hex}"
-        pq.write_table(rows.cast(RESULT_SCHEMA), temporary)
-        os.replace(temporary, self._folder / f"{name}.parquet")
+        write_table(rows.cast(RESULT_SCHEMA), self._folder / f"{name}.parquet")
 
     def files(self) -> list[Path]:
         """Complete files, by name."""
-        names = os.listdir(self._folder) if self._folder.is_dir() else []  # text sorts faster than paths
-        return [self._folder / name for name in sorted(names) if name.endswith(".parquet")]
+        return list_files(self._folder, "*.parquet")
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class CacheIndex:
     def rows(self, keys: Keys, *columns: str) -> pa.Table:
         """Rows with these keys. A row that was generated twice is returned twice."""
         self._refresh()
-        tables = [pq.read_table(self._files[index], columns=["key", *columns]) for index in self._find_files(keys)]
+        tables = [read_table(self._files[index], columns=["key", *columns]) for index in self._find_files(keys)]
         table = pa.concat_tables([RESULT_SCHEMA.empty_table().select(["key", *columns]), *tables])
         return table.filter(pa.array(np.isin(table["key"].to_numpy(), keys))).drop_columns(["key"])
 

@@ -1,6 +1,5 @@
 """Generation of the completions that are not cached yet, and filtering of all of them. A rerun reads the cache."""
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,15 +11,17 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 import ray.data
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.progress import ProgressLine, Tally
+from delia_ray.core.storage.objects import remove
+from delia_ray.core.storage.tables import read_table
 from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.capacity import demand_of_pool
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.tables import read_parquet, write_parquet
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.tasks import make_light_task
 from delia_ray.synthesis.config import GenerationEngine, VllmEngine
@@ -98,7 +99,7 @@ def generate_and_filter(
     """
     requests, failed, filtered = inflight / "requests", CompletionCache(inflight / "failed"), inflight / "filtered"
     for folder in (requests, inflight / "failed"):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
     cached_keys = make_light_task(_read_keys).remote(setup.cache)
     ray.wait([cached_keys])  # every key that is added from now on is new
     usage = strategy(setup, Attempt(requests, failed, line, unit, cached_keys))
@@ -107,10 +108,10 @@ def generate_and_filter(
     _check_budget(failed, total, setup.error_budget)
     caches = (setup.cache, failed)
     prompts, answers = ray.get(make_light_task(_count_new_tokens).remote(caches, requested_keys, cached_keys)) if missing else (0, 0)
-    files = [str(file) for cache in caches for file in cache.files()]
-    completions = ray.data.read_parquet(files, override_num_blocks=count_blocks(cached + missing))
+    files = [file for cache in caches for file in cache.files()]
+    completions = read_parquet(files, override_num_blocks=count_blocks(cached + missing))
     rows = completions.map_batches(partial(_select_keys, requested_keys), batch_format="pyarrow")
-    rows.map(lambda row: row_filter(cast(GenerationResult, row))).write_parquet(str(filtered), mode=ray.data.SaveMode.OVERWRITE)
+    write_parquet(rows.map(lambda row: row_filter(cast(GenerationResult, row))), filtered, replaces=True)
     gpu_seconds = usage.held_seconds * setup.pool.total_gpus
     return filtered, GenerationCost(missing, total - missing, usage.seconds, prompts, answers, usage.cpu_seconds, gpu_seconds)
 
@@ -129,7 +130,7 @@ def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attemp
 
 
 def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attempt: Attempt) -> EngineUsage:
-    requests.write_parquet(str(attempt.requests), mode=ray.data.SaveMode.OVERWRITE)
+    write_parquet(requests, attempt.requests, replaces=True)
     total, missing, _ = ray.get(
         make_light_task(_count_rows).remote(make_light_task(_read_keys).remote(CompletionCache(attempt.requests)), attempt.cached_keys)
     )
@@ -138,7 +139,7 @@ def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attemp
         return EngineUsage(0.0)
     started, tally = time.monotonic(), RayTally()
     blocks = min(MAX_BLOCKS, max(1, missing // setup.pool.batch_rows))
-    written = ray.data.read_parquet(str(attempt.requests), override_num_blocks=blocks)
+    written = read_parquet(attempt.requests, override_num_blocks=blocks)
     with attempt.line.track(tally, missing, attempt.unit):
         pending = written.map_batches(partial(_exclude_keys, attempt.cached_keys), batch_format="pyarrow")
         generate_and_cache(pending, setup, attempt, tally)
@@ -161,7 +162,7 @@ def _count_new_tokens(caches: tuple[CompletionCache, ...], requested_keys: Any, 
     """
     is_counted, totals = contains(cached_keys, requested_keys), {"prompt_tokens": 0, "answer_tokens": 0}
     for file in (file for cache in caches for file in cache.files()):
-        rows = pq.read_table(file, columns=["key", *totals])
+        rows = read_table(file, columns=["key", *totals])
         keys, first = np.unique(rows["key"].to_numpy(), return_index=True)
         positions = locate(requested_keys, keys)
         new = (requested_keys[positions] == keys) & ~is_counted[positions]
@@ -189,7 +190,7 @@ def _store_results(cache: CompletionCache, failed: CompletionCache, tally: Tally
 
 
 def _check_budget(failed: CompletionCache, total: int, budget: float) -> None:
-    reasons = Counter(reason for file in failed.files() for reason in pq.read_table(file, columns=["error"])["error"].to_pylist())
+    reasons = Counter(reason for file in failed.files() for reason in read_table(file, columns=["error"])["error"].to_pylist())
     count = reasons.total()
     if count > budget * total:
         top = "; ".join(f"{times} x {reason[:200]}" for reason, times in reasons.most_common(_TOP_REASONS))

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray
 import ray.data
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
 from delia_ray.core.progress import Tally
+from delia_ray.core.storage.tables import read_table, write_table
 from delia_ray.ray_runtime.cluster import pin_to_this_node
 from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.synthesis.controller.policy import (
@@ -162,8 +162,7 @@ class WaveState:
         count = self.count_missing()
         pending = requests.filter(pa.array(np.isin(self._keys, self._missing)))
         for folder, rows in ((self._attempt.requests, requests), (_pending_folder(self._attempt), pending)):
-            folder.mkdir(exist_ok=True)
-            pq.write_table(rows, folder / f"{wave:06d}.parquet")
+            write_table(rows, folder / f"{wave:06d}.parquet")
         return count
 
     def count_missing(self) -> int:
@@ -222,5 +221,5 @@ class WaveDatasource(Datasource):
 
     def _read(self, wave: int, start: int) -> Iterator[pa.Table]:
         if ray.get(self._barrier.wait.remote(wave)):
-            rows = pq.read_table(self._pending / f"{wave:06d}.parquet").slice(start, self._block_rows)
+            rows = read_table(self._pending / f"{wave:06d}.parquet").slice(start, self._block_rows)
             yield pad_requests(rows, self._batch_rows)

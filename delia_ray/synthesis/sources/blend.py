@@ -1,6 +1,5 @@
 """Query source that blends several others by weight."""
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from delia_ray.core.artifacts import Counts, Input, Workspace
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import keyed_int
+from delia_ray.core.storage.objects import remove
+from delia_ray.core.storage.transfer import publish
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.synthesis.context import GenerationContext
 from delia_ray.synthesis.filtering.writers import FilteredRow, read_rows, write_queries
@@ -64,10 +65,11 @@ class BlendSource:
 
     def _gather_part(self, part: ResolvedPart, quota: int, context: GenerationContext, workspace: Workspace) -> "_PartOutput":
         folder = workspace.inflight / "parts" / part.config.name
-        shutil.rmtree(folder / "data", ignore_errors=True)
+        remove(folder / "data")
         (folder / "data").mkdir(parents=True)
         (folder / "inflight").mkdir(exist_ok=True)
         counts = part.source.gather(context, Workspace(folder / "data", folder / "inflight"))
+        publish(folder / "data")
         if (missing := quota - int(counts["rows"])) > 0:
             raise UserError(
                 f"{part.key}: gives {counts['rows']:g} queries, but its weight {part.config.weight:g} asks for {quota} of "

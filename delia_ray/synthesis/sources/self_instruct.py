@@ -15,11 +15,11 @@ from itertools import count
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import ray.data
 
 from delia_ray.core.artifacts import Counts, Workspace
 from delia_ray.core.records import Message, keyed_int
+from delia_ray.core.storage.tables import read_table
 from delia_ray.core.text.rouge import find_most_similar, split_rouge_words
 from delia_ray.core.text.words import count_words
 from delia_ray.models import encode, find_stop_token_ids, get_tokenizer
@@ -198,7 +198,7 @@ class _Rounds:
         dataset = ray.data.from_arrow(pa.Table.from_pylist(requests, schema=REQUEST_SCHEMA))
         row_filter = partial(apply_filter, _accept, ControlTokens(()))
         folder, cost = generate_rows(self.config, dataset, row_filter, "query", self.context, self.workspace.inflight)
-        rows = {row["row_id"]: row for row in pq.read_table(folder).to_pylist()}
+        rows = {row["row_id"]: row for row in read_table(folder).to_pylist()}
         self.cost += cost
         self.tokens.update({name: sum(row[name] for row in rows.values()) for name in ("prompt_tokens", "answer_tokens")})
         return [rows[prompt_id] for prompt_id in sorted(rows)]

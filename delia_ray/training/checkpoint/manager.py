@@ -6,19 +6,26 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from delia_ray.core.storage.objects import list_files, remove, write_bytes
+from delia_ray.core.storage.paths import is_remote
+from delia_ray.core.storage.transfer import fetch, publish
 from delia_ray.training.checkpoint.state import load_state, save_state
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
 
 _MAX_KEPT = 2
+_COMPLETE = ".complete"
+"""End of the name of an object beside a checkpoint, which is written last."""
 
 
 class CheckpointManager:
     """Saves and restores the checkpoints below ``inflight``. All workers call the same methods at the same steps."""
 
-    def __init__(self, inflight: Path):
-        self._inflight = inflight
+    def __init__(self, inflight: Path, trained: Path):
+        """``trained`` is the folder for the result of the training."""
+        self._trained = trained
         self._folder = inflight / "checkpoints"
+        self._is_remote = is_remote(inflight)
         self._is_first_worker = dist.get_rank() == 0
 
     def restore(self, engine: TrainEngine, dummy_pack: Pack) -> int:
@@ -31,14 +38,25 @@ class CheckpointManager:
             UserError: the checkpoint cannot be used.
         """
         checkpoints = self._list_complete()
-        step = load_state(engine, checkpoints[-1], dummy_pack) if checkpoints else 0
+        step = load_state(engine, fetch(checkpoints[-1]), dummy_pack) if checkpoints else 0
         if self._is_first_worker:  # an interrupted attempt may have begun to save its result
-            shutil.rmtree(self._inflight / "trained", ignore_errors=True)
+            remove(self._trained)
         return step
 
     def save(self, engine: TrainEngine, step: int) -> None:
         """Write the state after ``step`` steps atomically, then delete all checkpoints but the newest two."""
         folder = self._folder / f"step-{step:08d}"
+        if self._is_remote:
+            self._upload(engine, folder, step)
+        else:
+            self._write(engine, folder, step)
+        if self._is_first_worker:
+            for older in self._list_complete()[:-_MAX_KEPT]:
+                if self._is_remote:
+                    remove(_mark(older))  # first: what is left is no checkpoint
+                remove(older)
+
+    def _write(self, engine: TrainEngine, folder: Path, step: int) -> None:
         scratch = folder.with_name(f".{folder.name}")
         if self._is_first_worker:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -48,9 +66,26 @@ class CheckpointManager:
         dist.barrier()
         if self._is_first_worker:
             os.replace(scratch, folder)
-            for older in self._list_complete()[:-_MAX_KEPT]:
-                shutil.rmtree(older)
+
+    def _upload(self, engine: TrainEngine, folder: Path, step: int) -> None:
+        """Upload this worker's part, which then leaves its node, and mark the checkpoint when all parts are there."""
+        if self._is_first_worker:
+            remove(folder)
+        dist.barrier()
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in save_state(engine, folder, step):
+            publish(file)
+            file.unlink()
+        dist.barrier()
+        if self._is_first_worker:
+            write_bytes(_mark(folder), b"")
 
     def _list_complete(self) -> list[Path]:
         """List the folders of complete checkpoints, oldest first."""
-        return sorted(self._folder.glob("step-*"))
+        if not self._is_remote:
+            return sorted(self._folder.glob("step-*"))
+        return [mark.with_name(mark.name.removesuffix(_COMPLETE)) for mark in list_files(self._folder, f"step-*{_COMPLETE}")]
+
+
+def _mark(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.name}{_COMPLETE}")

@@ -30,8 +30,9 @@ _WEIGHT = "weight"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_state(engine: TrainEngine, folder: Path, step: int) -> None:
-    """Write the training state after ``step`` steps to ``folder``. All workers call it, with the same folder."""
+def save_state(engine: TrainEngine, folder: Path, step: int) -> list[Path]:
+    """Write the training state after ``step`` steps to ``folder``, and return this worker's files. All workers call it, with the same
+    folder."""
     rank, world = dist.get_rank(), dist.get_world_size()
     link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
     tensors: dict[str, Tensor] = {}
@@ -39,10 +40,13 @@ def save_state(engine: TrainEngine, folder: Path, step: int) -> None:
         values = {key: _gather_full(engine, parameter, key) for key in (_WEIGHT, *_MOMENTS)}
         if index % world == rank:
             tensors |= {f"{name}/{key}": value.detach().float().cpu().contiguous().clone() for key, value in values.items()}
-    save_file(tensors, folder / f"tensors-{rank:05d}-of-{world:05d}.safetensors")
-    if rank == 0:
-        state = {"step": step, "shards": world, "schedule": _get_schedule_state(engine)}
-        (folder / _STATE).write_text(json.dumps(state) + "\n")
+    file = folder / f"tensors-{rank:05d}-of-{world:05d}.safetensors"
+    save_file(tensors, file)
+    if rank != 0:
+        return [file]
+    state = {"step": step, "shards": world, "schedule": _get_schedule_state(engine)}
+    (folder / _STATE).write_text(json.dumps(state) + "\n")
+    return [file, folder / _STATE]
 
 
 def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:

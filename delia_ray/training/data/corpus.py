@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from ray.data import Datasink
 
+from delia_ray.core.storage.transfer import publish
 from delia_ray.training.data.tokens import TokenizedRow
 from delia_ray.upstream.ray_data import to_table
 
@@ -34,9 +35,12 @@ class CorpusSink(Datasink[None]):
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> None:
         tables = [to_table(block).cast(CORPUS_SCHEMA) for block in blocks]
-        with pa.OSFile(str(self._folder / f"{ctx.task_idx:06d}.arrow"), "wb") as file, pa.ipc.new_file(file, CORPUS_SCHEMA) as writer:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name = self._folder / f"{ctx.task_idx:06d}.arrow"
+        with pa.OSFile(str(name), "wb") as file, pa.ipc.new_file(file, CORPUS_SCHEMA) as writer:
             for table in tables:
                 writer.write_table(table)
+        publish(name)
 
 
 class Corpus:

@@ -12,6 +12,7 @@ from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, W
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import Example
+from delia_ray.core.storage.transfer import fetch, output_folder
 from delia_ray.models import encode_prompt, load_tokenizer, resolve_dtype, save_model, token_ids
 from delia_ray.models.families import max_context_tokens
 from delia_ray.placement import Engine, Replicas
@@ -111,14 +112,15 @@ def _merge_and_check(
     if change > _MAX_LOSS_CHANGE_NATS:
         raise ParityError(f"merging changed the loss of a token by {change:.3f} nats, so {out} would not be the model that was trained")
     dtype = resolve_dtype(request.dtype)
-    save_model(merged.to(dtype), tokenizer, out)
-    max_model_len = min(_MAX_TOKENS, max_context_tokens(merged.config))
-    del merged
     prompts = _select_prompts(tokenizer, rewritten, request.parity_prompts)
-    # In bfloat16 the two may differ by rounding alone, so on a CPU they are compared in float32.
-    compared_dtype = float32 if replicas.on_cpu else dtype
-    kwargs = build_engine_kwargs(engine, str(compared_dtype).removeprefix("torch."), max_model_len, replicas)
-    return compare_greedy_answers(out, prompts, request.parity_tokens, compared_dtype, kwargs)
+    with output_folder(out):
+        save_model(merged.to(dtype), tokenizer, out)
+        max_model_len = min(_MAX_TOKENS, max_context_tokens(merged.config))
+        del merged
+        # In bfloat16 the two may differ by rounding alone, so on a CPU they are compared in float32.
+        compared_dtype = float32 if replicas.on_cpu else dtype
+        kwargs = build_engine_kwargs(engine, str(compared_dtype).removeprefix("torch."), max_model_len, replicas)
+        return compare_greedy_answers(out, prompts, request.parity_tokens, compared_dtype, kwargs)
 
 
 def _select_rows(tokenizer: Any, rewritten: Path, request: ExportRequest, new_ids: Sequence[int]) -> list[TokenizedRow]:
@@ -134,4 +136,4 @@ def _select_prompts(tokenizer: Any, rewritten: Path, count: int) -> list[list[in
 
 
 def _load_examples(rewritten: Path) -> list[Example]:
-    return [row for split in ("test", "train") for row in pq.read_table(rewritten / f"{split}.parquet").to_pylist()]
+    return [row for split in ("test", "train") for row in pq.read_table(fetch(rewritten / f"{split}.parquet")).to_pylist()]

@@ -4,15 +4,22 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.objects import read_bytes
+from delia_ray.core.storage.paths import is_remote
+from delia_ray.core.storage.transfer import fetch
+from delia_ray.core.storage.uploader import Uploader
 from delia_ray.ray_runtime.metrics import UNLABELED, Labels
 from delia_ray.training.data.tokens import TokenizedRow
 from delia_ray.training.job import METRICS
-from delia_ray.training.metrics.trackers import RayMetrics, Tracker, open_trackers
+from delia_ray.training.metrics.trackers import TRACKER_FOLDERS, RayMetrics, Tracker, open_trackers
+
+_UPLOAD_SECONDS = 3.0
 
 if TYPE_CHECKING:  # the driver reads logs, and torch takes seconds to import
     from delia_ray.training.metrics.mfu import PeakFlops
@@ -25,10 +32,17 @@ class StepLog:
     def __init__(self, inflight: Path, trackers: Sequence[str], peak: "PeakFlops", rank: int, world: int, labels: Labels = UNLABELED):
         """``labels`` are those of the training's metrics."""
         self._file = inflight / METRICS
+        if rank == 0:  # this node may lack what another has logged
+            inflight.mkdir(parents=True, exist_ok=True)
+            for name in (METRICS, *TRACKER_FOLDERS):
+                fetch(inflight / name)
         self._peak = peak
         self._world = world
         self._is_first_worker = rank == 0
         self._trackers: list[Tracker] = [RayMetrics(labels), *open_trackers(trackers, inflight)] if self._is_first_worker else []
+        self._uploader = (
+            Uploader(partial(_list_logged, inflight), _UPLOAD_SECONDS) if self._is_first_worker and is_remote(inflight) else None
+        )
         self._step_start = time.monotonic()
 
     def resume(self, step: int) -> None:
@@ -81,10 +95,24 @@ class StepLog:
             "mfu": round(result.flops / seconds / (self._peak.flops_per_second * self._world), 4),
         }
 
+    def flush(self) -> None:
+        """Make sure that another node finds every line so far, as after a checkpoint."""
+        if self._uploader is not None:
+            self._uploader.sync()
+
     def close(self) -> None:
         """Let the trackers send what they still hold."""
         for tracker in self._trackers:
             tracker.close()
+        if self._uploader is not None:
+            self._uploader.stop()
+            self._uploader.sync()
+
+
+def _list_logged(inflight: Path) -> Iterator[Path]:
+    """List the log and the trackers' files."""
+    yield inflight / METRICS
+    yield from (file for folder in TRACKER_FOLDERS for file in (inflight / folder).rglob("*") if file.is_file())
 
 
 def _truncate(file: Path, step: int) -> None:
@@ -101,26 +129,49 @@ class MetricsTail:
     def __init__(self, file: Path):
         self._file = file
         self._inode, self._offset, self._steps, self._tokens = 0, 0, 0, 0
+        self._next_look = 0.0
         self.read()
         self._tokens = 0
 
     def read(self) -> tuple[int, int]:
         """Read the new lines; return the number of logged steps, and of tokens since construction."""
-        if not self._file.exists():
+        if is_remote(self._file):
+            is_replaced, new = self._read_object()
+        elif self._file.exists():
+            is_replaced, new = self._read_file()
+        else:
             return 0, 0
-        with self._file.open("rb") as stream:
-            inode = os.fstat(stream.fileno()).st_ino
-            is_replaced = inode != self._inode  # a resumed run replaces the file by one without the steps after its checkpoint
-            if is_replaced:
-                self._inode, self._offset, self._steps = inode, 0, 0
-            stream.seek(self._offset)
-            new = stream.read()
         complete = new[: new.rfind(b"\n") + 1]
         lines = [json.loads(text) for text in complete.splitlines()]
         self._offset += len(complete)
         self._steps += len(lines)
         self._tokens += 0 if is_replaced else sum(line["tokens"] for line in lines)
         return self._steps, self._tokens
+
+    def _read_file(self) -> tuple[bool, bytes]:
+        """Return whether the file was replaced since the last time, and what is new in it."""
+        with self._file.open("rb") as stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            is_replaced = inode != self._inode  # a resumed run replaces the file by one without the steps after its checkpoint
+            if is_replaced:
+                self._inode, self._offset, self._steps = inode, 0, 0
+            stream.seek(self._offset)
+            return is_replaced, stream.read()
+
+    def _read_object(self) -> tuple[bool, bytes]:
+        """As ``_read_file``, every few seconds, from the bucket: a worker of another node writes it."""
+        if time.monotonic() < self._next_look:
+            return False, b""
+        self._next_look = time.monotonic() + _UPLOAD_SECONDS
+        try:
+            text = read_bytes(self._file)
+        except (FileNotFoundError, UserError):  # not there yet, or the store fails for a while
+            return False, b""
+        is_replaced = len(text) < self._offset
+        if is_replaced or not self._inode:
+            self._inode, self._offset, self._steps = 1, 0, 0
+            return True, text
+        return False, text[self._offset :]
 
 
 def read_metrics(file: Path) -> list[dict[str, float]]:

@@ -35,8 +35,9 @@ def test_a_folder_of_runs_that_would_go_with_the_job_is_refused(here: Path, caps
     assert "run.root: runs would lie in the job's copy" in refuse(capsys, "run", "--config", "my.yaml", "run.root=runs")
 
 
-def test_an_object_store_is_refused_as_a_folder(here: Path, capsys: pytest.CaptureFixture[str]):
-    assert "run.root: s3:// is no folder" in refuse(capsys, "run", "--config", "my.yaml", "run.root=s3://bucket/x")
+def test_a_store_that_cannot_be_used_is_refused_with_those_that_can(here: Path, capsys: pytest.CaptureFixture[str]):
+    said = refuse(capsys, "run", "--config", "my.yaml", "run.root=hdfs://host/x")
+    assert "run.root: hdfs:// cannot be used; name s3://bucket/folder, gs://bucket/folder, or a folder" in said
 
 
 def test_a_config_that_is_not_uploaded_is_refused(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,0 +1,51 @@
+"""Runs in a bucket without a cluster: what is there is seen, reused, and named when it cannot be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from object_store import Store, start_store
+
+from delia_ray.cli.main import main
+from delia_ray.core.storage.stores import connect
+
+CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Store]:
+    with start_store() as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        store.create_bucket("runs")
+        connect.cache_clear()
+        yield store
+        connect.cache_clear()
+
+
+def delia(verb: str, mirror: Path, root: str = "s3://runs/a") -> int:
+    return main([verb, "--config", str(CONFIG), f"run.root={root}", f"placement.cluster.mirror={mirror}"])
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "show"])
+def test_a_bucket_that_is_not_there_is_named(verb: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert delia(verb, tmp_path, "s3://no-such-bucket/a") == 2
+    shown = capsys.readouterr()
+    assert "there is no bucket no-such-bucket" in (shown.out if verb == "plan" else shown.err)
+
+
+def test_what_is_finished_in_the_bucket_is_seen_from_a_machine_without_a_mirror(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert delia("mix", tmp_path / "first") == 0
+    capsys.readouterr()
+    assert delia("show", tmp_path / "second") == 0
+    shown = capsys.readouterr().out
+    assert all(role in shown for role in ("task", "queries", "diverse", "rewritten", "arms/delia/mixed"))
+    assert delia("plan", tmp_path / "third") == 0
+    assert "✓ arms/delia/mixed" in capsys.readouterr().out
+    kept = store.list("runs/a/tiny")
+    assert delia("mix", tmp_path / "fourth") == 0
+    assert {name: size for name, size in kept.items() if "logs" not in name} == {
+        name: size for name, size in store.list("runs/a/tiny").items() if "logs" not in name
+    }
