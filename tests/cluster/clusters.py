@@ -167,8 +167,9 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_TMPDIR": str(folder),
-        # DeepSpeed compiles an operation for CPUs where it finds none; every node would, with a home of its own.
+        # What DeepSpeed compiles for CPUs, and what vLLM finds out about a model, every node would do anew, with a home of its own.
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache/torch_extensions")),
+        "VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT", str(Path.home() / ".cache/vllm")),
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 
