@@ -1,5 +1,6 @@
 """A run in an object store, as the process that drives it sees it: its manifests and small files are here, and go back when they change."""
 
+import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ def check_store(folder: Path, key: str) -> None:
         key: the setting that names it.
 
     Raises:
-        UserError: there is no such bucket, no right to write and delete there, or no place for the mirror.
+        UserError: there is no such bucket, no right to write and delete there, or no place of this user's for the mirror.
     """
     if not is_remote(folder):
         return
@@ -98,6 +99,8 @@ def check_store(folder: Path, key: str) -> None:
         mirror.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"placement.cluster.mirror: cannot write {mirror.parent}: {error.strerror}; name a folder of your own") from None
+    if mirror.stat().st_uid != os.getuid():  # whoever owns it could put other files in place of the run's
+        raise UserError(f"placement.cluster.mirror: {mirror.parent} is another user's; name a folder of your own")
     probe = folder / f".probe-{uuid.uuid4().hex}"
     try:
         write_bytes(probe, b"delia", patient=False)

@@ -62,7 +62,7 @@ def _roll(place: Path, seed: int, tokenizer: object, *, tied: bool = False) -> A
         config = LlamaConfig(
             hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
             tie_word_embeddings=tied,
-            vocab_size=49152, max_position_embeddings=1024, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+            vocab_size=49152, max_position_embeddings=2048, initializer_range=0.3, bos_token_id=1, eos_token_id=2, pad_token_id=2,
         )  # fmt: skip
         save_model(LlamaForCausalLM(config), tokenizer, workspace.data)
         return {}

@@ -204,7 +204,7 @@ def test_what_does_not_fit_a_gpu_is_named_with_what_it_takes(planner: Planner):
 
 
 def test_rows_and_answers_that_are_longer_than_the_models_context_are_named(planner: Planner):
-    code, shown = planner.plan("finetune.max_seq_len=1020")
+    code, shown = planner.plan("finetune.max_seq_len=2044")
     assert (
-        code == 2 and "finetune.max_seq_len: rows of 1020 tokens and answers of 8" in unwrap(shown) and "context of 1024" in unwrap(shown)
+        code == 2 and "finetune.max_seq_len: rows of 2044 tokens and answers of 8" in unwrap(shown) and "context of 2048" in unwrap(shown)
     )

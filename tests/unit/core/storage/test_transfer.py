@@ -146,6 +146,12 @@ def test_a_mirror_that_cannot_be_written_is_refused_in_a_line(tmp_path: Path):
         check_store(path, "run.root")
 
 
+def test_the_mirror_of_another_user_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(UserError, match="is another user's; name a folder of your own"):
+        check_store(run, "run.root")
+
+
 def test_a_full_mirror_drops_what_no_process_uses_and_keeps_what_one_does(run: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("used", "unused"):
         write(run / name, data="x" * 1000)
