@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,10 +115,21 @@ def _show(settings: Settings) -> None:
     _print("\n".join(describe_artifacts(settings.run.path)))
 
 
+@contextmanager
+def _quiet_libraries() -> Generator[None]:
+    """Let libraries that are imported in the block say nothing but errors, unless the environment says otherwise."""
+    added = {name: value for name, value in _QUIET.items() if name not in os.environ}
+    os.environ |= added
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
 def _plan(settings: Settings) -> int:
     """Print what is known of a run before it starts; the exit code is 2 if there are mistakes."""
-    os.environ |= {name: os.environ.get(name, value) for name, value in _QUIET.items()}
-    with warnings.catch_warnings():
+    with _quiet_libraries(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about themselves, which other verbs send to their log
         from delia_ray.cli.plan import render_plan  # noqa: PLC0415  Ray and transformers take seconds to import
         from delia_ray.pipeline.plan.plan import make_plan  # noqa: PLC0415
