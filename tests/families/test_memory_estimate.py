@@ -20,7 +20,7 @@ from delia_ray.training.model import Trainable
 from delia_ray.training.new_token_embeddings import NewTokenEmbeddings
 from delia_ray.training.objective import TokenLoss
 
-PAPER = Path(__file__).parents[4] / "jobs/configs/paper.yaml"
+PAPER = Path(__file__).parents[2] / "jobs/configs/paper.yaml"
 FULL, LORA = Full(kind="full"), Lora(rank=8, targets=("q_proj", "v_proj"))
 GIB, MIB = 2**30, 2**20
 
