@@ -57,18 +57,12 @@ def drive_mirrored(run: Path, say: Callable[[str], None]) -> Generator[None]:
         try:
             yield
         except UserError:
-            uploader.stop()
-            if not (is_new and all(file.parent.name == "logs" for file in _list_small(run))):
-                uploader.sync()
-            else:  # refused before it began: no log of it says more than the refusal
-                remove(run / "logs")
+            if is_new and all(file.parent.name == "logs" for file in _list_small(run)):
+                remove(run / "logs")  # refused before it began: no log of it says more than the refusal
             raise
-        except BaseException:
+        finally:
             uploader.stop()
             uploader.sync()
-            raise
-        uploader.stop()
-        uploader.sync()
 
 
 def _is_small(name: Path) -> bool:

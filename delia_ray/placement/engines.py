@@ -3,11 +3,11 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
-from delia_ray.placement.bounds import Count, check_bounds, get_bounds
+from delia_ray.placement.bounds import Count, get_bounds
 
 
 class Engine(Config):
@@ -91,11 +91,6 @@ class ActorPool(EngineResources):
     def most(self) -> int:
         """Actors at most."""
         return get_bounds(self.size)[1]
-
-    @field_validator("size")
-    @classmethod
-    def _check_size(cls, size: Count) -> Count:
-        return check_bounds(size)
 
 
 class Replicas(EngineResources):

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
-from delia_ray.placement.bounds import Count, check_bounds, get_bounds
+from delia_ray.placement.bounds import Count, get_bounds
 
 _RESERVED_KEYS = ("bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "managed_gradient_accumulation", "optimizer",
              "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu")  # fmt: skip
@@ -59,11 +59,6 @@ class TrainWorkers(Config):
     """Number of worker failures to recover from before the run fails."""
     trackers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Experiment trackers for the step metrics, besides ``metrics.jsonl``; configured by their own environment variables."""
-
-    @field_validator("workers")
-    @classmethod
-    def _check_workers(cls, workers: Count) -> Count:
-        return check_bounds(workers)
 
     @property
     def least(self) -> int:

@@ -1,15 +1,12 @@
 """Checkpoints of a running training: what is loaded equals what was saved, and a broken one is named and kept."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,21 +25,7 @@ from delia_ray.training.objective import TokenLoss
 
 CONFIG = FinetuneConfig(parameters=Lora(rank=4, dropout=0.0), learning_rate=1e-3, warmup_steps=2, precision="float32")
 TOKEN = 7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_group() -> Iterator[None]:
-    """A process group of this process alone. ZeRO-3 replaces ``torch.nn.functional.linear`` for good, so it is put back for other tests."""
-    linear = torch.nn.functional.linear
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    store = dist.TCPStore("127.0.0.1", 0, 1, True)  # pyright: ignore[reportPrivateImportUsage]
-    os.environ["MASTER_PORT"] = str(store.port)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.nn.functional.linear = linear
-    dist.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        del os.environ[name]
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 @pytest.fixture

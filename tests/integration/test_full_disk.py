@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +13,13 @@ TINY = str(Path(__file__).parents[2] / "jobs/configs/tiny.yaml")
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False, capture_output=True).returncode:
-        pytest.skip("a small disk is a tmpfs, which this user may not mount")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def fill(disk: Path, spare_kib: int) -> None:
     """All but so much of the disk."""
     free = int(subprocess.run(["df", "-Pk", disk], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[3])
     (disk / "filler").write_bytes(bytes((free - spare_kib) * 1024))
 
 
+@pytest.mark.parametrize("small_disk", [2], indirect=True, ids=["2 MiB"])
 @pytest.mark.parametrize("spare_kib", [0, 24, 44, 64, 84])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on_when_there_is_room(
     tiny_models: dict[str, Artifact],

@@ -1,13 +1,10 @@
 """Estimates of a training worker's memory against what DeepSpeed's engine takes for a model of a hundred million parameters."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from memory_peaks import measure_peak
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
@@ -22,24 +19,10 @@ from delia_ray.training.model import Trainable
 from delia_ray.training.new_token_embeddings import NewTokenEmbeddings
 
 FULL, LORA = FinetuneConfig(parameters=Full(kind="full")), FinetuneConfig(parameters=Lora(targets=("q_proj", "v_proj")))
+pytestmark = pytest.mark.usefixtures("process_group")
 BATCH = MicroBatch(1024, 256, 0.5)
 BUCKET = {"zero_optimization": {"reduce_bucket_size": 20_000_000}}
 """Whole buckets of DeepSpeed's default size would be counted, of which a CPU touches little."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def process_group() -> Iterator[None]:
-    """A process group of this process alone. ZeRO-3 replaces ``torch.nn.functional.linear`` for good, so it is put back for other tests."""
-    linear = torch.nn.functional.linear
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    store = dist.TCPStore("127.0.0.1", 0, 1, True)  # pyright: ignore[reportPrivateImportUsage]
-    os.environ["MASTER_PORT"] = str(store.port)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.nn.functional.linear = linear
-    dist.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        del os.environ[name]
 
 
 @pytest.fixture(scope="module")
