@@ -98,16 +98,15 @@ def cache_width(model: Any) -> int:
     Read from the projections; 0 where a model has none of the known names and its configuration has no heads.
     """
     names = {"k_proj", "v_proj", "kv_a_proj_with_mqa"}
-    layers = [layer for name, layer in model.named_modules() if name.rpartition(".")[2] in names]
-    if widths := [layer.out_features for layer in layers if hasattr(layer, "out_features")]:
+    projections = [layer for name, layer in model.named_modules() if name.rpartition(".")[2] in names]
+    if widths := [layer.out_features for layer in projections if hasattr(layer, "out_features")]:
         return sum(widths)
     config = get_text_config(model).to_dict()
-    query_heads, hidden = (
-        config.get("num_attention_heads") or config.get("n_head") or 0,
-        config.get("hidden_size") or config.get("n_embd") or 0,
-    )
-    heads, layers = config.get("num_key_value_heads") or query_heads, config.get("num_hidden_layers") or config.get("n_layer") or 0
-    return 2 * layers * heads * (config.get("head_dim") or (hidden // query_heads if query_heads else 0))
+    heads = config.get("num_attention_heads") or config.get("n_head") or 0
+    hidden = config.get("hidden_size") or config.get("n_embd") or 0
+    layers = config.get("num_hidden_layers") or config.get("n_layer") or 0
+    size = config.get("head_dim") or (hidden // heads if heads else 0)
+    return 2 * layers * (config.get("num_key_value_heads") or heads) * size
 
 
 def layer_types(model: Any) -> Sequence[str]:

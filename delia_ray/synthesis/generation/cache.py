@@ -23,11 +23,11 @@ def contains(sorted_keys: Keys, keys: Keys) -> NDArray[np.bool_]:
     if len(sorted_keys):
         for start in range(0, len(keys), _SLICE):
             part = keys[start : start + _SLICE]
-            found[start : start + _SLICE] = sorted_keys[locate(sorted_keys, part)] == part
+            found[start : start + _SLICE] = sorted_keys[find_positions(sorted_keys, part)] == part
     return found
 
 
-def locate(sorted_keys: Keys, keys: Keys) -> NDArray[np.intp]:
+def find_positions(sorted_keys: Keys, keys: Keys) -> NDArray[np.intp]:
     """Return for each key its first position in ``sorted_keys``, which is not empty; any position if it is not there."""
     return np.searchsorted(sorted_keys, keys).clip(max=len(sorted_keys) - 1)
 

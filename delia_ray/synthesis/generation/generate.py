@@ -26,7 +26,7 @@ from delia_ray.ray_runtime.tally import RayTally
 from delia_ray.ray_runtime.tasks import make_light_task
 from delia_ray.synthesis.config import GenerationEngine, VllmEngine
 from delia_ray.synthesis.engines.engine import generate
-from delia_ray.synthesis.generation.cache import CompletionCache, contains, locate, read_sorted_keys
+from delia_ray.synthesis.generation.cache import CompletionCache, contains, find_positions, read_sorted_keys
 from delia_ray.synthesis.requests import PADDING, RESULT_SCHEMA, GenerationResult
 from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 
@@ -164,7 +164,7 @@ def _count_new_tokens(caches: tuple[CompletionCache, ...], requested_keys: Any, 
     for file in (file for cache in caches for file in cache.files()):
         rows = read_table(file, columns=["key", *totals])
         keys, first = np.unique(rows["key"].to_numpy(), return_index=True)
-        positions = locate(requested_keys, keys)
+        positions = find_positions(requested_keys, keys)
         new = (requested_keys[positions] == keys) & ~is_counted[positions]
         is_counted[positions[new]] = True
         for name in totals:

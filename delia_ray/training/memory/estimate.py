@@ -1,5 +1,6 @@
 """The estimate of a training worker's peak memory, and what it is the sum of."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from delia_ray.training.memory.micro_batch import GradientHandling, MicroBatch, 
 from delia_ray.training.memory.states import States
 from delia_ray.training.memory.weightless import build_loss
 from delia_ray.training.objective import TokenLoss
+
+logger = logging.getLogger(__name__)
 
 _ROW_ATTENTION = "sdpa"
 """Attention of a single row, transformers' default."""
@@ -83,7 +86,8 @@ def estimate_training(
     states = States(_count_weight_bytes(loss, config), sum(weight.numel() for weight in trained), dtype.itemsize, workers)
     try:
         peak = _measure(loss, batch, states.handle_gradients(not is_only), live)
-    except _FAILURES:
+    except _FAILURES as error:
+        logger.info("activations cannot be counted for %s: %s", folder, error)
         peak = None
     offloaded = states.is_offloaded
     fixed = [
