@@ -10,7 +10,7 @@ from delia_ray.models import ModelFolder
 from delia_ray.models.families import check_architecture
 from delia_ray.pipeline.chain import Chain
 from delia_ray.pipeline.validate import list_checks
-from delia_ray.ray_runtime.capacity import Demand, check_possible, demand_of_one, demand_of_pool, demand_of_replicas, demand_of_workers
+from delia_ray.ray_runtime.capacity import Demand, check_possible, demand_of_pool, demand_of_replicas, demand_of_stage, demand_of_workers
 from delia_ray.serving.endpoint import check_endpoint
 from delia_ray.synthesis.config import VllmEngine
 from delia_ray.training.config import Lora
@@ -27,13 +27,14 @@ def check_run(run: Chain, *, serves: bool, trains: bool) -> None:
     Raises:
         UserError: a row, a query, the model, the encoder, the port or the cluster is not usable.
     """
+    serves = serves and not is_scored(run)
     for check in list_run_checks(run, run.local_model, serves=serves):
         check()
-    if run.uses_cluster and (demands := _list_demands(run, serves=serves and not _is_scored(run), trains=trains)):
+    if run.uses_cluster and (demands := _list_demands(run, serves=serves, trains=trains)):
         run.connect()
         for demand in demands:
             check_possible(demand)
-        if serves and not _is_scored(run):
+        if serves:
             check_endpoint(run.placement.serve)
 
 
@@ -51,10 +52,11 @@ def list_run_checks(run: Chain, model: ModelFolder | None, *, serves: bool) -> l
             checks.append(partial(check_architecture, model.path))
         tried = set[Lora]()
         checks += [partial(_check_adapter, run, model.path, name, tried) for name in run.arms]
-    return checks + list_checks(run.settings, model, serves=serves and not run.uses_cluster and not _is_scored(run))
+    return checks + list_checks(run.settings, model, serves=serves and not run.uses_cluster)
 
 
-def _is_scored(run: Chain) -> bool:
+def is_scored(run: Chain) -> bool:
+    """Whether all of the run's scores are finished, so that no endpoint will be opened for them."""
     return all(run.is_finished(name, "scores") for name in (BASE, *run.arms))
 
 
@@ -76,15 +78,15 @@ def _list_demands(run: Chain, *, serves: bool, trains: bool) -> list[Demand]:
     generates = isinstance(settings.synthesize.engine, VllmEngine) and not all(
         (run.layout.of_pool(pool, "diverse") / MANIFEST).exists() for pool in pools
     )
-    whole = [
-        demand_of_one(0, each.num_gpus, key)
-        for each, key, is_asked in ((placement.synthesize, "placement.synthesize", generates), (placement.serve, "placement.serve", serves))
-        if is_asked and each.num_gpus > 1
-    ]
     is_trained = all(run.is_finished(arm, "checkpoint") for arm in run.arms)
-    return [
-        *([demand_of_pool(placement.synthesize, "placement.synthesize")] if generates else []),
-        *([demand_of_workers(placement.finetune)] if trains and not is_trained else []),
-        *([demand_of_replicas(placement.serve, 1)] if serves else []),
-        *whole,
-    ]
+    demands: list[Demand] = []
+    if generates:
+        demands += [
+            demand_of_pool(placement.synthesize, "placement.synthesize"),
+            demand_of_stage(placement.synthesize, "placement.synthesize"),
+        ]
+    if trains and not is_trained:
+        demands.append(demand_of_workers(placement.finetune))
+    if serves:
+        demands += [demand_of_replicas(placement.serve, 1), demand_of_stage(placement.serve, "placement.serve")]
+    return demands

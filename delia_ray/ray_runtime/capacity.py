@@ -10,7 +10,7 @@ from typing import Any, cast
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
-from delia_ray.placement import ActorPool, Replicas, TrainWorkers
+from delia_ray.placement import ActorPool, EngineResources, Replicas, TrainWorkers
 from delia_ray.ray_runtime.resources import CORE, PlacementError
 from delia_ray.upstream.ray_autoscaler import Autoscaler, read_autoscaler
 
@@ -55,6 +55,11 @@ def demand_of_replicas(replicas: Replicas, models: int) -> Demand:
     total = _bundle(replicas.num_cpus, replicas.total_gpus)
     sums = f"{models} models x size={replicas.size} x ({_describe(total)}) and 1 CPU that routes"
     return Demand("placement.serve", sums, (*bundles * (models * replicas.size), {"CPU": 1.0}))
+
+
+def demand_of_stage(engine: EngineResources, key: str) -> Demand:
+    """One pipeline stage of an engine, whose GPUs have to be those of one node."""
+    return demand_of_one(engine.num_cpus, engine.num_gpus, key)
 
 
 def bundle_of_process(pool: ActorPool) -> Bundle:

@@ -5,8 +5,16 @@ from typing import Any
 from delia_ray.placement import Engine, EngineResources
 from delia_ray.ray_runtime.resources import GIB
 
+VLLM_SHARE = 0.92
+"""Share of a whole GPU's memory that vLLM takes by default."""
 _SHARE_OF_PART = 0.9
 """Of the part of a GPU that an engine reserves, what it takes: the rest is for its CUDA context."""
+
+
+def get_memory_share(engine: Engine, resources: EngineResources) -> float:
+    """Return the share of each GPU's memory that an engine takes."""
+    default = _SHARE_OF_PART * resources.num_gpus if resources.num_gpus < 1 else VLLM_SHARE
+    return engine.gpu_memory_utilization or default
 
 
 def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, resources: EngineResources) -> dict[str, Any]:
@@ -20,10 +28,12 @@ def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, resource
         "trust_remote_code": False,
     }
     if not resources.on_cpu:
-        part = _SHARE_OF_PART * resources.num_gpus if resources.num_gpus < 1 else None
-        share = engine.gpu_memory_utilization or part
-        parallel = {"tensor_parallel_size": max(1, int(resources.num_gpus)), "pipeline_parallel_size": resources.pipeline_parallel}
-        return {**shared, **parallel, **({} if share is None else {"gpu_memory_utilization": share})}
+        return {
+            **shared,
+            "tensor_parallel_size": max(1, int(resources.num_gpus)),
+            "pipeline_parallel_size": resources.pipeline_parallel,
+            "gpu_memory_utilization": get_memory_share(engine, resources),
+        }
     # The ``uni`` executor starts one process fewer than the default. No chunked prefill: a seeded request with a chunked prompt
     # makes vLLM rewind its random generator, which a CPU generator cannot do ("CPU Generator does not use offset").
     return {

@@ -201,6 +201,9 @@ def test_what_does_not_fit_a_gpu_is_named_with_what_it_takes(planner: Planner):
     assert "placement.serve: an engine takes " in unwrap(shown)
     code, shown = planner.plan(*words, "placement.gpu_memory_gib=40")
     assert code == 0, shown
+    shared = ("placement.serve.num_gpus=0.3", "placement.engine.gpu_memory_utilization=0.25", "placement.gpu_memory_gib=8")
+    code, shown = planner.plan(*words, *shared)
+    assert code == 0, "a share that is named is one of the whole GPU, whatever part of it is reserved"
 
 
 def test_rows_and_answers_that_are_longer_than_the_models_context_are_named(planner: Planner):

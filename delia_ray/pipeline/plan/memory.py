@@ -7,6 +7,7 @@ from pathlib import Path
 from delia_ray.pipeline.plan.lengths import RowLengths
 from delia_ray.pipeline.plan.rows import ArmPlan
 from delia_ray.ray_runtime.resources import GIB
+from delia_ray.ray_runtime.vllm_arguments import get_memory_share
 from delia_ray.serving.memory import EngineMemory, estimate_engine
 from delia_ray.settings import Settings
 from delia_ray.synthesis.config import VllmEngine
@@ -81,7 +82,7 @@ def check_gpus(settings: Settings, workers: Sequence[WorkerPlan], engines: Seque
             )
     for engine in engines:
         resources = placement.synthesize if engine.stage == "synthesize" else placement.serve
-        share = (placement.engine.gpu_memory_utilization or 0.9) * min(1.0, resources.num_gpus) * gib
+        share = get_memory_share(placement.engine, resources) * gib
         needed = (engine.memory.weights + engine.memory.token * engine.memory.max_model_len) / GIB + _CONTEXT_GIB
         if resources.num_gpus and needed > share:
             yield (

@@ -10,7 +10,7 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.mirrored_run import pull_run
 from delia_ray.core.storage.paths import is_remote
 from delia_ray.models import ModelFolder
-from delia_ray.pipeline.check import list_run_checks
+from delia_ray.pipeline.check import is_scored, list_run_checks
 from delia_ray.pipeline.plan.examples import TaskRows, TrainingExamples
 from delia_ray.pipeline.plan.lengths import RowLengths, measure_lengths
 from delia_ray.pipeline.plan.memory import EnginePlan, WorkerPlan, check_gpus, plan_engines, plan_workers
@@ -57,7 +57,7 @@ def make_plan(settings: Settings) -> Plan:
     if not plan.ask(partial(_open_root, settings)) and is_remote(settings.run.path):
         return plan
     model = plan.ask(lambda: run.local_model)
-    for check in plan.ask(lambda: list_run_checks(run, model, serves=True)) or ():
+    for check in plan.ask(lambda: list_run_checks(run, model, serves=not is_scored(run))) or ():
         plan.ask(check)
     plan.task = plan.ask(lambda: TaskRows.build(settings))
     if plan.task is not None:

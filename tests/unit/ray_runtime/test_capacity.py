@@ -3,7 +3,7 @@
 import pytest
 
 from delia_ray.placement import ActorPool, Replicas, TrainWorkers
-from delia_ray.ray_runtime.capacity import Bundle, demand_of_pool, demand_of_replicas, demand_of_workers, fits
+from delia_ray.ray_runtime.capacity import Bundle, demand_of_pool, demand_of_replicas, demand_of_stage, demand_of_workers, fits
 
 LARGE, SMALL, HEAD = {"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0}, {"CPU": 0.0, "memory": 1e9}
 
@@ -46,6 +46,12 @@ def test_engines_that_share_a_gpu_reserve_a_part_of_it():
     assert demand_of_replicas(thirds, 3).bundles == ({"CPU": 1.0, "GPU": 0.3},) * 3 + ({"CPU": 1.0},)
     assert fits(demand_of_replicas(thirds, 3).bundles, [LARGE])
     assert not fits(demand_of_replicas(thirds, 4).bundles, [LARGE])
+
+
+def test_the_gpus_of_a_tensor_parallel_engine_are_those_of_one_node():
+    demand = demand_of_stage(ActorPool(num_gpus=2, pipeline_parallel=3), "placement.synthesize")
+    assert demand.bundles == ({"CPU": 1.0, "GPU": 2.0},)
+    assert not fits(demand.bundles, [LARGE] * 6) and fits(demand.bundles, [{"CPU": 8.0, "GPU": 2.0}])
 
 
 def test_every_stage_of_a_pipeline_has_gpus_of_its_own():

@@ -26,7 +26,8 @@ def test_an_engine_takes_what_it_reserves(engine: Engine, resources: EngineResou
 
 
 def test_a_whole_gpu_keeps_vllms_own_share_of_memory():
-    assert "gpu_memory_utilization" not in build_engine_kwargs(Engine(), "bfloat16", 1024, Replicas(num_gpus=1))
+    kwargs = build_engine_kwargs(Engine(), "bfloat16", 1024, Replicas(num_gpus=1))
+    assert kwargs["gpu_memory_utilization"] == EngineArgs(model="any").gpu_memory_utilization
 
 
 @pytest.mark.parametrize(
