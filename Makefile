@@ -24,7 +24,7 @@ experiment: install  ## six arms under three seeds, and several ratios of divers
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 test: unit  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
-	$(PARALLEL) tests/families
+	$(PARALLEL) tests/families tests/storage
 	$(PARALLEL) -m "not gpu and not slow" tests/gpu
 	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow" tests/integration tests/e2e
 

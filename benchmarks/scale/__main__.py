@@ -26,7 +26,7 @@ from benchmarks.scale.watch import DRIVER, HeadWatch
 
 RESULT = RESULTS / "scale.json"
 BATCH_ROWS = 32
-ROWS_AN_ENGINE, BATCH_SECONDS = 3_200, 0.2
+ROWS_AN_ENGINE, BATCH_SECONDS = 8_192, 0.2
 CASES: tuple[dict[str, int], ...] = (
     {"rows": 8_000, "engines": 2},
     {"rows": 8_000, "engines": 8},
@@ -57,17 +57,12 @@ def run_turn(arguments: dict[str, Any], log: Path) -> dict[str, Any]:
 
 
 def compare_engines(rounds: int, log: Path) -> dict[str, Any]:
-    """Rows a second with one engine and with eight, in turns: 1 8, 8 1, 1 8, ...; with a batch a block, and with ten."""
-    found: dict[str, Any] = {}
-    for batches in (1, 10):
-        turns: list[dict[str, Any]] = []
-        for number in range(rounds):
-            for engines in (1, 8) if number % 2 == 0 else (8, 1):
-                rows = engines * ROWS_AN_ENGINE
-                blocks = rows // (BATCH_ROWS * batches)
-                turns.append(run_turn({"rows": rows, "engines": engines, "batch-seconds": BATCH_SECONDS, "most-blocks": blocks}, log))
-        found[f"batches a block: {batches}"] = summarize_engines(turns)
-    return found
+    """Rows a second with one engine and with eight, in turns: 1 8, 8 1, 1 8, ...."""
+    turns: list[dict[str, Any]] = []
+    for number in range(rounds):
+        for engines in (1, 8) if number % 2 == 0 else (8, 1):
+            turns.append(run_turn({"rows": engines * ROWS_AN_ENGINE, "engines": engines, "batch-seconds": BATCH_SECONDS}, log))
+    return summarize_engines(turns)
 
 
 def summarize_engines(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -76,7 +71,8 @@ def summarize_engines(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rates = {engines: [turn["work"] / turn["seconds"] for turn in each] for engines, each in said.items()}
     cpu = {engines: [sum(role["cpu_seconds"] for role in turn["head"].values()) for turn in each] for engines, each in said.items()}
     loads = {engines: [turn["load_before"] for turn in each] for engines, each in said.items()}
-    return {"rows_per_second": rates, "ratio": ratio(rates[8], rates[1]), "cpu_seconds": cpu, "load_before": loads}
+    blocks = {engines: each[0]["blocks"] for engines, each in said.items()}
+    return {"rows_per_second": rates, "ratio": ratio(rates[8], rates[1]), "blocks": blocks, "cpu_seconds": cpu, "load_before": loads}
 
 
 def measure_growth(log: Path) -> dict[str, Any]:

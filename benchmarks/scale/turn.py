@@ -87,7 +87,7 @@ def synthesize(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     inflight, started = scratch / "inflight", time.perf_counter()
     inflight.mkdir()
     engine = partial(generate_with_mock, args.batch_seconds)
-    with patch.object(generation, "generate", engine), patch.object(generation, "MAX_BLOCKS", args.most_blocks):
+    with patch.object(generation, "generate", engine):
         strategy = build_strategy(args.rows, args.wave_rows, inflight / "controller.jsonl")
         filtered, cost = generate_and_filter(strategy, filter_row, setup, SilentProgress(), "queries", inflight)
     generated = time.perf_counter()
@@ -103,7 +103,7 @@ def synthesize(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         "engines": args.engines,
         "batch_rows": args.batch_rows,
         "wave_rows": args.wave_rows,
-        "blocks": min(args.most_blocks, args.rows // args.batch_rows),
+        "blocks": generation.count_generation_blocks(args.rows, pool),
         "total_seconds": generated - started,
         "generation_seconds": cost.seconds,
         "split_seconds": time.perf_counter() - generated,
@@ -119,7 +119,6 @@ def main() -> None:
     parser.add_argument("--batch-rows", type=int, default=32)
     parser.add_argument("--batch-seconds", type=float, default=0.0)
     parser.add_argument("--wave-rows", type=int)
-    parser.add_argument("--most-blocks", type=int, default=generation.MAX_BLOCKS, help="of the requests that are not cached")
     args = parser.parse_args()
     connect(Cluster())
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))

@@ -13,6 +13,10 @@ from filelock import FileLock
 
 from delia_ray.cli.main import main
 from delia_ray.core.artifacts import Artifact
+from delia_ray.core.errors import UserError
+from delia_ray.lm_eval.config import LmEval
+from delia_ray.lm_eval.stage import check_lm_eval
+from delia_ray.placement import LmEvalProcess
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
 NO_ROLE = json.dumps({"messages": [{"content": "2 + 2?"}, {"role": "assistant", "content": "4"}]})
@@ -229,3 +233,8 @@ def _loading(folder: Path, *args: str) -> tuple[subprocess.CompletedProcess[str]
     command = [sys.executable, "-X", "importtime", "-m", "delia_ray", *args]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     return done, {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
+
+
+def test_a_task_that_lm_eval_does_not_know_is_refused_by_name():
+    with pytest.raises(UserError, match=r"lm_eval\.tasks: .*Tasks not found: no_such_task"):
+        check_lm_eval(LmEval(tasks=("no_such_task",)), LmEvalProcess())

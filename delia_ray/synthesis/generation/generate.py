@@ -32,6 +32,9 @@ from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 
 MAX_BLOCKS = 20_000
 """The rows of a block are lost together with their actor; more blocks than this would keep Ray Data's scheduler busy."""
+_MAX_BATCHES_PER_BLOCK = 8
+_MIN_BLOCKS_PER_ENGINE = 32
+"""The last blocks leave other engines idle; with this many, for some 2 % of the time."""
 _TOP_REASONS = 3
 _ROWS_PER_BLOCK = 2_000
 
@@ -39,6 +42,16 @@ _ROWS_PER_BLOCK = 2_000
 def count_blocks(rows: int) -> int:
     """Return the number of blocks to read ``rows`` in, where each block may start a process that imports transformers."""
     return max(1, rows // _ROWS_PER_BLOCK)
+
+
+def count_generation_blocks(rows: int, pool: ActorPool) -> int:
+    """Return the number of blocks to generate ``rows`` in.
+
+    A block costs Ray about as much processor time whatever its size, so it has as many batches as there are engines: one engine loses
+    little with its actor, and many engines do not wait for the scheduler (``docs/scale.md``).
+    """
+    most = min(pool.most, _MAX_BATCHES_PER_BLOCK, rows // (_MIN_BLOCKS_PER_ENGINE * pool.most * pool.batch_rows))
+    return min(MAX_BLOCKS, max(1, rows // (pool.batch_rows * max(1, most))))
 
 
 @dataclass(frozen=True)
@@ -138,8 +151,7 @@ def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attemp
         attempt.line.set_status(f"{total} {attempt.unit} · all cached")
         return EngineUsage(0.0)
     started, tally = time.monotonic(), RayTally()
-    blocks = min(MAX_BLOCKS, max(1, missing // setup.pool.batch_rows))
-    written = read_parquet(attempt.requests, override_num_blocks=blocks)
+    written = read_parquet(attempt.requests, override_num_blocks=count_generation_blocks(missing, setup.pool))
     with attempt.line.track(tally, missing, attempt.unit):
         pending = written.map_batches(partial(_exclude_keys, attempt.cached_keys), batch_format="pyarrow")
         generate_and_cache(pending, setup, attempt, tally)

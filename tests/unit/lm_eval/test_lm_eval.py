@@ -58,11 +58,6 @@ def test_a_change_that_items_do_not_explain_has_no_interval(after: LmEvalResults
     assert change.low is change.high is change.p is None
 
 
-def test_a_task_that_lm_eval_does_not_know_is_refused_by_name():
-    with pytest.raises(UserError, match=r"lm_eval\.tasks: .*Tasks not found: no_such_task"):
-        check_lm_eval(LmEval(tasks=("no_such_task",)), LmEvalProcess())
-
-
 def test_no_task_is_refused_with_an_example():
     with pytest.raises(UserError, match=r"lm_eval\.tasks: names no task; give some, for example"):
         check_lm_eval(LmEval(), LmEvalProcess())
