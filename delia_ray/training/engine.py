@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of a training worker. Only this module, ``deepspeed_settings.py`` and ``state.py`` import DeepSpeed."""
+"""The DeepSpeed engine of a training worker. Only this module, ``deepspeed_settings.py``, ``state.py`` and ``upstream`` import DeepSpeed."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -20,7 +20,7 @@ from delia_ray.training.metrics.mfu import FlopCount
 from delia_ray.training.metrics.step_metrics import StepMetrics, StepResult, UpdateNorm
 from delia_ray.training.model import Trainable
 from delia_ray.training.objective import TokenLoss
-from delia_ray.upstream.deepspeed_zero import forget_initial_step, unwrap_optimizer
+from delia_ray.upstream.deepspeed_zero import forget_initial_step, get_numel, unwrap_optimizer
 
 
 def apply_placement(trainable: Trainable, workers: TrainWorkers) -> None:
@@ -51,7 +51,7 @@ class TrainEngine:
         self.trained_parameters: dict[str, nn.Parameter] = {
             name: weight for name, weight in loss.named_parameters() if weight.requires_grad
         }
-        num_trained = sum(weight.numel() for weight in self.trained_parameters.values())
+        num_trained = sum(map(get_numel, self.trained_parameters.values()))
         # On a CPU (offload, or no GPU) torch's fused AdamW does the same as DeepSpeed's own: one pass over memory, on all cores.
         fused = workers.offload != "none" or not torch.cuda.is_available()
         optimizer = torch.optim.AdamW(trainable.parameter_groups(config), fused=fused)
@@ -102,8 +102,3 @@ class TrainEngine:
         self._engine.backward(self._engine(dummy_pack).sum() * 0.0)
         self._engine.step()
         self._update_norm.pop_square()
-
-    def gather_parameters(self, parameters: Sequence[nn.Parameter], *, modifier_rank: int | None = None) -> Any:
-        """Return a context in which the ``parameters`` that ZeRO-3 partitions are whole; below stage 3 it does nothing."""
-        enabled = self._engine.zero_optimization_stage() == 3
-        return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank, enabled=enabled)

@@ -1,6 +1,7 @@
 """The trainable model: base weights, adapter and new token embeddings; saving, loading and merging what was trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
@@ -14,11 +15,13 @@ from delia_ray.models import load_model
 from delia_ray.training.config import FinetuneConfig, Full, Lora, TokenOnly
 from delia_ray.training.lora import attach_lora
 from delia_ray.training.new_token_embeddings import NewTokenEmbeddings, write_embeddings
+from delia_ray.training.zero3 import partition_on_load
 
 _EMBEDDINGS_FILE = "new_rows.safetensors"
 """The new token embeddings; finished checkpoints have the file under this name."""
 _ADAPTER = "adapter"
-_FULL = "full"
+FULL = "full"
+"""Folder of the full weights."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,21 @@ class Trainable:
         return [group for group in groups if group["params"]]
 
 
-def build_trainable(base: Path, new_token_ids: Sequence[int], config: FinetuneConfig, dtype: torch.dtype) -> Trainable:
+def build_trainable(
+    base: Path, new_token_ids: Sequence[int], config: FinetuneConfig, dtype: torch.dtype, zero3: Mapping[str, Any] | None = None
+) -> Trainable:
     """Load ``base`` and make the configured parameters trainable. The adapter's initialization depends on ``config.seed`` alone.
+
+    Args:
+        zero3: a DeepSpeed config of ZeRO stage 3, to load the weights in parts, one on each worker; 4-bit weights are loaded whole.
 
     Raises:
         UserError: 4-bit weights are configured where there is no GPU, or the adapter names layers that the model does not have.
     """
-    torch.manual_seed(config.seed)
     load_in_4bit = isinstance(config.parameters, Lora) and config.parameters.load_in_4bit
-    model = _load_in_4bit(base, dtype) if load_in_4bit else load_model(base, dtype)
+    with nullcontext() if zero3 is None or load_in_4bit else partition_on_load(zero3):
+        model = _load_in_4bit(base, dtype) if load_in_4bit else load_model(base, dtype)
+    torch.manual_seed(config.seed)
     return make_trainable(model, base, new_token_ids, config)
 
 
@@ -96,7 +105,7 @@ def save_trained(trainable: Trainable, folder: Path) -> None:
         case "adapter":  # without the embedding matrices that it may adapt: they are the base model's
             trainable.model.save_pretrained(folder / _ADAPTER, safe_serialization=True, save_embedding_layers=False)
         case "full":
-            trainable.model.save_pretrained(folder / _FULL, safe_serialization=True)
+            trainable.model.save_pretrained(folder / FULL, safe_serialization=True)
         case "embeddings":
             pass
     if trainable.new_token_embeddings is not None:
@@ -107,7 +116,7 @@ def save_trained(trainable: Trainable, folder: Path) -> None:
 
 def load_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Trainable:
     """Load the base model with what ``save_trained`` wrote to ``trained`` attached to it, not merged."""
-    full = fetch(trained) / _FULL
+    full = fetch(trained) / FULL
     model = load_model(full if full.exists() else base, dtype)
     embeddings = NewTokenEmbeddings(model, new_token_ids) if (trained / _EMBEDDINGS_FILE).exists() else None
     if embeddings is not None:
@@ -122,7 +131,7 @@ def load_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype:
 
 def merge_trained(base: Path, trained: Path, new_token_ids: Sequence[int], dtype: torch.dtype) -> Any:
     """Load the base model with what ``save_trained`` wrote to ``trained`` merged into plain weights."""
-    full = fetch(trained) / _FULL
+    full = fetch(trained) / FULL
     model = load_model(full if full.exists() else base, dtype)
     # Written before merging: the adapter may adapt the new token embeddings, too.
     if (trained / _EMBEDDINGS_FILE).exists():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from delia_ray.models.families import compute_token_logits, embedding_scale
+from delia_ray.upstream.deepspeed_zero import gather
 from delia_ray.upstream.torch_internals import has_data
 
 
@@ -27,13 +28,14 @@ class NewTokenEmbeddings(nn.Module):
     def __init__(self, model: Any, token_ids: Sequence[int]):
         super().__init__()
         self.active = True
-        self._scale = embedding_scale(model)
         embedding: Tensor = model.get_input_embeddings().weight
         head: Tensor = model.get_output_embeddings().weight
         self._ids = list(token_ids)
-        self.input_ND = nn.Parameter(embedding[self._ids].detach().clone())
-        tied = head is embedding or (has_data(head) and head.data_ptr() == embedding.data_ptr())
-        self.output_ND = self.input_ND if tied else nn.Parameter(head[self._ids].detach().clone())
+        with gather([embedding] if head is embedding else [embedding, head]):
+            self._scale = embedding_scale(model)
+            self.input_ND = nn.Parameter(embedding[self._ids].detach().clone())
+            tied = head is embedding or (has_data(head) and head.data_ptr() == embedding.data_ptr())
+            self.output_ND = self.input_ND if tied else nn.Parameter(head[self._ids].detach().clone())
         model.get_input_embeddings().register_forward_hook(self._replace_embeddings)
         model.get_output_embeddings().register_forward_hook(self._replace_logits)
 

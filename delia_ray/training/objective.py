@@ -19,6 +19,7 @@ from delia_ray.training.data.tokens import TokenizedRow
 from delia_ray.training.kernels.attention_registration import build_packing_arguments, enable_packing
 from delia_ray.training.kernels.select import load_attention, load_loss
 from delia_ray.training.model import Trainable
+from delia_ray.training.zero3 import gather_layer_by_layer
 
 _LIBRARIES = Kernels(attention="torch", lora="peft", loss="torch")
 """The libraries' own code."""
@@ -59,7 +60,8 @@ class TokenLoss(nn.Module):
         self._pack: Pack | None = None
         # A hook that selects positions before the output head keeps whatever the architecture does to its logits afterwards.
         self.model.get_output_embeddings().register_forward_pre_hook(self._select_supervised)
-        self.packing_mode: PackingMode = enable_packing(self.model, self._run_model, load_attention(kernels))
+        with gather_layer_by_layer(self.model):
+            self.packing_mode: PackingMode = enable_packing(self.model, self._run_model, load_attention(kernels))
         if isinstance(objective, Neftune):
             self.model.get_input_embeddings().register_forward_hook(self._add_neftune_noise)
 

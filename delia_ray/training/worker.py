@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -11,7 +13,7 @@ from ray import train
 from delia_ray.core.errors import UserError
 from delia_ray.core.records import keyed_int
 from delia_ray.core.storage.objects import write_bytes
-from delia_ray.core.storage.transfer import fetch, output_folder
+from delia_ray.core.storage.transfer import fetch, output_folder, publish
 from delia_ray.core.storage.watch import watch
 from delia_ray.models import resolve_dtype
 from delia_ray.training.checkpoint.manager import CheckpointManager
@@ -19,12 +21,15 @@ from delia_ray.training.data.batch_sampler import BatchSampler
 from delia_ray.training.data.corpus import Corpus
 from delia_ray.training.data.packing import Pack, pack, packs_for_rank
 from delia_ray.training.data.tokens import TokenizedRow
+from delia_ray.training.deepspeed_settings import build_deepspeed_config
 from delia_ray.training.engine import TrainEngine, apply_placement
 from delia_ray.training.job import STOP, USER_ERROR, TrainJob
 from delia_ray.training.metrics.log import StepLog
 from delia_ray.training.metrics.mfu import PeakFlops
-from delia_ray.training.model import build_trainable, save_trained
+from delia_ray.training.model import FULL, Trainable, build_trainable, save_trained
 from delia_ray.training.objective import is_stochastic
+from delia_ray.training.zero3 import save_shards
+from delia_ray.upstream.deepspeed_zero import gather, is_partitioned
 
 
 def run_worker(job: TrainJob) -> None:
@@ -44,7 +49,8 @@ def _train(job: TrainJob) -> None:
     # Ray sets as many threads as the CPUs that a worker reserves, which need not exist; divide the real ones among the local workers.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     dtype = resolve_dtype(config.precision)
-    trainable = build_trainable(job.base, job.new_token_ids, config, dtype)
+    zero3 = build_deepspeed_config(config, workers, dtype) if workers.zero_stage == 3 else None
+    trainable = build_trainable(job.base, job.new_token_ids, config, dtype, zero3)
     apply_placement(trainable, workers)
     engine = TrainEngine(trainable, config, workers, dtype)
     corpus = Corpus(fetch(job.corpus))
@@ -71,10 +77,23 @@ def _train(job: TrainJob) -> None:
                 step_log.flush()
                 checkpoints.save(engine, step + 1)
                 step_log.start_timer()
-    with engine.gather_parameters(list(engine.trained_parameters.values())):
-        if rank == 0:
-            with output_folder(job.trained):
-                save_trained(trainable, job.trained)
+    save_result(trainable, engine, job.trained)
+
+
+def save_result(trainable: Trainable, engine: TrainEngine, folder: Path) -> None:
+    """Write what was trained: the first worker all of it, or, of a model in parts, each worker its share of the files."""
+    in_shards = trainable.part == "full" and any(map(is_partitioned, trainable.model.parameters()))
+    whole = replace(trainable, part="embeddings") if in_shards else trainable
+    is_whole = {name: not in_shards or not name.startswith("model.") for name in engine.trained_parameters}
+    with gather([weight for name, weight in engine.trained_parameters.items() if is_whole[name]]):
+        if dist.get_rank() == 0:
+            with output_folder(folder):
+                save_trained(whole, folder)
+    dist.barrier()
+    if in_shards:
+        for file in save_shards(trainable.model, folder / FULL):
+            publish(file)
+        dist.barrier()
 
 
 def _build_dummy_pack(corpus: Corpus) -> Pack:

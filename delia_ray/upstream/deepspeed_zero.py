@@ -5,9 +5,11 @@ for every group (https://github.com/deepspeedai/DeepSpeed/blob/master/deepspeed/
 when DeepSpeed's ``FP16_UnfusedOptimizer`` takes none when it is made, and the key check when DeepSpeed rejects keys that it does not know.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -24,6 +26,49 @@ def get_shape(parameter: Tensor) -> tuple[int, ...]:
 def get_numel(parameter: Tensor) -> int:
     """The whole parameter's number of elements."""
     return int(parameter.ds_numel if is_partitioned(parameter) else parameter.numel())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def gather(parameters: Sequence[Tensor], *, modifier_rank: int | None = None) -> Any:
+    """Return a context in which the parameters that ZeRO-3 partitions are whole on every worker.
+
+    Args:
+        parameters: of which some or none may be partitioned.
+        modifier_rank: the worker whose changes all get; None to change nothing.
+    """
+    partitioned = [parameter for parameter in parameters if is_partitioned(parameter)]
+    if not partitioned:
+        return nullcontext()
+    from deepspeed import zero  # noqa: PLC0415  seconds to import
+
+    return zero.GatheredParameters(partitioned, modifier_rank=modifier_rank)
+
+
+def find_part(parameter: Tensor) -> slice | None:
+    """Find the elements of the flattened parameter that this worker holds, those of the padding at its end included.
+
+    None if it can hold all of them, as it does of small parameters and without ZeRO-3, or if they are not in memory.
+    """
+    part: Any = getattr(parameter, "ds_tensor", None)
+    if part is None or parameter.ds_persist or part.status.name != "AVAILABLE":  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    start = part.ds_numel * dist.get_rank(parameter.ds_process_group)  # pyright: ignore[reportAttributeAccessIssue]
+    return slice(start, start + part.ds_numel)
+
+
+def set_part(parameter: Tensor, value_P: Tensor, moments: Mapping[str, Tensor]) -> None:
+    """Set what this worker holds of a trained parameter: its weights, their float32 copy and AdamW's moments.
+
+    Args:
+        parameter: one that ``find_part`` finds a part of.
+        value_P: [P] elements of the part, padding included.
+        moments: name -> [P].
+    """
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state  # noqa: PLC0415  as above
+
+    parameter.ds_tensor.data.copy_(value_P)  # pyright: ignore[reportAttributeAccessIssue]
+    safe_set_local_fp32_param(parameter, value_P)
+    for name, moment_P in moments.items():
+        safe_set_local_optimizer_state(parameter, moment_P, name)
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:

@@ -5,28 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from family_table import TOKEN, Family
-from test_chat import ANSWERS, example
+from trainings import PARAMETERS, build_rows
 
 from delia_ray.models import load_model, load_tokenizer, save_model, token_ids
-from delia_ray.training.config import FinetuneConfig, Full, Lora, Parameters, Sft, TokenOnly
+from delia_ray.training.config import FinetuneConfig, Sft
 from delia_ray.training.data.packing import pack, shared_prefix
-from delia_ray.training.data.tokens import TokenizedRow, tokenize
 from delia_ray.training.model import build_trainable, load_trained, merge_trained, save_trained
 from delia_ray.training.objective import TokenLoss, merged_token_losses, trained_token_losses
-
-PARAMETERS: dict[str, Parameters] = {
-    "lora": Lora(rank=4, dropout=0.0),
-    "full": Full(kind="full"),
-    "token_only": TokenOnly(kind="token_only"),
-}
-
-
-def build_rows(folder: Path) -> list[TokenizedRow]:
-    """Tokenize rows with the new token in the prompt, one also with it in the answer; all are longer than the sliding windows."""
-    tokenizer = load_tokenizer(folder)
-    examples = [example(answer) for answer in [*ANSWERS, f"It says {TOKEN} twice, {TOKEN}."]]
-    # Answers usually contain no special tokens; here the new token is trained as an output, too.
-    return tokenize(tokenizer, examples, "answer", token_ids(tokenizer, [TOKEN]))
 
 
 @pytest.mark.parametrize("kind", PARAMETERS)

@@ -1,4 +1,3 @@
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
-import torch.distributed as dist
+from process_groups import single_process_group
 from training_runs import PROVENANCE, TOKEN, row, train
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -46,17 +45,8 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def process_group() -> Iterator[None]:
-    """A process group of this process alone. ZeRO-3 replaces ``torch.nn.functional.linear`` for good, so it is put back for other tests."""
-    linear = torch.nn.functional.linear
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    store = dist.TCPStore("127.0.0.1", 0, 1, True)  # pyright: ignore[reportPrivateImportUsage]
-    os.environ["MASTER_PORT"] = str(store.port)
-    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.nn.functional.linear = linear
-    dist.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        del os.environ[name]
+    with single_process_group():
+        yield
 
 
 @pytest.fixture

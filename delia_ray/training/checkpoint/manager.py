@@ -73,9 +73,7 @@ class CheckpointManager:
             remove(folder)
         dist.barrier()
         folder.mkdir(parents=True, exist_ok=True)
-        for file in save_state(engine, folder, step):
-            publish(file)
-            file.unlink()
+        save_state(engine, folder, step, _move_to_store)
         dist.barrier()
         if self._is_first_worker:
             write_bytes(_mark(folder), b"")
@@ -85,6 +83,11 @@ class CheckpointManager:
         if not self._is_remote:
             return sorted(self._folder.glob("step-*"))
         return [mark.with_name(mark.name.removesuffix(_COMPLETE)) for mark in list_files(self._folder, f"step-*{_COMPLETE}")]
+
+
+def _move_to_store(file: Path) -> None:
+    publish(file)
+    file.unlink()
 
 
 def _mark(checkpoint: Path) -> Path:

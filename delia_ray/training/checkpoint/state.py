@@ -1,10 +1,14 @@
 """The state of a training run on disk: trained weights, AdamW's moments and the learning rate schedule, independent of the sharding.
 
 Each tensor is gathered whole and written by one worker to safetensors, so loading unpickles nothing, and a run can resume with another
-number of workers or ZeRO stage. Dropout and noise are seeded by step, so no random generator state is saved.
+number of workers or ZeRO stage. At stage 3 a worker reads only its part of each. Dropout and noise are seeded by step, so no random
+generator state is saved.
 """
 
 import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +27,68 @@ from torch import Tensor, nn
 from delia_ray.core.errors import UserError
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
-from delia_ray.upstream.deepspeed_zero import find_master, get_shape, link_moments
+from delia_ray.upstream.deepspeed_zero import find_master, find_part, gather, get_numel, get_shape, link_moments, set_part
 
 _STATE = "state.json"
 _WEIGHT = "weight"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_FLOAT32_BYTES = 4
+_FILE_BYTES = 2 * 10**9
 
 
-def save_state(engine: TrainEngine, folder: Path, step: int) -> list[Path]:
-    """Write the training state after ``step`` steps to ``folder``, and return this worker's files. All workers call it, with the same
-    folder."""
+def save_state(
+    engine: TrainEngine, folder: Path, step: int, handle: Callable[[Path], object] = lambda file: None, file_bytes: int = _FILE_BYTES
+) -> None:
+    """Write the training state after ``step`` steps to ``folder``. All workers call it, with the same folder, and write some files each.
+
+    Args:
+        handle: called with each of this worker's files when it is written.
+        file_bytes: largest size of a file, and what a worker holds in memory to write one, unless a tensor is larger.
+    """
     rank, world = dist.get_rank(), dist.get_world_size()
     link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
-    tensors: dict[str, Tensor] = {}
-    for index, (name, parameter) in enumerate(engine.trained_parameters.items()):
-        values = {key: _gather_full(engine, parameter, key) for key in (_WEIGHT, *_MOMENTS)}
-        if index % world == rank:
-            tensors |= {f"{name}/{key}": value.detach().float().cpu().contiguous().clone() for key, value in values.items()}
-    file = folder / f"tensors-{rank:05d}-of-{world:05d}.safetensors"
-    save_file(tensors, file)
-    if rank != 0:
-        return [file]
-    state = {"step": step, "shards": world, "schedule": _get_schedule_state(engine)}
-    (folder / _STATE).write_text(json.dumps(state) + "\n")
-    return [file, folder / _STATE]
+    files = _divide_into_files(engine, world, file_bytes)
+    for number, names in enumerate(files):
+        tensors = _gather_on(number % world, engine, names)
+        if number % world == rank:
+            file = folder / _name_file(number, len(files))
+            save_file(tensors, file)
+            handle(file)
+            del tensors
+    if rank == 0:
+        state = {"step": step, "shards": len(files), "schedule": _get_schedule_state(engine)}
+        (folder / _STATE).write_text(json.dumps(state) + "\n")
+        handle(folder / _STATE)
+
+
+def _divide_into_files(engine: TrainEngine, world: int, file_bytes: int) -> list[list[str]]:
+    """Divide the names of trained parameters into files, at least one for each worker if there are as many, of about the same size."""
+    sizes = {name: _FLOAT32_BYTES * (1 + len(_MOMENTS)) * get_numel(parameter) for name, parameter in engine.trained_parameters.items()}
+    largest = min(file_bytes, -(-sum(sizes.values()) // world))
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, size in sizes.items():
+        if files[-1] and filled + size > largest:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += size
+    return files
+
+
+def _gather_on(rank: int, engine: TrainEngine, names: Sequence[str]) -> dict[str, Tensor]:
+    """Gather weights and moments one after another, and copy them to the memory of the worker ``rank`` alone."""
+    copies: dict[str, Tensor] = {}
+    for name in names:
+        for key in (_WEIGHT, *_MOMENTS):
+            value = _gather_full(engine, engine.trained_parameters[name], key)
+            if rank == dist.get_rank():
+                copies[f"{name}/{key}"] = value.detach().float().cpu().contiguous().clone()
+    return copies
+
+
+def _name_file(number: int, files: int) -> str:
+    return f"tensors-{number:05d}-of-{files:05d}.safetensors"
 
 
 def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:
@@ -59,11 +101,17 @@ def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:
         UserError: the checkpoint is truncated, or holds other parameters.
     """
     state = _read_state(folder)
-    tensors = _read_tensors(engine, folder, state["shards"])
-    engine.initialize_optimizer(dummy_pack)
-    link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
-    for name, parameter in engine.trained_parameters.items():
-        _set_full(engine, parameter, {key: tensors[f"{name}/{key}"] for key in (_WEIGHT, *_MOMENTS)})
+    with ExitStack() as files:
+        tensors = _open_files(engine, folder, state["shards"], files)
+        engine.initialize_optimizer(dummy_pack)
+        link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
+        for name, parameter in engine.trained_parameters.items():
+            part = find_part(parameter)
+            values = {key: _read(tensors[f"{name}/{key}"], f"{name}/{key}", part).to(engine.device) for key in (_WEIGHT, *_MOMENTS)}
+            if part is None:
+                _set_full(engine, parameter, values)
+            else:
+                set_part(parameter, values.pop(_WEIGHT), values)
     for moments in engine.optimizer.state.values():
         moments["step"].fill_(state["step"])
     engine.lr_scheduler.load_state_dict(state["schedule"])
@@ -85,23 +133,39 @@ def _read_state(folder: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {folder}: {_STATE} is missing or cut short; {_suggest_fix(folder)}") from None
 
 
-def _read_tensors(engine: TrainEngine, folder: Path, shards: int) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
+def _open_files(engine: TrainEngine, folder: Path, shards: int, files: ExitStack) -> dict[str, Any]:
+    """Open the checkpoint's files and check that they hold what is trained; return the file of each tensor by its name."""
+    found: dict[str, Any] = {}
     for shard in range(shards):
-        file = folder / f"tensors-{shard:05d}-of-{shards:05d}.safetensors"
+        path = folder / _name_file(shard, shards)
         try:
-            with safe_open(file, framework="pt") as tensor_file:
-                tensors |= {name: tensor_file.get_tensor(name) for name in tensor_file.keys()}
+            file = files.enter_context(safe_open(path, framework="pt"))
         except (OSError, SafetensorError) as error:
-            raise UserError(f"checkpoint {file}: missing or cut short ({error}); {_suggest_fix(folder)}") from None
+            raise UserError(f"checkpoint {path}: missing or cut short ({error}); {_suggest_fix(folder)}") from None
+        found |= dict.fromkeys(file.keys(), file)
     for name, parameter in engine.trained_parameters.items():
         shape = get_shape(parameter)
         for key in (_WEIGHT, *_MOMENTS):
-            tensor = tensors.get(f"{name}/{key}")
-            if tensor is None or tuple(tensor.shape) != shape:
-                saved = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-                raise UserError(f"checkpoint {folder}: {key} of {name} {saved}, and {shape} is expected; {_suggest_fix(folder)}")
-    return tensors
+            file = found.get(f"{name}/{key}")
+            saved = None if file is None else tuple(file.get_slice(f"{name}/{key}").get_shape())
+            if saved != shape:
+                what = "is missing" if saved is None else f"has shape {saved}"
+                raise UserError(f"checkpoint {folder}: {key} of {name} {what}, and {shape} is expected; {_suggest_fix(folder)}")
+    return found
+
+
+def _read(file: Any, name: str, part: slice | None) -> Tensor:
+    """Read a tensor, or [P] the elements ``part`` of it when it is flattened: only the rows that hold them, and zeros after its end."""
+    if part is None:
+        return file.get_tensor(name)
+    stored, size = file.get_slice(name), part.stop - part.start
+    rows, *others = stored.get_shape()
+    width = math.prod(others)
+    if part.start >= rows * width:
+        return torch.zeros(size)
+    first, last = part.start // width, min(rows, -(-part.stop // width))
+    read_S = stored[first:last].flatten()[part.start - first * width :][:size]
+    return torch.nn.functional.pad(read_S, (0, size - len(read_S)))
 
 
 def _suggest_fix(folder: Path) -> str:
@@ -117,17 +181,16 @@ def _gather_full(engine: TrainEngine, parameter: nn.Parameter, key: str) -> Tens
 
 
 def _set_full(engine: TrainEngine, parameter: nn.Parameter, values: dict[str, Tensor]) -> None:
-    on_device = {key: value.to(engine.device) for key, value in values.items()}
     unpartitioned = safe_get_full_fp32_param(parameter) is None
-    with engine.gather_parameters([parameter], modifier_rank=0), torch.no_grad():
-        parameter.copy_(on_device[_WEIGHT].to(parameter.dtype))
+    with gather([parameter], modifier_rank=0), torch.no_grad():
+        parameter.copy_(values[_WEIGHT].to(parameter.dtype))
     if unpartitioned:
         master = find_master(engine.deepspeed_optimizer, parameter)
         with torch.no_grad():
-            master.copy_(on_device[_WEIGHT])
+            master.copy_(values[_WEIGHT])
         for key in _MOMENTS:
-            engine.optimizer.state[master][key].copy_(on_device[key])
+            engine.optimizer.state[master][key].copy_(values[key])
         return
-    safe_set_full_fp32_param(parameter, on_device[_WEIGHT])
+    safe_set_full_fp32_param(parameter, values[_WEIGHT])
     for key in _MOMENTS:
-        safe_set_full_optimizer_state(parameter, on_device[key], key)
+        safe_set_full_optimizer_state(parameter, values[key], key)

@@ -25,6 +25,7 @@ from delia_ray.training.kernels.packed_attention import (
     block_diagonal_mask,
     divide_pack,
 )
+from delia_ray.upstream.deepspeed_zero import get_shape
 from delia_ray.upstream.torch_internals import has_data
 from delia_ray.upstream.transformers_models import get_attention
 
@@ -111,7 +112,7 @@ def _build_masks(model: Any, packed: Pack) -> Tensor | dict[str, Tensor]:
 
 def _has_cross_contamination(model: Any, mode: PackingMode, forward: Any) -> bool:
     """Whether the second row's log-probabilities change when the first row is another."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = get_shape(model.get_input_embeddings().weight)[0]
     first, other, second = np.random.default_rng(0).integers(vocabulary, size=(3, _TEST_ROW_TOKENS))
     log_probs: list[Tensor] = []
     for previous in (first, other):
