@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of a training worker. Only this module, ``deepspeed_settings.py``, ``state.py`` and ``upstream`` import DeepSpeed."""
+"""The DeepSpeed engine of a training worker. Only this module, ``deepspeed_settings.py``, ``state.py`` and ``upstream/`` import it."""
 
 from collections.abc import Sequence
 from typing import Any, cast

@@ -72,11 +72,13 @@ def _train(job: TrainJob) -> None:
             if _must_stop(asks_to_stop):
                 step_log.flush()
                 checkpoints.save(engine, step + 1)
+                checkpoints.wait()
                 return
             if (step + 1) % config.checkpoint_every == 0 and step + 1 < job.steps:
                 step_log.flush()
                 checkpoints.save(engine, step + 1)
                 step_log.start_timer()
+    checkpoints.wait()
     save_result(trainable, engine, job.trained)
 
 
