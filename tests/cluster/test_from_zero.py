@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from clusters import TestCluster
 from nodes import HEAD
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+PAPER = Path(__file__).parents[2] / "jobs/configs/paper.yaml"
 NEW_ARM = ["run.name=tiny", "arms={sft: null, delia: null, other: {ratio: 1}}"]
 """Of the run that is finished, so that only its training is left."""
 CONTROL = ("_TallyActor", "WaveState", "WaveBarrier")
@@ -86,3 +88,33 @@ def test_a_missing_token_is_said_before_anything_is_uploaded(cluster: TestCluste
     done = subprocess.run([*command, address], cwd=working_folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("delia: placement.cluster.jobs_address: no cluster takes jobs") and "token" in done.stderr
+
+
+def test_the_papers_placement_is_scheduled(cluster: TestCluster, working_folder: Path):
+    """Four engines and four training workers with a GPU each, as in ``paper.yaml``; here a GPU is a number, and vLLM takes the CPU."""
+    placement = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["placement"]
+    stages = [f"placement.{stage}={json.dumps(placement[stage])}" for stage in ("synthesize", "finetune")]
+    engine = "placement.engine={dtype: float32, max_num_seqs: 8, kv_cache_gib: 0.25}"
+    address = f"placement.cluster.jobs_address={cluster.address}"
+    named = [f"model={cluster.home / 'model'}", f"run.root={cluster.shared}", "run.name=paper", "arms={sft: null, delia: null}"]
+    words = ["delia", "submit", "finetune", "--config", "tiny.yaml", *named, engine, *stages, address]
+    job = subprocess.Popen(
+        words, cwd=working_folder, env=dict(cluster.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        _wait_for_workers(cluster, job, placement["finetune"]["workers"])
+    finally:
+        cluster.kill_driver("paper")
+        job.communicate()
+    assert (cluster.shared / "paper/arms/delia/mixed/manifest.json").exists()
+
+
+def _wait_for_workers(cluster: TestCluster, job: "subprocess.Popen[str]", count: int) -> None:
+    """Wait until Ray Train has scheduled ``count`` workers at once, on a node each; each finds no GPU there and fails."""
+    states = ("PENDING_CREATION", "ALIVE")
+    while True:
+        actors = [each for each in cluster.list_actors_and_tasks() if each["name"] == "RayTrainWorker"]
+        if sum(each["state"] in states for each in actors) == count or len({each["node"] for each in actors} - {None}) == count:
+            return
+        assert job.poll() is None, job.stdout and job.stdout.read()[-3000:]
+        time.sleep(1)
