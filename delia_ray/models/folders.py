@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from delia_ray.core.storage.paths import is_remote
 from delia_ray.core.storage.transfer import upload
 from delia_ray.models import builtin_model as builtin
 
+_ABANDONED_SECONDS = 24 * 3600
 _WEIGHTS = "*.safetensors"
 _FILE_PATTERNS = ("*.json", "*.jinja", "*.txt", "*.model", _WEIGHTS)
 
@@ -93,6 +95,7 @@ def share_model(model: ModelFolder, root: Path) -> ModelFolder:
         return replace(model, path=shared)
     if not shared.is_dir():
         shared.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(shared.parent)
         partial = Path(tempfile.mkdtemp(dir=shared.parent, prefix=".partial-"))
         for file in _list_files(model.path):
             _link_or_copy(file.resolve(), partial / file.name)
@@ -100,6 +103,14 @@ def share_model(model: ModelFolder, root: Path) -> ModelFolder:
             partial.rename(shared)
         shutil.rmtree(partial, ignore_errors=True)
     return replace(model, path=shared)
+
+
+def _remove_abandoned(models: Path) -> None:
+    """Remove copies that a killed run did not finish; another run's that is under way is younger."""
+    for partial in models.glob(".partial-*"):
+        with suppress(OSError):
+            if partial.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                shutil.rmtree(partial)
 
 
 def _upload_model(model: ModelFolder, shared: Path) -> None:

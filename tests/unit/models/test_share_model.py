@@ -1,6 +1,7 @@
 """A model that lies where all nodes of a cluster see it."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,12 @@ def test_a_model_that_lies_there_is_not_touched_and_an_unfinished_copy_is_not_ta
     share_model(model, tmp_path / "runs")
     (tmp_path / "runs" / ".models" / "abc" / "mark").touch()
     assert (share_model(model, tmp_path / "runs").path / "mark").exists()
+
+
+def test_what_a_killed_run_left_half_copied_is_removed_after_a_day_and_not_before(model: ModelFolder, tmp_path: Path):
+    models = tmp_path / "runs" / ".models"
+    for name, hours in (("dead", 25), ("alive", 1)):
+        (models / f".partial-{name}").mkdir(parents=True)
+        os.utime(models / f".partial-{name}", (time.time() - hours * 3600,) * 2)
+    share_model(model, tmp_path / "runs")
+    assert {each.name for each in models.iterdir()} == {"abc", ".partial-alive"}
