@@ -1,7 +1,7 @@
 """Schema of ``experiment.json``: scores of all models, means over seeds, differences, fits and gains that an experiment's page shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +20,9 @@ from delia_ray.evaluation.statistics.grid import (
     paired_differences,
     relative_gains,
 )
+from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.evaluation.statistics.intervals import PairedDifference as PairedDifference
-from delia_ray.reporting.schema import Estimate, MetricDifference, PromptAnswers
+from delia_ray.reporting.schema import MetricDifference, PromptAnswers
 from delia_ray.reporting.wording.conclusions import decide_verdict
 
 
@@ -33,7 +34,7 @@ class ExperimentReport(Record):
     """The grid point (arm, rho and N) that all others are compared with."""
     rows: list[ModelScores]
     """Scores of each model."""
-    means: dict[str, dict[str, Estimate]]
+    means: dict[str, dict[str, Interval]]
     """Grid point -> metric -> mean over seeds with its interval, from Student's t over seeds or from the items, whichever is wider; ``n``
     counts seeds. For a model that was not trained: its value with the interval from the items; ``n`` counts items."""
     paired: dict[str, dict[str, MetricDifference]]
@@ -70,10 +71,7 @@ def build_experiment_report(
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
     arms = list(dict.fromkeys(row.arm for row in rows))
     fits = {arm: {metric: fit for metric in metrics if rival.n and (fit := fit_saturation(rows, arm, rival.n, metric))} for arm in arms}
-    means = {
-        point: {metric: Estimate.from_interval(mean_over_seeds(rows, point, metric)) for metric in metrics}
-        for point in list_grid_points(rows)
-    }
+    means = {point: {metric: mean_over_seeds(rows, point, metric) for metric in metrics} for point in list_grid_points(rows)}
     paired = paired_differences(rows, rival, by_items, constants)
     return ExperimentReport(
         name=config["run"]["name"],
@@ -104,13 +102,12 @@ def _compute_gains(
 
 
 def _add_verdicts(
-    paired: Mapping[str, PairedDifference], left: Mapping[str, Estimate], right: Mapping[str, Estimate], constants: Mapping[str, float]
+    paired: Mapping[str, PairedDifference], left: Mapping[str, Interval], right: Mapping[str, Interval], constants: Mapping[str, float]
 ) -> dict[str, MetricDifference]:
     """Add the verdict to each metric's difference between two grid points."""
     verdicts: dict[str, MetricDifference] = {}
     for metric, each in paired.items():
         difference = MetricDifference(**asdict(each))
         leader = left if (difference.difference or 0.0) > 0 else right
-        verdict = decide_verdict(metric, difference, leader[metric], constants.get(metric))
-        verdicts[metric] = difference.model_copy(update={"verdict": verdict})
+        verdicts[metric] = replace(difference, verdict=decide_verdict(metric, difference, leader[metric], constants.get(metric)))
     return verdicts

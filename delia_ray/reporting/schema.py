@@ -1,6 +1,6 @@
 """Schema of ``report.json``: the scores, comparisons, curves and examples that a run's page shows."""
 
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from delia_ray.core.records import Record
 from delia_ray.evaluation.metrics.definitions import FORMAT_METRICS
-from delia_ray.evaluation.statistics.intervals import Interval
+from delia_ray.evaluation.statistics.intervals import Interval, PairedDifference
 from delia_ray.synthesis.diversity.measures import Diversity
 
 BUILTIN_METRICS = tuple(FORMAT_METRICS)
@@ -19,54 +19,10 @@ Verdict = Literal["better", "worse", "equivalent", "cannot be told", "higher", "
 """Result of a comparison for its left arm; ``higher`` and ``lower`` for a metric whose better direction is not known."""
 
 
-class Estimate(Record):
-    """A metric of one arm with its 95 % confidence interval."""
+@dataclass(frozen=True)
+class MetricDifference(PairedDifference):
+    """A metric of one arm minus the same metric of another, on the same prompts, and what it says."""
 
-    value: float | None
-    """None when no prompt was answered (``n`` is 0)."""
-    low: float | None
-    """None, as is ``high``, where no valid interval can be given; ``note`` says why."""
-    high: float | None
-    n: int = Field(ge=0)
-    """Number of prompts."""
-    clusters: int | None = None
-    """Number of wordings or documents that the prompts share; ``n`` where no two prompts share one."""
-    effective_n: float | None = None
-    """Effective sample size: the number of independent prompts with the same information."""
-    icc: float | None = None
-    """Intraclass correlation; None where no two prompts share a cluster, or all scores are equal."""
-    note: str | None = None
-
-    @classmethod
-    def from_interval(cls, interval: Interval) -> "Estimate":
-        """Convert an interval of the statistics package."""
-        return cls(**asdict(interval))
-
-
-class MetricDifference(Record):
-    """A metric of one arm minus the same metric of another, on the same prompts, with its 95 % confidence interval."""
-
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    """Two-sided p value of the hypothesis that the difference is 0."""
-    p_holm: float | None = None
-    """``p`` after Holm's correction over all arms compared with the same arm, for this metric."""
-    gain_percent: float | None = None
-    """100 (left - right) / right; None where right is not above 0, or not above the best constant answer."""
-    gain_low: float | None = None
-    gain_high: float | None = None
-    clusters: int | None = None
-    effective_n: float | None = None
-    icc: float | None = None
-    """Of each prompt's contribution to the difference; ``clusters``, ``effective_n`` and ``icc`` are as in ``Estimate``."""
-    mde: float | None = None
-    """Minimum detectable effect: the true difference that the test detects with 80 % power (two-sided, 5 %)."""
-    margin: float | None = None
-    """Equivalence margin (``score.margins``): a smaller difference is of no consequence."""
-    note: str | None = None
-    """Why there is no interval, where there is none."""
     verdict: Verdict | None = None
 
 
@@ -153,7 +109,7 @@ class RunReport(Record):
     run: RunFacts
     verdict: list[str] = Field(default=[])
     """Sentences that summarize the comparisons, from ``conclusions.add_conclusions``."""
-    arms: dict[str, dict[str, Estimate]] = Field(min_length=1)
+    arms: dict[str, dict[str, Interval]] = Field(min_length=1)
     """Arm -> metric -> estimate."""
     paired: dict[str, dict[str, MetricDifference]] = Field(default={})
     """``LEFT-RIGHT`` -> metric -> difference; LEFT and RIGHT are keys of ``arms``."""

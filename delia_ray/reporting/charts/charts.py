@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.reporting.charts.svg import INK, apply_style, create_figure
-from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.wording.formatting import format_number, format_percent
 from delia_ray.reporting.wording.glossary import get_arm_title
 
@@ -26,7 +26,7 @@ class ChartRow(NamedTuple):
     """A labeled estimate: one row of a bar chart or dot plot."""
 
     label: str
-    estimate: Estimate | None
+    estimate: Interval | None
     color: str
 
     @property
@@ -122,7 +122,7 @@ def draw_loss_curves(series: Mapping[str, Series], colors: Mapping[str, str]) ->
         return figure
 
 
-def _draw_interval(axes: Axes, position: int, estimate: Estimate | None) -> None:
+def _draw_interval(axes: Axes, position: int, estimate: Interval | None) -> None:
     """Draw the part of the interval inside the axis; an end outside, as of an interval over few seeds, has no end mark."""
     if estimate is not None and estimate.low is not None and estimate.high is not None:
         left, right = axes.get_xlim()

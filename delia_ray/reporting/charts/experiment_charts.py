@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from delia_ray.evaluation.statistics.grid import SaturationCurve
+from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.reporting.charts.svg import INK, apply_style, create_figure
-from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.wording.formatting import format_percent
 
 _WIDTH, _HEIGHT = 360.0, 230.0
 
 
 def draw_scores_by_ratio(
-    means: Mapping[float, Estimate], seeds: Mapping[float, Sequence[float]], fit: SaturationCurve | None, color: str, *, is_share: bool
+    means: Mapping[float, Interval], seeds: Mapping[float, Sequence[float]], fit: SaturationCurve | None, color: str, *, is_share: bool
 ) -> Figure:
     """Draw a line through the means over seeds with their intervals, each seed as a small dot, and the fitted curve as a dashed line.
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from markupsafe import Markup
 
 from delia_ray.core.artifacts import Artifact
+from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.reporting.charts.charts import ChartRow, draw_dots
 from delia_ray.reporting.charts.pool_charts import draw_histogram, draw_scatter, draw_shares
 from delia_ray.reporting.charts.svg import ARM_COLORS, render_svg
 from delia_ray.reporting.html import ChartPanel, build_environment
-from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.wording.formatting import NBSP, format_count, format_number, format_percent
 from delia_ray.synthesis.diversity.measures import COLUMNS, Column, Diversity, Histogram, SampledMeasure
 
@@ -113,13 +113,13 @@ def draw_measures(diversity: Diversity) -> list[ChartPanel]:
     return panels
 
 
-def _get_estimate(column: Column, name: str) -> Estimate | None:
+def _get_estimate(column: Column, name: str) -> Interval | None:
     measure = column.measures.get(name)
     if measure is None:
         return None
     texts = column.embedded_texts if name in ("vendi", "mean_distance") else column.texts
     has_interval = _has_interval(measure)
-    return Estimate(value=measure.value, low=measure.low if has_interval else None, high=measure.high if has_interval else None, n=texts)
+    return Interval(value=measure.value, low=measure.low if has_interval else None, high=measure.high if has_interval else None, n=texts)
 
 
 def _has_interval(measure: SampledMeasure) -> bool:

@@ -9,12 +9,12 @@ from markupsafe import Markup
 from delia_ray.core.artifacts import Artifact
 from delia_ray.core.layout import BASE, INSTRUCTED
 from delia_ray.evaluation.statistics.grid import GridPoint, list_grid_points, values_by_seed
+from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.reporting.charts.charts import ChartRow, draw_dots
 from delia_ray.reporting.charts.experiment_charts import draw_scores_by_ratio
 from delia_ray.reporting.charts.svg import ARM_COLORS, render_svg
 from delia_ray.reporting.experiment_schema import ExperimentReport
 from delia_ray.reporting.html import ChartPanel, build_environment, make_standalone_svg
-from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.wording.conclusions import KEY_METRICS
 from delia_ray.reporting.wording.formatting import NBSP, format_gain, format_number, format_percent, format_signed
 from delia_ray.reporting.wording.glossary import (
@@ -36,7 +36,7 @@ _COLORS = {BASE: ARM_COLORS[0], INSTRUCTED: ARM_COLORS[0], "sft": ARM_COLORS[1],
 class TableCell(NamedTuple):
     """Mean of a metric at one grid point, and the lines on its difference from the rival."""
 
-    estimate: Estimate
+    estimate: Interval
     lines: list[str]
     """Empty where nothing is compared."""
 

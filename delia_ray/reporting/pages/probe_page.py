@@ -12,7 +12,7 @@ from delia_ray.reporting.charts.charts import ChartRow, draw_dots
 from delia_ray.reporting.charts.gradient_charts import Curve, draw_intervals
 from delia_ray.reporting.charts.svg import ARM_COLORS, render_svg
 from delia_ray.reporting.html import ChartPanel, build_environment
-from delia_ray.reporting.schema import FIRST_ARMS, Estimate
+from delia_ray.reporting.schema import FIRST_ARMS
 from delia_ray.reporting.wording.formatting import format_number
 from delia_ray.reporting.wording.glossary import get_arm_title, get_metric
 
@@ -67,8 +67,8 @@ _Part = tuple[list[ChartPanel], list[TableLine], str]
 
 def _build_p1(findings: ProbeReport) -> _Part:
     norms, foreign = findings.measured.norms, findings.measured.facts.foreign
-    plain = [ChartRow(_SET_TITLES[name], Estimate.from_interval(norms[name].plain), _COLORS[name]) for name in norms]
-    corrected = [ChartRow(_SET_TITLES[name], Estimate.from_interval(norms[name].corrected), _COLORS[name]) for name in norms]
+    plain = [ChartRow(_SET_TITLES[name], norms[name].plain, _COLORS[name]) for name in norms]
+    corrected = [ChartRow(_SET_TITLES[name], norms[name].corrected, _COLORS[name]) for name in norms]
     panels = [
         _build_dots("Gradient norm, without sampling noise", "Estimated from pairs of different rows.", corrected, "p1-corrected"),
         _build_dots("Plain gradient norm", "Norm of the mean gradient, with sampling noise.", plain, "p1-plain"),
@@ -113,14 +113,8 @@ def _build_p2(findings: ProbeReport) -> _Part:
 
 def _build_p3(findings: ProbeReport) -> _Part:
     measured = findings.measured
-    along = [
-        ChartRow(_format_arm(findings, arm), Estimate.from_interval(each.along), _get_arm_color(findings, arm))
-        for arm, each in measured.updates.items()
-    ]
-    share = [
-        ChartRow(_format_arm(findings, arm), Estimate.from_interval(each.share), _get_arm_color(findings, arm))
-        for arm, each in measured.updates.items()
-    ]
+    along = [ChartRow(_format_arm(findings, arm), each.along, _get_arm_color(findings, arm)) for arm, each in measured.updates.items()]
+    share = [ChartRow(_format_arm(findings, arm), each.share, _get_arm_color(findings, arm)) for arm, each in measured.updates.items()]
     panels = [
         _build_dots("Norm along the top eigenvectors", "Of the update: tuned minus base weights.", along, "p3-along"),
         _build_dots("Share of the update's norm", "The same, divided by the whole update's norm.", share, "p3-share"),
@@ -145,10 +139,7 @@ def _build_p3(findings: ProbeReport) -> _Part:
 
 def _build_p4(findings: ProbeReport) -> _Part:
     measured = findings.measured
-    rows = [
-        ChartRow(_format_arm(findings, arm), Estimate.from_interval(each), _get_arm_color(findings, arm))
-        for arm, each in measured.divergences.items()
-    ]
+    rows = [ChartRow(_format_arm(findings, arm), each, _get_arm_color(findings, arm)) for arm, each in measured.divergences.items()]
     panels = [_build_dots("KL divergence from the base model", "Nats per token, along the pool's answers.", rows, "p4")] if rows else []
     lines = [
         TableLine(f"{_format_arm(findings, arm)}: KL divergence from the base model", each) for arm, each in measured.divergences.items()
@@ -162,10 +153,7 @@ def _build_p5(findings: ProbeReport) -> _Part:
     panels, lines = list[ChartPanel](), list[TableLine]()
     for metric, values in findings.scores.items():
         info = get_metric(metric)
-        rows = [
-            ChartRow(_format_arm(findings, arm), Estimate.from_interval(each), _get_arm_color(findings, arm))
-            for arm, each in values.items()
-        ]
+        rows = [ChartRow(_format_arm(findings, arm), each, _get_arm_color(findings, arm)) for arm, each in values.items()]
         svg = render_svg(draw_dots(rows, is_share=info.is_share, constant=None), f"p5-{metric}", _describe_rows(info.title, rows))
         panels.append(ChartPanel(info.title, info.meaning.replace("TOKEN", "the token"), Markup(svg)))
         lines += [TableLine(f"{info.title}: {_format_arm(findings, arm)}", each) for arm, each in values.items()]

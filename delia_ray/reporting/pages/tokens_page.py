@@ -15,7 +15,6 @@ from delia_ray.reporting.charts.figures import assign_arm_colors
 from delia_ray.reporting.charts.svg import ARM_COLORS, INK, render_svg
 from delia_ray.reporting.charts.token_charts import LayerLine, draw_layers
 from delia_ray.reporting.html import ChartPanel, build_environment
-from delia_ray.reporting.schema import Estimate
 from delia_ray.reporting.wording.formatting import NBSP, format_number, format_percent
 from delia_ray.reporting.wording.token_headline import format_row_title, summarize_arms
 
@@ -172,7 +171,7 @@ def _build_behavior(report: TokenReport, colors: Mapping[str, str]) -> list[Char
     panels: list[ChartPanel] = []
     for index, (heading, note, is_share, get_interval) in enumerate(charts):
         intervals = [(label, get_interval(row), color) for label, row, color in rows]
-        chart_rows = [ChartRow(label, None if each is None else Estimate.from_interval(each), color) for label, each, color in intervals]
+        chart_rows = [ChartRow(label, each, color) for label, each, color in intervals]
         if all(row.estimate is None for row in chart_rows):
             continue
         show = format_percent if is_share else format_number

@@ -4,8 +4,10 @@ A difference counts as better or worse only where its 95 % interval excludes 0 a
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from delia_ray.reporting.schema import BUILTIN_METRICS, ArmPair, Estimate, MetricDifference, RunReport, Verdict
+from delia_ray.evaluation.statistics.intervals import Interval
+from delia_ray.reporting.schema import BUILTIN_METRICS, ArmPair, MetricDifference, RunReport, Verdict
 from delia_ray.reporting.wording.formatting import NBSP, format_gain, format_number, format_percent, format_signed
 from delia_ray.reporting.wording.glossary import describe_constant, get_arm_name, get_metric, get_metric_name
 
@@ -16,7 +18,7 @@ _SIGNIFICANT = 0.05
 
 
 def decide_verdict(
-    metric: str, difference: MetricDifference | None, leader: Estimate | None = None, constant: float | None = None
+    metric: str, difference: MetricDifference | None, leader: Interval | None = None, constant: float | None = None
 ) -> Verdict:
     """Decide the verdict of a paired difference for its left arm; ``higher`` or ``lower`` where the better direction is not known.
 
@@ -59,7 +61,7 @@ def add_conclusions(report: RunReport) -> RunReport:
     """Return ``report`` with the verdict of every paired difference and the sentences of ``write_conclusions``."""
     paired = {
         f"{pair.left}-{pair.right}": {
-            metric: difference.model_copy(update={"verdict": _decide_pair_verdict(report, pair, metric)})
+            metric: replace(difference, verdict=_decide_pair_verdict(report, pair, metric))
             for metric, difference in pair.differences.items()
         }
         for pair in report.list_pairs()
@@ -199,7 +201,7 @@ def _compare_with_constants(report: RunReport) -> list[str]:
     return sentences
 
 
-def _compare_with_constant(estimate: Estimate, constant: float) -> str | None:
+def _compare_with_constant(estimate: Interval, constant: float) -> str | None:
     if estimate.low is None or estimate.high is None:
         return None
     if estimate.low > constant:

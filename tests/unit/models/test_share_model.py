@@ -52,6 +52,7 @@ def test_what_a_killed_run_left_half_copied_is_removed_after_a_day_and_not_befor
     models = tmp_path / "runs" / ".models"
     for name, hours in (("dead", 25), ("alive", 1)):
         (models / f".partial-{name}").mkdir(parents=True)
-        os.utime(models / f".partial-{name}", (time.time() - hours * 3600,) * 2)
+        then = time.time() - hours * 3600
+        os.utime(models / f".partial-{name}", (then, then))
     share_model(model, tmp_path / "runs")
     assert {each.name for each in models.iterdir()} == {"abc", ".partial-alive"}

@@ -1,6 +1,7 @@
 import pytest
 
-from delia_ray.reporting.schema import Estimate, MetricDifference, RunReport
+from delia_ray.evaluation.statistics.intervals import Interval
+from delia_ray.reporting.schema import MetricDifference, RunReport
 from delia_ray.reporting.wording.conclusions import add_conclusions, decide_verdict, write_conclusions
 from delia_ray.reporting.wording.formatting import format_number
 
@@ -51,7 +52,7 @@ def test_without_an_interval_the_comparison_is_inconclusive():
 
 @pytest.mark.parametrize(("low", "high", "expected"), [(0.2, 0.5, "better"), (-0.5, -0.2, "worse")])
 def test_the_leader_is_better_only_above_the_best_constant_answer(low, high, expected):
-    above, at = (Estimate(value=0.8, low=edge, high=0.9, n=80) for edge in (0.7, 0.6))
+    above, at = (Interval(value=0.8, low=edge, high=0.9, n=80) for edge in (0.7, 0.6))
     assert decide_verdict("f1_yes", difference(low, high), above, 2 / 3) == expected
     assert decide_verdict("f1_yes", difference(low, high), at, 2 / 3) == "cannot be told"
     assert decide_verdict("f1_yes", difference(low, high), None, 2 / 3) == "cannot be told"
