@@ -90,31 +90,30 @@ def test_a_missing_token_is_said_before_anything_is_uploaded(cluster: TestCluste
     assert done.stderr.startswith("delia: placement.cluster.jobs_address: no cluster takes jobs") and "token" in done.stderr
 
 
-def test_the_papers_placement_is_scheduled(cluster: TestCluster, working_folder: Path):
-    """Four engines and four training workers with a GPU each, as in ``paper.yaml``; here a GPU is a number, and vLLM takes the CPU."""
-    placement = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["placement"]
-    stages = [f"placement.{stage}={json.dumps(placement[stage])}" for stage in ("synthesize", "finetune")]
-    engine = "placement.engine={dtype: float32, max_num_seqs: 8, kv_cache_gib: 0.25}"
-    address = f"placement.cluster.jobs_address={cluster.address}"
-    named = [f"model={cluster.home / 'model'}", f"run.root={cluster.shared}", "run.name=paper", "arms={sft: null, delia: null}"]
-    words = ["delia", "submit", "finetune", "--config", "tiny.yaml", *named, engine, *stages, address]
-    job = subprocess.Popen(
-        words, cwd=working_folder, env=dict(cluster.environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+@pytest.mark.parametrize(
+    ("stage", "size", "actors"),
+    [("synthesize", 4, 4), ("synthesize", [1, 2], 2), ("finetune", 4, 4)],
+    ids=["engines", "a pool that grows", "training workers"],
+)
+def test_the_placement_of_the_paper_is_scheduled(cluster: TestCluster, working_folder: Path, stage: str, size: object, actors: int):
+    """Engines and workers with a GPU each, as in ``paper.yaml``; here a GPU is a number, so vLLM computes on CPUs and no worker trains."""
+    placement = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["placement"][stage]
+    placement |= {"size" if stage == "synthesize" else "workers": size}
+    engines = ["synthesize.engine={kind: vllm}", "synthesize.queries.rows=20000"] if stage == "synthesize" else []
+    words = ["delia", "submit", stage, "--config", "tiny.yaml", f"model={cluster.home / 'model'}", f"run.root={cluster.shared}"]
+    words += ["run.name=paper", "arms={sft: null, delia: {}}", *engines, f"placement.{stage}={json.dumps(placement)}"]
+    words += ["placement.engine={dtype: float32, max_num_seqs: 8, kv_cache_gib: 0.25}", f"placement.cluster.jobs_address={cluster.address}"]
+    environment = dict(cluster.environment)
+    job = subprocess.Popen(words, cwd=working_folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        _wait_for_workers(cluster, job, placement["finetune"]["workers"])
+        _wait_for_actors(cluster, job, "vLLMEngine" if stage == "synthesize" else "RayTrainWorker", actors)
     finally:
         cluster.kill_driver("paper")
         job.communicate()
-    assert (cluster.shared / "paper/arms/delia/mixed/manifest.json").exists()
 
 
-def _wait_for_workers(cluster: TestCluster, job: "subprocess.Popen[str]", count: int) -> None:
-    """Wait until Ray Train has scheduled ``count`` workers at once, on a node each; each finds no GPU there and fails."""
-    states = ("PENDING_CREATION", "ALIVE")
-    while True:
-        actors = [each for each in cluster.list_actors_and_tasks() if each["name"] == "RayTrainWorker"]
-        if sum(each["state"] in states for each in actors) == count or len({each["node"] for each in actors} - {None}) == count:
-            return
+def _wait_for_actors(cluster: TestCluster, job: "subprocess.Popen[str]", name: str, count: int) -> None:
+    """Wait until ``count`` such actors have been on a node each."""
+    while len({each["node"] for each in cluster.list_actors_and_tasks() if name in each["name"]} - {None}) < count:
         assert job.poll() is None, job.stdout and job.stdout.read()[-3000:]
         time.sleep(1)
