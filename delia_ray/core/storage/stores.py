@@ -1,6 +1,7 @@
 """Object stores through pyarrow: the connection of a process, requests that are tried again, and errors that a user can fix."""
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ T = TypeVar("T")
 _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 _ATTEMPTS = 6
 """Of one request by the client itself, some ten seconds of a store that answers with errors."""
+logger = logging.getLogger(__name__)
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 """Between further rounds of these, in seconds."""
 _DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT",
@@ -75,6 +77,7 @@ def ask(place: Place, action: "Callable[[FileSystem], T]", *, patient: bool = Tr
                     f"{place.uri}: the object store does not answer ({_shorten(error)}); try the same command again later: what is "
                     "finished is kept"
                 ) from None
+            logger.warning("%s: the object store fails (%s); trying again in %g s", place.uri, _shorten(error), pause)
         time.sleep(pause)
     raise AssertionError("the last round returns or raises")
 
