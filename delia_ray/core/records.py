@@ -15,7 +15,9 @@ from delia_ray.core.storage.tables import read_table
 class Record(BaseModel):
     """Base class of JSON results: frozen, without extra keys, and without NaN or infinity, which JSON cannot represent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, revalidate_instances="always"
+    )
 
 
 class Message(TypedDict):

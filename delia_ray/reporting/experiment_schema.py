@@ -20,8 +20,7 @@ from delia_ray.evaluation.statistics.grid import (
     paired_differences,
     relative_gains,
 )
-from delia_ray.evaluation.statistics.intervals import Interval
-from delia_ray.evaluation.statistics.intervals import PairedDifference as PairedDifference
+from delia_ray.evaluation.statistics.intervals import Interval, PairedDifference
 from delia_ray.reporting.schema import MetricDifference, PromptAnswers
 from delia_ray.reporting.wording.conclusions import decide_verdict
 

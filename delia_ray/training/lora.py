@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from delia_ray.core.errors import UserError
 from delia_ray.training.config import Lora
+from delia_ray.training.zero3 import tell_peft
 from delia_ray.upstream.torch_internals import FakeTensorMode
 
 _ALL = "all-linear"
@@ -38,7 +39,8 @@ def attach_lora(model: Any, folder: Path, lora: Lora) -> Any:
     """
     excluded = find_excluded_layers(folder, lora)
     try:
-        adapted = get_peft_model(model, _build_peft_config(lora, excluded), autocast_adapter_dtype=False)
+        with tell_peft(model):
+            adapted = get_peft_model(model, _build_peft_config(lora, excluded), autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(_explain_rejection(_load_config(folder), lora, excluded, str(error).splitlines()[0], _KEY)) from None
     _check_ties(adapted, _KEY)

@@ -16,6 +16,7 @@ from delia_ray.core.storage.objects import write_bytes
 from delia_ray.core.storage.transfer import fetch, output_folder, publish
 from delia_ray.core.storage.watch import watch
 from delia_ray.models import resolve_dtype
+from delia_ray.training.checkpoint.agreement import OtherWorkerError, is_true_on_any_worker
 from delia_ray.training.checkpoint.manager import CheckpointManager
 from delia_ray.training.data.batch_sampler import BatchSampler
 from delia_ray.training.data.corpus import Corpus
@@ -41,6 +42,8 @@ def run_worker(job: TrainJob) -> None:
         _train(job)
     except UserError as error:
         write_bytes(job.inflight / USER_ERROR, str(error).encode())
+    except OtherWorkerError:
+        pass
 
 
 def _train(job: TrainJob) -> None:
@@ -55,7 +58,7 @@ def _train(job: TrainJob) -> None:
     engine = TrainEngine(trainable, config, workers, dtype)
     corpus = Corpus(fetch(job.corpus))
     sampler = BatchSampler(corpus.groups, corpus.example_ids, config.global_batch_size, config.seed, config.order)
-    unpacked = _is_true_on_any_worker(engine.packing_mode == "single")
+    unpacked = is_true_on_any_worker(engine.packing_mode == "single")
     max_tokens, stochastic = 0 if unpacked else workers.micro_batch_tokens, unpacked or is_stochastic(trainable, config.objective)
     trainable.model.train()
     checkpoints, asks_to_stop = CheckpointManager(job.inflight, job.trained), watch(job.inflight / STOP)
@@ -86,16 +89,14 @@ def save_result(trainable: Trainable, engine: TrainEngine, folder: Path) -> None
     """Write what was trained: the first worker all of it, or, of a model in parts, each worker its share of the files."""
     in_shards = trainable.part == "full" and any(map(is_partitioned, trainable.model.parameters()))
     whole = replace(trainable, part="embeddings") if in_shards else trainable
-    is_whole = {name: not in_shards or not name.startswith("model.") for name in engine.trained_parameters}
-    with gather([weight for name, weight in engine.trained_parameters.items() if is_whole[name]]):
+    with gather([weight for name, weight in engine.trained_parameters.items() if not (in_shards and name.startswith("model."))]):
         if dist.get_rank() == 0:
             with output_folder(folder):
                 save_trained(whole, folder)
-    dist.barrier()
     if in_shards:
+        dist.barrier()  # the first worker has emptied the folder
         for file in save_shards(trainable.model, folder / FULL):
             publish(file)
-        dist.barrier()
 
 
 def _build_dummy_pack(corpus: Corpus) -> Pack:
@@ -106,12 +107,4 @@ def _build_dummy_pack(corpus: Corpus) -> Pack:
 
 def _must_stop(asks_to_stop: Callable[[], bool]) -> bool:
     """Whether the driver asked for a stop, or a node is about to be preempted. All workers agree, since all write the checkpoint."""
-    return _is_true_on_any_worker(asks_to_stop() or train.get_preemption_info() is not None)
-
-
-def _is_true_on_any_worker(condition: bool) -> bool:
-    votes = torch.tensor([float(condition)])
-    if dist.get_backend() == "nccl":
-        votes = votes.cuda()
-    dist.all_reduce(votes)
-    return bool(votes.item())
+    return is_true_on_any_worker(asks_to_stop() or train.get_preemption_info() is not None)

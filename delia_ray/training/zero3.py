@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from delia_ray.upstream.deepspeed_zero import gather, get_shape, is_partitioned
 
+_STAGE_3 = {"zero_optimization": {"stage": 3}}
 _SHARD_BYTES = 5 * 10**9
-"""Largest size of a file of weights, and what a worker that writes one holds besides its part."""
+"""Largest size of a file of weights, unless one is larger, and what a worker that writes it holds besides its part."""
 
 
 @contextmanager
@@ -32,6 +33,13 @@ def partition_on_load(deepspeed_config: Mapping[str, Any]) -> Generator[None]:
         yield
     finally:
         del config
+
+
+@contextmanager
+def tell_peft(model: nn.Module) -> Generator[None]:
+    """Let PEFT know, while the block runs, that it has to gather the weights of ``model`` that it reads, if they are partitioned."""
+    with partition_on_load(_STAGE_3) if any(map(is_partitioned, model.parameters())) else nullcontext():
+        yield
 
 
 @contextmanager

@@ -46,13 +46,23 @@ def gather(parameters: Sequence[Tensor], *, modifier_rank: int | None = None) ->
 def find_part(parameter: Tensor) -> slice | None:
     """Find the elements of the flattened parameter that this worker holds, those of the padding at its end included.
 
-    None if it can hold all of them, as it does of small parameters and without ZeRO-3, or if they are not in memory.
+    None without ZeRO-3, and if they are on a disk.
     """
     part: Any = getattr(parameter, "ds_tensor", None)
-    if part is None or parameter.ds_persist or part.status.name != "AVAILABLE":  # pyright: ignore[reportAttributeAccessIssue]
+    if part is None or part.status.name != "AVAILABLE":
         return None
     start = part.ds_numel * dist.get_rank(parameter.ds_process_group)  # pyright: ignore[reportAttributeAccessIssue]
     return slice(start, start + part.ds_numel)
+
+
+def is_kept_whole(parameter: Tensor) -> bool:
+    """Whether ZeRO-3 leaves the parameter whole on every worker, besides its parts, because it is small."""
+    return is_partitioned(parameter) and parameter.ds_persist  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def is_on_disk(parameter: Tensor) -> bool:
+    """Whether ZeRO-3 offloads the parameter's parts to NVMe."""
+    return getattr(parameter, "nvme_swapper", None) is not None
 
 
 def set_part(parameter: Tensor, value_P: Tensor, moments: Mapping[str, Tensor]) -> None:
@@ -89,6 +99,11 @@ def forget_initial_step(optimizer: Any) -> None:
         for parameter, master in zip(parameters, masters, strict=True):
             optimizer.optimizer.state.pop(master, None)
             master.data.copy_(parameter.data)
+
+
+def has_optimizer_part(parameter: Tensor) -> bool:
+    """Whether DeepSpeed's ``safe_get`` and ``safe_set`` functions know the parameter, as they do with ZeRO."""
+    return is_partitioned(parameter) or hasattr(parameter, "_hp_mapping")
 
 
 def find_master(optimizer: Any, parameter: Tensor) -> Tensor:

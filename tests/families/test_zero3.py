@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from family_table import TOKEN, Family
+from family_table import FAMILIES, TOKEN, Family
 from process_groups import single_process_group
 from trainings import PARAMETERS, build_rows
 
 from delia_ray.models import load_model, load_tokenizer, token_ids
 from delia_ray.placement import TrainWorkers
-from delia_ray.training.config import FinetuneConfig, Sft
+from delia_ray.training.config import FinetuneConfig, Lora, Parameters, Sft
 from delia_ray.training.data.packing import pack
 from delia_ray.training.deepspeed_settings import build_deepspeed_config
 from delia_ray.training.model import Trainable, build_trainable
@@ -28,16 +28,24 @@ def process_group() -> Iterator[None]:
         yield
 
 
-def build(base: Path, kind: str) -> Trainable:
-    config = FinetuneConfig(parameters=PARAMETERS[kind], precision="float32")
+def build(base: Path, parameters: Parameters) -> Trainable:
+    config = FinetuneConfig(parameters=parameters, precision="float32")
     zero3 = build_deepspeed_config(config, TrainWorkers(zero_stage=3), torch.float32)
     return build_trainable(base, token_ids(load_tokenizer(base), [TOKEN]), config, torch.float32, zero3)
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_a_model_in_parts_has_the_losses_of_the_whole_one(family: Family, extended: dict[str, Path], kind: str):
-    base = extended[family.name]
-    rows, trainable = build_rows(base), build(base, kind)
+    assert_losses_are_those_of_the_whole_model(family, extended[family.name], PARAMETERS[kind])
+
+
+def test_an_adapter_that_reads_the_weights_finds_them(extended: dict[str, Path]):
+    llama = next(family for family in FAMILIES if family.name == "llama")
+    assert_losses_are_those_of_the_whole_model(llama, extended["llama"], Lora(rank=4, dropout=0.0, variant="dora"))
+
+
+def assert_losses_are_those_of_the_whole_model(family: Family, base: Path, parameters: Parameters) -> None:
+    rows, trainable = build_rows(base), build(base, parameters)
     assert any(is_partitioned(weight) and not weight.numel() for weight in trainable.model.parameters())
     loss = TokenLoss(trainable, Sft())
     assert loss.packing_mode == family.packing_mode
@@ -47,7 +55,7 @@ def test_a_model_in_parts_has_the_losses_of_the_whole_one(family: Family, extend
 
 
 def test_what_is_written_by_shards_is_loaded_as_the_same_model(family: Family, extended: dict[str, Path], tmp_path: Path):
-    trainable = build(extended[family.name], "full")
+    trainable = build(extended[family.name], PARAMETERS["full"])
     files = save_shards(trainable.model, tmp_path, SHARD_BYTES)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in files}
     assert len(list(tmp_path.glob("*.safetensors"))) > 1

@@ -47,8 +47,9 @@ def count_blocks(rows: int) -> int:
 def count_generation_blocks(rows: int, pool: ActorPool) -> int:
     """Return the number of blocks to generate ``rows`` in.
 
-    A block costs Ray about as much processor time whatever its size, so it has as many batches as there are engines: one engine loses
-    little with its actor, and many engines do not wait for the scheduler (``docs/scale.md``).
+    A block costs Ray about as much processor time whatever its size, so it has as many batches as there are engines, up to eight, as
+    long as each engine has many blocks: one engine loses little with its actor, and many do not wait for the scheduler
+    (``docs/scale.md``).
     """
     most = min(pool.most, _MAX_BATCHES_PER_BLOCK, rows // (_MIN_BLOCKS_PER_ENGINE * pool.most * pool.batch_rows))
     return min(MAX_BLOCKS, max(1, rows // (pool.batch_rows * max(1, most))))
@@ -151,7 +152,9 @@ def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attemp
         attempt.line.set_status(f"{total} {attempt.unit} · all cached")
         return EngineUsage(0.0)
     started, tally = time.monotonic(), RayTally()
-    written = read_parquet(attempt.requests, override_num_blocks=count_generation_blocks(missing, setup.pool))
+    # Cached rows are read, too, and after a killed attempt lie together.
+    blocks = min(MAX_BLOCKS, count_generation_blocks(missing, setup.pool) * total // missing)
+    written = read_parquet(attempt.requests, override_num_blocks=blocks)
     with attempt.line.track(tally, missing, attempt.unit):
         pending = written.map_batches(partial(_exclude_keys, attempt.cached_keys), batch_format="pyarrow")
         generate_and_cache(pending, setup, attempt, tally)

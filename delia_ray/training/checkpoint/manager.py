@@ -13,6 +13,7 @@ import torch.distributed as dist
 from delia_ray.core.storage.objects import list_files, list_folders, remove, write_bytes
 from delia_ray.core.storage.paths import is_remote
 from delia_ray.core.storage.transfer import fetch, publish
+from delia_ray.training.checkpoint.agreement import raise_together, take_first_workers
 from delia_ray.training.checkpoint.state import load_state, save_state
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
@@ -47,7 +48,9 @@ class CheckpointManager:
             UserError: the checkpoint cannot be used.
         """
         checkpoints = self._list_complete()
-        step = load_state(engine, fetch(checkpoints[-1]), dummy_pack) if checkpoints else 0
+        # The first worker's newest: another may see a later state of the store.
+        newest = take_first_workers(_get_step(checkpoints[-1]) if checkpoints else 0)
+        step = load_state(engine, fetch(self._name(newest)), dummy_pack) if newest else 0
         if self._is_first_worker:  # what an interrupted attempt has begun
             for part in set(list_folders(self._folder, "step-*")) - set(checkpoints):
                 self._remove(part)
@@ -60,20 +63,20 @@ class CheckpointManager:
         Of complete checkpoints all but the newest two are deleted.
         """
         self.wait()
-        folder = self._folder / f"step-{step:08d}"
+        folder = self._name(step)
         if self._is_remote:
             self._write_and_upload(engine, folder, step)
         else:
             self._write(engine, folder, step)
 
     def wait(self) -> None:
-        """Wait until what this worker has saved is stored.
+        """Wait until what this worker has saved is stored. All workers call it.
 
         Raises:
             UserError: the object store does not take it.
+            OtherWorkerError: it does not take what another worker has saved.
         """
-        if self._upload is not None:
-            self._upload.result()
+        raise_together(None if self._upload is None else self._upload.exception())
 
     def _write(self, engine: TrainEngine, folder: Path, step: int) -> None:
         scratch = folder.with_name(f".{folder.name}")
@@ -107,6 +110,9 @@ class CheckpointManager:
         for older in self._list_complete()[:-_MAX_KEPT]:
             self._remove(older)
 
+    def _name(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}"
+
     def _remove(self, checkpoint: Path) -> None:
         if self._is_remote:
             for mark in list_files(self._folder, f"{checkpoint.name}.uploaded-*"):
@@ -118,4 +124,9 @@ class CheckpointManager:
         if not self._is_remote:
             return sorted(self._folder.glob("step-*"))
         marks = Counter(match.group("checkpoint", "workers") for file in list_files(self._folder) if (match := _MARK.fullmatch(file.name)))
-        return sorted(self._folder / checkpoint for (checkpoint, workers), count in marks.items() if count == int(workers))
+        marked = {self._folder / checkpoint for (checkpoint, workers), count in marks.items() if count == int(workers)}
+        return sorted(marked & set(list_folders(self._folder, "step-*")))  # a user may have removed a folder and no mark
+
+
+def _get_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))

@@ -1,8 +1,8 @@
 """The state of a training run on disk: trained weights, AdamW's moments and the learning rate schedule, independent of the sharding.
 
 Each tensor is gathered whole and written by one worker to safetensors, so loading unpickles nothing, and a run can resume with another
-number of workers or ZeRO stage. At stage 3 a worker reads only its part of each. Dropout and noise are seeded by step, so no random
-generator state is saved.
+number of workers or ZeRO stage. At stage 3 a worker reads its part of all but small ones. Dropout and noise are seeded by step, so no
+random generator state is saved.
 """
 
 import json
@@ -25,13 +25,26 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from delia_ray.core.errors import UserError
+from delia_ray.core.storage.paths import to_uri
+from delia_ray.training.checkpoint.agreement import raise_together
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
-from delia_ray.upstream.deepspeed_zero import find_master, find_part, gather, get_numel, get_shape, link_moments, set_part
+from delia_ray.upstream.deepspeed_zero import (
+    find_master,
+    find_part,
+    gather,
+    get_numel,
+    get_shape,
+    has_optimizer_part,
+    is_kept_whole,
+    link_moments,
+    set_part,
+)
 
 _STATE = "state.json"
 _WEIGHT = "weight"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_KEYS = (_WEIGHT, *_MOMENTS)
 _FLOAT32_BYTES = 4
 _FILE_BYTES = 2 * 10**9
 
@@ -48,42 +61,41 @@ def save_state(
     rank, world = dist.get_rank(), dist.get_world_size()
     link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
     files = _divide_into_files(engine, world, file_bytes)
-    for number, names in enumerate(files):
-        tensors = _gather_on(number % world, engine, names)
+    for number, tensors in enumerate(files):
+        copies = _gather_on(number % world, engine, tensors)
         if number % world == rank:
             file = folder / _name_file(number, len(files))
-            save_file(tensors, file)
+            save_file(copies, file)
             handle(file)
-            del tensors
+        del copies
     if rank == 0:
         state = {"step": step, "shards": len(files), "schedule": _get_schedule_state(engine)}
         (folder / _STATE).write_text(json.dumps(state) + "\n")
         handle(folder / _STATE)
 
 
-def _divide_into_files(engine: TrainEngine, world: int, file_bytes: int) -> list[list[str]]:
-    """Divide the names of trained parameters into files, at least one for each worker if there are as many, of about the same size."""
-    sizes = {name: _FLOAT32_BYTES * (1 + len(_MOMENTS)) * get_numel(parameter) for name, parameter in engine.trained_parameters.items()}
+def _divide_into_files(engine: TrainEngine, world: int, file_bytes: int) -> list[list[tuple[str, str]]]:
+    """Divide weights and moments, by (name of the parameter, key), into files of about the same size, one for each worker or more."""
+    sizes = {(name, key): _FLOAT32_BYTES * get_numel(parameter) for name, parameter in engine.trained_parameters.items() for key in _KEYS}
     largest = min(file_bytes, -(-sum(sizes.values()) // world))
-    files: list[list[str]] = [[]]
+    files: list[list[tuple[str, str]]] = [[]]
     filled = 0
-    for name, size in sizes.items():
+    for tensor, size in sizes.items():
         if files[-1] and filled + size > largest:
             files.append([])
             filled = 0
-        files[-1].append(name)
+        files[-1].append(tensor)
         filled += size
     return files
 
 
-def _gather_on(rank: int, engine: TrainEngine, names: Sequence[str]) -> dict[str, Tensor]:
+def _gather_on(rank: int, engine: TrainEngine, tensors: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
     """Gather weights and moments one after another, and copy them to the memory of the worker ``rank`` alone."""
     copies: dict[str, Tensor] = {}
-    for name in names:
-        for key in (_WEIGHT, *_MOMENTS):
-            value = _gather_full(engine, engine.trained_parameters[name], key)
-            if rank == dist.get_rank():
-                copies[f"{name}/{key}"] = value.detach().float().cpu().contiguous().clone()
+    for name, key in tensors:
+        value = _gather_full(engine, engine.trained_parameters[name], key)
+        if rank == dist.get_rank():
+            copies[f"{name}/{key}"] = value.detach().float().cpu().contiguous().clone()
     return copies
 
 
@@ -100,24 +112,31 @@ def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:
     Raises:
         UserError: the checkpoint is truncated, or holds other parameters.
     """
-    state = _read_state(folder)
     with ExitStack() as files:
-        tensors = _open_files(engine, folder, state["shards"], files)
+        state, tensors = _open_together(engine, folder, files)
         engine.initialize_optimizer(dummy_pack)
         link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
         for name, parameter in engine.trained_parameters.items():
-            part = find_part(parameter)
-            values = {key: _read(tensors[f"{name}/{key}"], f"{name}/{key}", part).to(engine.device) for key in (_WEIGHT, *_MOMENTS)}
-            if part is None:
-                _set_full(engine, parameter, values)
-            else:
-                set_part(parameter, values.pop(_WEIGHT), values)
+            _set(engine, parameter, lambda key, part, name=name: _read(tensors[f"{name}/{key}"], f"{name}/{key}", part).to(engine.device))
     for moments in engine.optimizer.state.values():
         moments["step"].fill_(state["step"])
     engine.lr_scheduler.load_state_dict(state["schedule"])
     for group, learning_rate in zip(engine.lr_scheduler.optimizer.param_groups, engine.lr_scheduler.get_last_lr(), strict=True):
         group["lr"] = learning_rate
     return int(state["step"])
+
+
+def _open_together(engine: TrainEngine, folder: Path, files: ExitStack) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the checkpoint's state and open its files, on all workers or on none: each reads its own node's copy."""
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    error: UserError | None = None
+    try:
+        state = _read_state(folder)
+        found = state, _open_files(engine, folder, state["shards"], files)
+    except UserError as raised:
+        error = raised
+    raise_together(error)
+    return found
 
 
 def _get_schedule_state(engine: TrainEngine) -> dict[str, Any]:
@@ -145,7 +164,7 @@ def _open_files(engine: TrainEngine, folder: Path, shards: int, files: ExitStack
         found |= dict.fromkeys(file.keys(), file)
     for name, parameter in engine.trained_parameters.items():
         shape = get_shape(parameter)
-        for key in (_WEIGHT, *_MOMENTS):
+        for key in _KEYS:
             file = found.get(f"{name}/{key}")
             saved = None if file is None else tuple(file.get_slice(f"{name}/{key}").get_shape())
             if saved != shape:
@@ -169,28 +188,33 @@ def _read(file: Any, name: str, part: slice | None) -> Tensor:
 
 
 def _suggest_fix(folder: Path) -> str:
-    return f"remove {folder} to go on from the checkpoint before it, or from the start if there is none"
+    return f"remove {to_uri(folder)} to go on from the checkpoint before it, or from the start if there is none"
 
 
 def _gather_full(engine: TrainEngine, parameter: nn.Parameter, key: str) -> Tensor:
-    full = safe_get_full_fp32_param(parameter) if key == _WEIGHT else safe_get_full_optimizer_state(parameter, key)
-    if full is None:  # no ZeRO
-        master = find_master(engine.deepspeed_optimizer, parameter)
-        full = master if key == _WEIGHT else engine.optimizer.state[master][key]
-    return full
+    if has_optimizer_part(parameter):
+        full = safe_get_full_fp32_param(parameter) if key == _WEIGHT else safe_get_full_optimizer_state(parameter, key)
+        assert full is not None, "the parameter is trained, and its moments are linked"
+        return full
+    master = find_master(engine.deepspeed_optimizer, parameter)
+    return master if key == _WEIGHT else engine.optimizer.state[master][key]
 
 
-def _set_full(engine: TrainEngine, parameter: nn.Parameter, values: dict[str, Tensor]) -> None:
-    unpartitioned = safe_get_full_fp32_param(parameter) is None
-    with gather([parameter], modifier_rank=0), torch.no_grad():
-        parameter.copy_(values[_WEIGHT].to(parameter.dtype))
-    if unpartitioned:
+def _set(engine: TrainEngine, parameter: nn.Parameter, read: Callable[[str, slice | None], Tensor]) -> None:
+    """Set weight and moments, which ``read`` reads, whole or a part of them."""
+    part = find_part(parameter)
+    if part is None or is_kept_whole(parameter):
+        with gather([parameter], modifier_rank=0), torch.no_grad():
+            parameter.copy_(read(_WEIGHT, None).to(parameter.dtype))
+    if part is not None:
+        set_part(parameter, read(_WEIGHT, part), {key: read(key, part) for key in _MOMENTS})
+    elif has_optimizer_part(parameter):
+        safe_set_full_fp32_param(parameter, read(_WEIGHT, None))
+        for key in _MOMENTS:
+            safe_set_full_optimizer_state(parameter, read(key, None), key)
+    else:
         master = find_master(engine.deepspeed_optimizer, parameter)
         with torch.no_grad():
-            master.copy_(values[_WEIGHT])
+            master.copy_(read(_WEIGHT, None))
         for key in _MOMENTS:
-            engine.optimizer.state[master][key].copy_(values[key])
-        return
-    safe_set_full_fp32_param(parameter, values[_WEIGHT])
-    for key in _MOMENTS:
-        safe_set_full_optimizer_state(parameter, values[key], key)
+            engine.optimizer.state[master][key].copy_(read(key, None))

@@ -25,7 +25,7 @@ from delia_ray.training.kernels.packed_attention import (
     block_diagonal_mask,
     divide_pack,
 )
-from delia_ray.upstream.deepspeed_zero import get_shape
+from delia_ray.upstream.deepspeed_zero import get_shape, is_on_disk
 from delia_ray.upstream.torch_internals import has_data
 from delia_ray.upstream.transformers_models import get_attention
 
@@ -50,7 +50,8 @@ def enable_packing(model: Any, forward: Any, attend: AttendRows) -> PackingMode:
         attend: attends to packed rows.
     """
     mode, original_attention = find_packing_mode(model), get_attention(model)
-    if not has_data(model.get_input_embeddings().weight):  # nothing can be tried; where memory is estimated, the mode is taken on trust
+    embedding: Tensor = model.get_input_embeddings().weight
+    if not has_data(embedding) or is_on_disk(embedding):  # nothing can be tried; the mode is taken on trust
         return set_packed_attention(model, mode, attend)
     if mode == "single":
         return mode
