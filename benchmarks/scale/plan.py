@@ -1,4 +1,4 @@
-"""52 million rows on up to 512 engines, and a smaller job in blocks of one batch: simulated from what was measured, and drawn.
+"""52 million rows on up to 512 engines, and 640,000: simulated from what was measured, in the blocks that the project makes, and drawn.
 
 The engines' speeds are assumptions: 3 rows a second are 1,500 tokens a second in answers of 500, which docs/cluster.md reckons with for
 a model of 8 billion parameters; 30 are ten times that, a smaller model or shorter answers.
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale.events import Generation, simulate
+from delia_ray.placement import ActorPool
+from delia_ray.synthesis.generation.generate import count_generation_blocks
 
 FIGURE = Path(__file__).parents[2] / "docs" / "scale.png"
 ENGINES = tuple(2**power for power in range(10))
 SPEEDS = (3.0, 30.0)
 ROWS = 52_000_000
-JOBS = ((ROWS, 2_600), (640_000, 32))
-"""Rows, and rows of a block: 20,000 blocks either way, and in the second a batch each."""
+JOBS = (ROWS, 640_000)
+BATCH_ROWS = 32
 _COLORS = {3.0: "#0072b2", 30.0: "#c05200"}
 
 
@@ -24,10 +26,11 @@ def plan_generations(found: Mapping[str, Any]) -> dict[str, Any]:
     """Simulate each job on each number of engines, as if all the driver's processor time for a block were one thread's."""
     head = found["growth"]["fit"]["driver cpu_seconds"]
     outcomes: list[dict[str, float]] = []
-    for rows, block_rows in JOBS:
-        block_seconds = head["a_block"] + block_rows * head["a_row"]
+    for rows in JOBS:
         for speed in SPEEDS:
             for engines in ENGINES:
+                block_rows = -(-rows // count_generation_blocks(rows, ActorPool(size=engines, batch_rows=BATCH_ROWS)))
+                block_seconds = head["a_block"] + block_rows * head["a_row"]
                 generation = Generation(rows, block_rows, engines, speed, block_seconds)
                 outcomes.append(asdict(generation) | asdict(simulate(generation)))
     return {"serial_seconds": reckon_serial_seconds(found), "outcomes": outcomes}
@@ -46,10 +49,10 @@ def draw_figure(plan: Mapping[str, Any]) -> None:
 
     figure = Figure(figsize=(11.11, 4.2), dpi=100)
     speedup, hours = figure.subplots(1, 2)
-    for rows, block_rows in JOBS:
+    for rows in JOBS:
         for speed in SPEEDS:
             curve = [each for each in plan["outcomes"] if (each["rows"], each["engine_rows_per_second"]) == (rows, speed)]
-            label = f"{rows / 1e6:g} million rows, blocks of {block_rows:,}, {speed:g} rows/s an engine"
+            label = f"{rows / 1e6:g} million rows, {speed:g} rows/s an engine"
             style = {"color": _COLORS[speed], "linestyle": "-" if rows == ROWS else "--", "marker": "o", "markersize": 3, "label": label}
             speedup.plot(ENGINES, [curve[0]["seconds"] / each["seconds"] for each in curve], **style)
             if rows == ROWS:

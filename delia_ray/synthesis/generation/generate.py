@@ -33,8 +33,8 @@ from delia_ray.synthesis.usage import EngineUsage, GenerationCost
 MAX_BLOCKS = 20_000
 """The rows of a block are lost together with their actor; more blocks than this would keep Ray Data's scheduler busy."""
 _MAX_BATCHES_PER_BLOCK = 8
-_MIN_BLOCKS_PER_ENGINE = 32
-"""The last blocks leave other engines idle; with this many, for some 2 % of the time."""
+_MIN_BLOCKS_PER_ENGINE = 16
+"""The last blocks leave other engines idle; with this many, for some 3 % of the time."""
 _TOP_REASONS = 3
 _ROWS_PER_BLOCK = 2_000
 
