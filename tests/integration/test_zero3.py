@@ -67,5 +67,5 @@ def test_a_worker_takes_less_memory_the_more_they_are(train: Train, tmp_path: Pa
     for runs in (trained, resumed):
         peaks = {workers: max(each["peak"] for each in said) for workers, (said, _) in runs.items()}
         print(peaks)
-        assert peaks[2] < 0.7 * peaks[1]
-        assert peaks[4] < 0.5 * peaks[1]
+        assert peaks[2] < 0.9 * peaks[1]
+        assert peaks[4] < 0.7 * peaks[1]

@@ -29,7 +29,13 @@ ROWS = [TokenizedRow([TOKEN, *range(first, first + 12)], [0] * 3 + [1] * 10, "ta
 SUPERVISED = 10 * len(ROWS)
 STEPS = 2
 FILE_BYTES = 2**25
-SMALL = {"zero_optimization": {"reduce_bucket_size": 1_000_000, "stage3_max_live_parameters": 1_000_000, "stage3_prefetch_bucket_size": 0}}
+SMALL = {
+    "zero_optimization": {
+        "reduce_bucket_size": 1_000_000,
+        "stage3_max_live_parameters": 1_000_000,
+        "stage3_prefetch_bucket_size": 0,
+    }
+}
 """Otherwise the whole of a small model would be gathered at once."""
 
 
