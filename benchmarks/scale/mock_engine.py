@@ -41,7 +41,6 @@ def generate_with_mock(
     model: Path,
     engine: Engine,
     pool: ActorPool,
-    max_model_len: int,
     tally: RayTally,
 ) -> ray.data.Dataset:
     """Complete each ``GenerationRequest`` as ``engines.engine.generate`` does, ``seconds`` a batch."""
