@@ -116,4 +116,4 @@ def _wait_for_actors(cluster: TestCluster, job: "subprocess.Popen[str]", name: s
     """Wait until ``count`` such actors have been on a node each."""
     while len({each["node"] for each in cluster.list_actors_and_tasks() if name in each["name"]} - {None}) < count:
         assert job.poll() is None, job.stdout and job.stdout.read()[-3000:]
-        time.sleep(1)
+        time.sleep(10)  # asking takes a process of its own
