@@ -21,11 +21,10 @@ from scipy import optimize
 from benchmarks.machine import RESULTS, machine
 from benchmarks.paired import ratio
 from benchmarks.scale.indexes import write_filtered, write_keys
-from benchmarks.scale.plan import draw_figure, plan_generations
+from benchmarks.scale.plan import BATCH_ROWS, draw_figure, plan_generations
 from benchmarks.scale.watch import DRIVER, HeadWatch
 
 RESULT = RESULTS / "scale.json"
-BATCH_ROWS = 32
 ROWS_AN_ENGINE, BATCH_SECONDS = 8_192, 0.2
 CASES: tuple[dict[str, int], ...] = (
     {"rows": 8_000, "engines": 2},

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from delia_ray.core.errors import UserError
 from delia_ray.training.config import Lora
-from delia_ray.training.zero3 import tell_peft
+from delia_ray.training.zero3 import let_peft_gather
 from delia_ray.upstream.torch_internals import FakeTensorMode
 
 _ALL = "all-linear"
@@ -39,7 +39,7 @@ def attach_lora(model: Any, folder: Path, lora: Lora) -> Any:
     """
     excluded = find_excluded_layers(folder, lora)
     try:
-        with tell_peft(model):
+        with let_peft_gather(model):
             adapted = get_peft_model(model, _build_peft_config(lora, excluded), autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(_explain_rejection(_load_config(folder), lora, excluded, str(error).splitlines()[0], _KEY)) from None

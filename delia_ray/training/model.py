@@ -1,6 +1,6 @@
 """The trainable model: base weights, adapter and new token embeddings; saving, loading and merging what was trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, Literal, assert_never
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.storage.transfer import fetch
@@ -34,6 +35,13 @@ class Trainable:
     """Embeddings of the new tokens, if the task has any."""
     part: Literal["adapter", "full", "embeddings"]
     """What is saved of it: the adapter, all weights, or only the new token embeddings, which are always saved."""
+
+    def saved_parameters(self) -> Iterator[nn.Parameter]:
+        """List the parameters that ``save_trained`` writes."""
+        if self.part != "embeddings":
+            yield from (weight for weight in self.model.parameters() if weight.requires_grad)
+        if self.new_token_embeddings is not None:
+            yield from self.new_token_embeddings.parameters()
 
     def parameter_groups(self, config: FinetuneConfig) -> list[dict[str, Any]]:
         """Build AdamW's groups: weights with weight decay; new token embeddings without it and with their own learning rate."""

@@ -36,7 +36,7 @@ from delia_ray.upstream.deepspeed_zero import gather, is_partitioned
 def run_worker(job: TrainJob) -> None:
     """Train for ``job.steps`` steps, resuming from the newest checkpoint if there is one.
 
-    A ``UserError`` is written to ``refused.txt`` instead of raised, since Ray would restart the workers.
+    A ``UserError`` is written to ``refused.txt`` by the worker that meets it, and not raised on any, since Ray would restart the workers.
     """
     try:
         _train(job)
@@ -82,17 +82,17 @@ def _train(job: TrainJob) -> None:
                 checkpoints.save(engine, step + 1)
                 step_log.start_timer()
     checkpoints.wait()
-    save_result(trainable, engine, job.trained)
+    save_result(trainable, job.trained)
 
 
-def save_result(trainable: Trainable, engine: TrainEngine, folder: Path) -> None:
+def save_result(trainable: Trainable, folder: Path) -> None:
     """Write what was trained: the first worker all of it, or, of a model in parts, each worker its share of the files."""
     in_shards = trainable.part == "full" and any(map(is_partitioned, trainable.model.parameters()))
-    whole = replace(trainable, part="embeddings") if in_shards else trainable
-    with gather([weight for name, weight in engine.trained_parameters.items() if not (in_shards and name.startswith("model."))]):
+    gathered = replace(trainable, part="embeddings") if in_shards else trainable
+    with gather(list(gathered.saved_parameters())):
         if dist.get_rank() == 0:
             with output_folder(folder):
-                save_trained(whole, folder)
+                save_trained(gathered, folder)
     if in_shards:
         dist.barrier()  # the first worker has emptied the folder
         for file in save_shards(trainable.model, folder / FULL):

@@ -36,8 +36,8 @@ def partition_on_load(deepspeed_config: Mapping[str, Any]) -> Generator[None]:
 
 
 @contextmanager
-def tell_peft(model: nn.Module) -> Generator[None]:
-    """Let PEFT know, while the block runs, that it has to gather the weights of ``model`` that it reads, if they are partitioned."""
+def let_peft_gather(model: nn.Module) -> Generator[None]:
+    """Have PEFT gather the weights of ``model`` that it reads in the block, if they are partitioned."""
     with partition_on_load(_STAGE_3) if any(map(is_partitioned, model.parameters())) else nullcontext():
         yield
 

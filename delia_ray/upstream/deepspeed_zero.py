@@ -43,7 +43,7 @@ def gather(parameters: Sequence[Tensor], *, modifier_rank: int | None = None) ->
     return zero.GatheredParameters(partitioned, modifier_rank=modifier_rank)
 
 
-def find_part(parameter: Tensor) -> slice | None:
+def find_partition(parameter: Tensor) -> slice | None:
     """Find the elements of the flattened parameter that this worker holds, those of the padding at its end included.
 
     None without ZeRO-3, and if they are on a disk.
@@ -56,21 +56,21 @@ def find_part(parameter: Tensor) -> slice | None:
 
 
 def is_kept_whole(parameter: Tensor) -> bool:
-    """Whether ZeRO-3 leaves the parameter whole on every worker, besides its parts, because it is small."""
+    """Whether ZeRO-3 leaves the parameter whole on every worker, besides the partitions, because it is small."""
     return is_partitioned(parameter) and parameter.ds_persist  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def is_on_disk(parameter: Tensor) -> bool:
-    """Whether ZeRO-3 offloads the parameter's parts to NVMe."""
+    """Whether ZeRO-3 offloads the parameter's partitions to NVMe."""
     return getattr(parameter, "nvme_swapper", None) is not None
 
 
-def set_part(parameter: Tensor, value_P: Tensor, moments: Mapping[str, Tensor]) -> None:
+def set_partition(parameter: Tensor, value_P: Tensor, moments: Mapping[str, Tensor]) -> None:
     """Set what this worker holds of a trained parameter: its weights, their float32 copy and AdamW's moments.
 
     Args:
-        parameter: one that ``find_part`` finds a part of.
-        value_P: [P] elements of the part, padding included.
+        parameter: one that ``find_partition`` finds elements of.
+        value_P: [P] elements of the partition, padding included.
         moments: name -> [P].
     """
     from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state  # noqa: PLC0415  as above
@@ -101,8 +101,8 @@ def forget_initial_step(optimizer: Any) -> None:
             master.data.copy_(parameter.data)
 
 
-def has_optimizer_part(parameter: Tensor) -> bool:
-    """Whether DeepSpeed's ``safe_get`` and ``safe_set`` functions know the parameter, as they do with ZeRO."""
+def has_zero_state(parameter: Tensor) -> bool:
+    """Whether a ZeRO optimizer holds the parameter's state, so that DeepSpeed's ``safe_get`` and ``safe_set`` functions find it."""
     return is_partitioned(parameter) or hasattr(parameter, "_hp_mapping")
 
 

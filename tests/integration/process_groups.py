@@ -22,12 +22,14 @@ def single_process_group() -> Generator[None]:
     store = dist.TCPStore("127.0.0.1", 0, 1, True)  # pyright: ignore[reportPrivateImportUsage]
     os.environ["MASTER_PORT"] = str(store.port)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
-    yield
-    torch.nn.functional.linear = linear
-    _forget_groups()
-    dist.destroy_process_group()
-    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        del os.environ[name]
+    try:
+        yield
+    finally:
+        torch.nn.functional.linear = linear
+        _forget_groups()
+        dist.destroy_process_group()
+        for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            del os.environ[name]
 
 
 def _forget_groups() -> None:

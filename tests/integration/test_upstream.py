@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from process_groups import single_process_group
 from torch import nn
 
 from delia_ray.upstream import deepspeed_zero, peft_lora, ray_data, sacrebleu_statistics, torch_internals, transformers_models
@@ -124,6 +125,19 @@ def test_a_parameter_that_zero_partitioned_has_its_whole_shape():
     whole, part = nn.Parameter(torch.empty(2, 3)), nn.Parameter(torch.empty(0))
     part.ds_id, part.ds_shape, part.ds_numel = 0, torch.Size([2, 3]), 6  # pyright: ignore[reportAttributeAccessIssue]
     assert [(deepspeed_zero.get_shape(each), deepspeed_zero.get_numel(each)) for each in (whole, part)] == [((2, 3), 6)] * 2
+
+
+def test_a_parameter_that_zero_partitioned_says_which_elements_a_worker_holds():
+    from deepspeed import zero  # noqa: PLC0415  seconds to import
+
+    config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}}
+    with single_process_group():
+        with zero.Init(config_dict_or_path=config):
+            layer = nn.Linear(3, 5)
+        assert [deepspeed_zero.find_partition(each) for each in (layer.weight, layer.bias)] == [slice(0, 15), slice(0, 5)]
+        assert not deepspeed_zero.is_kept_whole(layer.bias), "the engine decides which it keeps"
+        assert not deepspeed_zero.is_on_disk(layer.weight)
+        assert deepspeed_zero.find_partition(nn.Parameter(torch.empty(2))) is None
 
 
 def test_zeros_optimizers_have_the_groups_that_moments_are_linked_by():

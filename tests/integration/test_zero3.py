@@ -36,7 +36,11 @@ def train(tmp_path: Path) -> Train:
         processes = [
             subprocess.Popen([sys.executable, WORKER, str(rank), *words], stdout=subprocess.PIPE, text=True) for rank in range(workers)
         ]
-        said = [process.communicate(timeout=600)[0] for process in processes]
+        try:
+            said = [process.communicate(timeout=600)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
         assert not any(process.returncode for process in processes), said
         return [json.loads(each.splitlines()[-1]) for each in said], out
 
@@ -44,7 +48,7 @@ def train(tmp_path: Path) -> Train:
 
 
 def test_workers_with_parts_of_the_model_learn_what_one_with_the_whole_learns(train: Train, tmp_path: Path):
-    """Sizes that three workers cannot divide, and weights that are parted: DeepSpeed keeps those below 100,000 elements whole."""
+    """Sizes that three workers cannot divide, and weights that are partitioned: DeepSpeed keeps those below 100,000 elements whole."""
     base = write_model(tmp_path / "base", hidden_size=88, intermediate_size=1408, num_hidden_layers=2, vocab_size=1600)
     [whole], one = train(base, 1, 1)
     parts, three = train(base, 3, 3)

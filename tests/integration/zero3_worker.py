@@ -72,7 +72,7 @@ def main() -> None:
         if not checkpoint:
             save_state(engine, out / "checkpoint", STEPS, file_bytes=FILE_BYTES)
             said["losses"] += [step(engine, packed) for _ in range(STEPS)]
-        save_result(trainable, engine, out / "trained")
+        save_result(trainable, out / "trained")
 
     scratch = out / str(rank)
     scratch.mkdir()

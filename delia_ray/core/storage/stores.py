@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
 _CONNECT_SECONDS, _REQUEST_SECONDS = 10, 60
 _ATTEMPTS = 6
 """Of one request by the client itself, some ten seconds of a store that answers with errors."""
-logger = logging.getLogger(__name__)
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 """Between further rounds of these, in seconds."""
 _DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID", "UNRECOGNIZED_CLIENT",

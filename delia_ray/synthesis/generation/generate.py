@@ -51,8 +51,9 @@ def count_generation_blocks(rows: int, pool: ActorPool) -> int:
     long as each engine has many blocks: one engine loses little with its actor, and many do not wait for the scheduler
     (``docs/scale.md``).
     """
-    most = min(pool.most, _MAX_BATCHES_PER_BLOCK, rows // (_MIN_BLOCKS_PER_ENGINE * pool.most * pool.batch_rows))
-    return min(MAX_BLOCKS, max(1, rows // (pool.batch_rows * max(1, most))))
+    batches_per_engine = rows // (pool.batch_rows * pool.most)
+    batches_per_block = max(1, min(pool.most, _MAX_BATCHES_PER_BLOCK, batches_per_engine // _MIN_BLOCKS_PER_ENGINE))
+    return min(MAX_BLOCKS, max(1, rows // (pool.batch_rows * batches_per_block)))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
 """What all workers of a training decide alike, since they go through the same collectives afterwards."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 
+from delia_ray.core.errors import UserError
+
 
 class OtherWorkerError(RuntimeError):
-    """Another worker met an error that a user can fix, and has said so."""
+    """Another worker has met an error that a user can fix, and reports it."""
 
 
 def is_true_on_any_worker(condition: bool) -> bool:
@@ -15,24 +20,27 @@ def is_true_on_any_worker(condition: bool) -> bool:
     return bool(votes.item())
 
 
-def take_first_workers(number: int) -> int:
+def broadcast_from_first(number: int) -> int:
     """Return the first worker's ``number``. All workers call it."""
     told = _on_device(float(number))
     dist.broadcast(told, src=0)
     return int(told.item())
 
 
-def raise_together(error: BaseException | None) -> None:
-    """Raise ``error`` where there is one, and something on all other workers, which would wait for that one. All workers call it.
+@contextmanager
+def failing_together() -> Generator[None]:
+    """Leave the block with an error on all workers if one has a ``UserError`` in it: in a collective, they would wait for that one.
 
     Raises:
-        OtherWorkerError: another worker has an error, and this one none.
+        OtherWorkerError: another worker has one.
     """
-    if not is_true_on_any_worker(error is not None):
-        return
-    if error is not None:
-        raise error
-    raise OtherWorkerError
+    try:
+        yield
+    except UserError:
+        is_true_on_any_worker(True)
+        raise
+    if is_true_on_any_worker(False):
+        raise OtherWorkerError
 
 
 def _on_device(number: float) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from delia_ray.core.storage.objects import list_files, list_folders, remove, write_bytes
 from delia_ray.core.storage.paths import is_remote
 from delia_ray.core.storage.transfer import fetch, publish
-from delia_ray.training.checkpoint.agreement import raise_together, take_first_workers
+from delia_ray.training.checkpoint.agreement import broadcast_from_first, failing_together
 from delia_ray.training.checkpoint.state import load_state, save_state
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
@@ -49,7 +49,7 @@ class CheckpointManager:
         """
         checkpoints = self._list_complete()
         # The first worker's newest: another may see a later state of the store.
-        newest = take_first_workers(_get_step(checkpoints[-1]) if checkpoints else 0)
+        newest = broadcast_from_first(_get_step(checkpoints[-1]) if checkpoints else 0)
         step = load_state(engine, fetch(self._name(newest)), dummy_pack) if newest else 0
         if self._is_first_worker:  # what an interrupted attempt has begun
             for part in set(list_folders(self._folder, "step-*")) - set(checkpoints):
@@ -70,13 +70,15 @@ class CheckpointManager:
             self._write(engine, folder, step)
 
     def wait(self) -> None:
-        """Wait until what this worker has saved is stored. All workers call it.
+        """Wait until what this worker has saved is in the store. All workers call it.
 
         Raises:
             UserError: the object store does not take it.
             OtherWorkerError: it does not take what another worker has saved.
         """
-        raise_together(None if self._upload is None else self._upload.exception())
+        with failing_together():
+            if self._upload is not None:
+                self._upload.result()
 
     def _write(self, engine: TrainEngine, folder: Path, step: int) -> None:
         scratch = folder.with_name(f".{folder.name}")

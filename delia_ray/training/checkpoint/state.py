@@ -26,19 +26,19 @@ from torch import Tensor, nn
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.storage.paths import to_uri
-from delia_ray.training.checkpoint.agreement import raise_together
+from delia_ray.training.checkpoint.agreement import failing_together
 from delia_ray.training.data.packing import Pack
 from delia_ray.training.engine import TrainEngine
 from delia_ray.upstream.deepspeed_zero import (
     find_master,
-    find_part,
+    find_partition,
     gather,
     get_numel,
     get_shape,
-    has_optimizer_part,
+    has_zero_state,
     is_kept_whole,
     link_moments,
-    set_part,
+    set_partition,
 )
 
 _STATE = "state.json"
@@ -113,7 +113,9 @@ def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:
         UserError: the checkpoint is truncated, or holds other parameters.
     """
     with ExitStack() as files:
-        state, tensors = _open_together(engine, folder, files)
+        with failing_together():  # each worker reads its own node's copy
+            state = _read_state(folder)
+            tensors = _open_files(engine, folder, state["shards"], files)
         engine.initialize_optimizer(dummy_pack)
         link_moments(engine.deepspeed_optimizer, engine.optimizer.state)
         for name, parameter in engine.trained_parameters.items():
@@ -124,19 +126,6 @@ def load_state(engine: TrainEngine, folder: Path, dummy_pack: Pack) -> int:
     for group, learning_rate in zip(engine.lr_scheduler.optimizer.param_groups, engine.lr_scheduler.get_last_lr(), strict=True):
         group["lr"] = learning_rate
     return int(state["step"])
-
-
-def _open_together(engine: TrainEngine, folder: Path, files: ExitStack) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the checkpoint's state and open its files, on all workers or on none: each reads its own node's copy."""
-    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    error: UserError | None = None
-    try:
-        state = _read_state(folder)
-        found = state, _open_files(engine, folder, state["shards"], files)
-    except UserError as raised:
-        error = raised
-    raise_together(error)
-    return found
 
 
 def _get_schedule_state(engine: TrainEngine) -> dict[str, Any]:
@@ -192,7 +181,7 @@ def _suggest_fix(folder: Path) -> str:
 
 
 def _gather_full(engine: TrainEngine, parameter: nn.Parameter, key: str) -> Tensor:
-    if has_optimizer_part(parameter):
+    if has_zero_state(parameter):
         full = safe_get_full_fp32_param(parameter) if key == _WEIGHT else safe_get_full_optimizer_state(parameter, key)
         assert full is not None, "the parameter is trained, and its moments are linked"
         return full
@@ -201,20 +190,27 @@ def _gather_full(engine: TrainEngine, parameter: nn.Parameter, key: str) -> Tens
 
 
 def _set(engine: TrainEngine, parameter: nn.Parameter, read: Callable[[str, slice | None], Tensor]) -> None:
-    """Set weight and moments, which ``read`` reads, whole or a part of them."""
-    part = find_part(parameter)
-    if part is None or is_kept_whole(parameter):
-        with gather([parameter], modifier_rank=0), torch.no_grad():
-            parameter.copy_(read(_WEIGHT, None).to(parameter.dtype))
+    """Set weight and moments: this worker's partition of them, where there is one, or else the whole."""
+    part = find_partition(parameter)
     if part is not None:
-        set_part(parameter, read(_WEIGHT, part), {key: read(key, part) for key in _MOMENTS})
-    elif has_optimizer_part(parameter):
-        safe_set_full_fp32_param(parameter, read(_WEIGHT, None))
+        if is_kept_whole(parameter):
+            _copy_whole(parameter, read(_WEIGHT, None))
+        set_partition(parameter, read(_WEIGHT, part), {key: read(key, part) for key in _MOMENTS})
+        return
+    values = {key: read(key, None) for key in _KEYS}
+    _copy_whole(parameter, values[_WEIGHT])
+    if has_zero_state(parameter):
+        safe_set_full_fp32_param(parameter, values[_WEIGHT])
         for key in _MOMENTS:
-            safe_set_full_optimizer_state(parameter, read(key, None), key)
-    else:
-        master = find_master(engine.deepspeed_optimizer, parameter)
-        with torch.no_grad():
-            master.copy_(read(_WEIGHT, None))
-        for key in _MOMENTS:
-            engine.optimizer.state[master][key].copy_(read(key, None))
+            safe_set_full_optimizer_state(parameter, values[key], key)
+        return
+    master = find_master(engine.deepspeed_optimizer, parameter)
+    with torch.no_grad():
+        master.copy_(values[_WEIGHT])
+    for key in _MOMENTS:
+        engine.optimizer.state[master][key].copy_(values[key])
+
+
+def _copy_whole(parameter: nn.Parameter, value: Tensor) -> None:
+    with gather([parameter], modifier_rank=0), torch.no_grad():
+        parameter.copy_(value.to(parameter.dtype))
