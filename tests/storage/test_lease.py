@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_the_lease_of_a_killed_process_is_free_for_another_machine_after_a_while
     assert "it is free after 2 s" in said[0]
 
 
+@pytest.fixture
+def ignored_interrupt() -> Generator[None]:
+    """SIGINT is ignored, as in what a shell script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ignored_interrupt")
 def test_an_owner_that_finds_another_in_the_lease_stops(run: Path):
     with pytest.raises(KeyboardInterrupt), hold_lease(run, print):
         for _ in range(20):  # a renewal that had just read its own name writes over the first

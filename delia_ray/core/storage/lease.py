@@ -28,6 +28,8 @@ _RENEW_SECONDS = 5.0
 _FREE_SECONDS = 60.0
 """A lease that was not renewed for so long is free: its owner was killed, or has lost the store for minutes."""
 _SETTLE_SECONDS = 2.0
+_TAKEN = signal.SIGUSR2
+"""Tells the main thread that another has the lease. SIGINT would not do: what a shell script starts in the background ignores it."""
 
 
 @contextmanager
@@ -47,10 +49,20 @@ def hold_lease(run: Path, say: Callable[[str], None]) -> Generator[None]:
         with FileLock(local, timeout=0):
             lease = _Lease(file, _describe_place(local), say)
             lease.take()
-            with lease.renewed():
+            with _interrupted_by(_TAKEN), lease.renewed():
                 yield
     except Timeout:
         raise BusyError(f"run.name: another process is working on {to_uri(run)}; wait for it, or give this run another name") from None
+
+
+@contextmanager
+def _interrupted_by(number: signal.Signals) -> Generator[None]:
+    """Let a signal raise ``KeyboardInterrupt`` in the block."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _describe_place(local: Path) -> str:
@@ -127,6 +139,6 @@ class _Lease:
             with suppress(UserError):  # the store may be back at the next try; if not, what needs it says so
                 if self._read_owner() not in ("", self._owner):
                     logger.error("%s: another process has taken the run, since this one was silent for too long", to_uri(self._file.parent))
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), _TAKEN)
                     return
                 self._write()
