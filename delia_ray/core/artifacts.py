@@ -9,8 +9,10 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,6 +202,7 @@ def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provena
     origin = {"created_at": datetime.now(UTC), "git_commit": provenance.git_commit, "command": provenance.command}
     manifest = Manifest.model_validate({**record, **origin})
     scratch = workspace.data.parent
+    _share_files(scratch)
     publish(workspace.data)
     (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     if is_remote(path):
@@ -210,6 +213,18 @@ def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provena
     remove(workspace.inflight)
     logger.info("built %s %s (%s) %s", manifest.stage, to_uri(path), manifest.fingerprint, manifest.counts)
     return Artifact(path, manifest)
+
+
+def _share_files(folder: Path) -> None:
+    """Let whoever may read ``folder`` read its files; safetensors writes files that only their owner can read."""
+    readable = folder.stat().st_mode & (stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    for file in folder.rglob("*"):
+        if file.is_symlink() or not file.is_file() or (status := file.stat()).st_nlink > 1:
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        if mode | readable != mode:
+            with suppress(PermissionError):  # another user's, who wrote it on a worker
+                file.chmod(mode | readable)
 
 
 def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) -> Artifact:

@@ -88,6 +88,19 @@ def test_a_folder_without_write_permission_is_refused():
         build(Path("/proc/none/out"), Request(), write_file)
 
 
+def test_whoever_may_read_a_runs_folders_may_read_its_files(tmp_path: Path):
+    def private(workspace: Workspace) -> Counts:
+        (workspace.data / "weights").write_text("1")
+        (workspace.data / "weights").chmod(0o600)
+        return {}
+
+    def mode(path: Path) -> int:
+        return path.stat().st_mode & 0o777
+
+    data = build(tmp_path / "out", Request(), private).data
+    assert mode(data / "weights") == mode(data) & 0o444 | 0o600
+
+
 def test_each_artifact_is_listed_with_its_inputs(tmp_path: Path):
     first = build(tmp_path / "first", Request(), write_file)
     build_once(
