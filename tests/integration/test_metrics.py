@@ -8,6 +8,7 @@ from urllib.request import urlopen
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import ray
 import torch
 from prometheus_client.parser import text_string_to_metric_families
@@ -69,6 +70,7 @@ def log_two_steps(folder: Path, labels: Any) -> None:
     log.close()
 
 
+@pytest.mark.slow
 def test_rows_tokens_rejects_and_the_stage_are_on_rays_endpoint(local_ray: None, tmp_path: Path):
     reasons = ["loop", "loop", "near duplicate of a1b2", "near duplicate of c3d4"]
     rows = [{"row_id": str(n), "step": "query", "reason": reason, "text": ""} for n, reason in enumerate(reasons)]

@@ -45,6 +45,7 @@ def test_a_bucket_that_is_not_there_is_named(verb: str, store: Store, tmp_path: 
     assert "there is no bucket no-such-bucket" in (shown.out if verb == "plan" else shown.err)
 
 
+@pytest.mark.slow
 def test_what_is_finished_in_the_bucket_is_seen_from_a_machine_without_a_mirror(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -16,7 +16,7 @@ def words(verb: str, model: Artifact) -> list[str]:
     return [sys.executable, "-m", "delia_ray", verb, "--config", str(TINY), f"model={model.data}"]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.slow)])
 def test_a_run_on_workers_shows_its_own_lines_alone_and_its_log_has_what_the_workers_said(
     tiny_models: dict[str, Artifact], tmp_path: Path, columns: int
 ):

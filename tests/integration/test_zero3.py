@@ -47,6 +47,7 @@ def train(tmp_path: Path) -> Train:
     return run
 
 
+@pytest.mark.slow
 def test_workers_with_parts_of_the_model_learn_what_one_with_the_whole_learns(train: Train, tmp_path: Path):
     """Sizes that three workers cannot divide, and weights that are partitioned: DeepSpeed keeps those below 100,000 elements whole."""
     base = write_model(tmp_path / "base", hidden_size=88, intermediate_size=1408, num_hidden_layers=2, vocab_size=1600)
