@@ -17,7 +17,8 @@ run=
 code=0
 
 stop() {
-    [ -z "$run" ] || kill -TERM "$run" 2>/dev/null || true
+    [ -n "$run" ] || exit 143 # the verb has not begun
+    kill -TERM "$run" 2>/dev/null || true
 }
 
 end() {
@@ -35,7 +36,8 @@ until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
     kill -0 "$head" # ends this script where the head has ended
     sleep 1
 done
-python "$here/wait_for_nodes.py" "$count"
+python "$here/wait_for_nodes.py" "$count" &
+wait $! # bash runs a trap only after a command in the foreground
 
 bash "$here/retry.sh" python -m delia_ray "$@" &
 run=$!

@@ -4,8 +4,9 @@
 #   sbatch cluster/slurm.sh run --config jobs/configs/paper.yaml run.root=/shared/runs    # in the checkout
 #   scancel --batch --signal=TERM JOB      # stops it with a checkpoint; the same sbatch command goes on
 #
-# The checkout with its .venv (README, Install) and run.root must be the same folders on all nodes, and GPU nodes need NVIDIA driver
-# 580 or newer. Options of sbatch win over those below:  sbatch --partition=gpu --account=A --nodes=2 cluster/slurm.sh run ...
+# The checkout with its .venv (README, Install; for GPUs the commands given there, not `make install`) and run.root must be the same
+# folders on all nodes, and GPU nodes need NVIDIA driver 580 or newer. `export HF_HOME=/shared/runs/.huggingface` before sbatch keeps the
+# model where it is needed. Options of sbatch win over those below:  sbatch --partition=gpu --account=A --nodes=2 cluster/slurm.sh run ...
 #SBATCH --job-name=delia
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -21,7 +22,7 @@ cd "${SLURM_SUBMIT_DIR:?is not set: submit this file with sbatch, in the checkou
 export PATH=$PWD/.venv/bin:$PATH
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_TMPDIR=/tmp/delia-$SLURM_JOB_ID # srun passes the environment on
-head_address=$(hostname --ip-address | awk '{print $1}')
+head_address=$(hostname --all-ip-addresses | awk '{print $1}') # not --ip-address, which is 127.0.1.1 on Debian's nodes
 
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --cpus-per-task="$SLURM_CPUS_PER_TASK" \
     bash cluster/worker.sh "$head_address" "$SLURM_CPUS_PER_TASK" &

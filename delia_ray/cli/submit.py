@@ -19,6 +19,8 @@ from delia_ray.placement import Cluster
 from delia_ray.settings import Settings
 
 _EXCLUDED = (".git", ".venv*", "runs", "build", "dist", "__pycache__", ".*_cache", "*.safetensors", "*.gguf", "*.bin")
+_IGNORE_GITIGNORE = "RAY_RUNTIME_ENV_IGNORE_GITIGNORE"
+"""Lets Ray upload what ``.gitignore`` names: rows that git leaves out are read by the run all the same."""
 _MAX_UPLOAD_BYTES = 100 * 2**20
 _STOP_SECONDS = 600
 """How long a stopped job may take: training writes a checkpoint. Ray's default of 3 seconds would kill it."""
@@ -47,6 +49,7 @@ def submit(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
     size = _check_upload(Path.cwd())
     cluster = settings.placement.cluster
     client = _connect(cluster)
+    os.environ.setdefault(_IGNORE_GITIGNORE, "1")
     job = client.submit_job(
         entrypoint=shlex.join(["python", "-m", "delia_ray", *verb.split(), *configs, *overrides]),
         submission_id=f"{settings.run.name}-{verb.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}",

@@ -20,8 +20,11 @@ class Cluster(Config):
     """Shared memory of a local cluster's object store, in GiB."""
     jobs_address: str = "http://127.0.0.1:8265"
     """Address that takes jobs (``delia submit``): the cluster's dashboard, mostly through a forwarded port."""
-    environment: tuple[str, ...] = ("HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI", "AWS_REGION", "AWS_ENDPOINT_URL")
-    """Environment variables that a submitted job gets, as far as they are set where it is submitted."""
+    environment: tuple[str, ...] = (
+        *("HF_TOKEN", "HF_ENDPOINT", "WANDB_API_KEY", "MLFLOW_TRACKING_URI"),
+        *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    )
+    """Environment variables that a submitted job gets, as far as they are set where it is submitted. A list of yours replaces this one."""
     wait_s: float = Field(default=1800.0, ge=0)
     """How long to wait for nodes that the cluster's autoscaler adds, in seconds."""
     mirror: Path = DEFAULT_MIRROR

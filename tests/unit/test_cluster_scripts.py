@@ -81,11 +81,11 @@ esac
 """
 
 
-def start_slurm_job(folder: Path, verb: str) -> "subprocess.Popen[bytes]":
+def start_slurm_job(folder: Path, verb: str, srun: str = SRUN) -> "subprocess.Popen[bytes]":
     """Start slurm.sh as Slurm would on two nodes; what it calls writes what it was given to files in ``folder``."""
     shutil.copytree(CLUSTER, folder / "cluster")
     write_script(folder / ".venv/bin/ray", RAY)
-    write_script(folder / ".venv/bin/srun", SRUN)
+    write_script(folder / ".venv/bin/srun", srun)
     write_script(folder / ".venv/bin/python", PYTHON.format(python=sys.executable, verb=verb))
     (folder / "workers").touch()
     slurm = {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8", "SLURM_JOB_ID": "7"}
@@ -112,6 +112,15 @@ def test_the_signal_before_a_slurm_jobs_end_reaches_the_verb(tmp_path: Path):
     job.send_signal(signal.SIGTERM)
     assert job.wait(60) == 1
     assert (tmp_path / "checkpoint").exists() and not (tmp_path / "head").exists()
+
+
+def test_a_slurm_job_whose_workers_do_not_come_ends_at_a_signal(tmp_path: Path):
+    job = start_slurm_job(tmp_path, "exit 0", srun="exec sleep 60")
+    wait_for(tmp_path / "head")
+    time.sleep(1)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(30) == 143
+    assert not (tmp_path / "head").exists() and not (tmp_path / "verbs").exists()
 
 
 @pytest.mark.parametrize("name", ["aws", "gcp", "local"])
