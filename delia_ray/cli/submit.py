@@ -58,7 +58,7 @@ def submit(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
     )
     print(f"{job}: submitted to {cluster.jobs_address} with {size / 2**20:.1f} MiB of {Path.cwd()}", flush=True)
     if not waits:
-        print(f"  ray job logs --follow --address {cluster.jobs_address} {job}")
+        print(f"  {_explain_follow(cluster, job)}")
         return 0
     return _follow(client, job, cluster)
 
@@ -144,17 +144,32 @@ def _connect(cluster: Cluster) -> Any:
 
 
 def _follow(client: Any, job: str, cluster: Cluster) -> int:
-    """Print the job's log until it ends; an interrupt asks whether to stop it."""
+    """Print the job's log until it ends; an interrupt asks whether to stop it.
+
+    Raises:
+        UserError: the cluster cannot be reached any more; the job goes on.
+    """
     try:
-        asyncio.run(_print_log(client, job))
-    except KeyboardInterrupt:
-        if _wants_to_stop(job):
+        try:
+            asyncio.run(_print_log(client, job))
+        except KeyboardInterrupt:
+            if not _wants_to_stop(job):
+                raise
             client.stop_job(job)
             print(f"{job}: is stopping; a training writes a checkpoint first, and the same command goes on from it", flush=True)
-        else:
-            print(f"{job}: goes on\n  ray job logs --follow --address {cluster.jobs_address} {job}")
-            return _INTERRUPTED
-    return _wait_for_end(client, job)
+        return _wait_for_end(client, job)
+    except KeyboardInterrupt:
+        print(f"{job}: goes on\n  {_explain_follow(cluster, job)}")
+        return _INTERRUPTED
+    except (RuntimeError, OSError) as error:  # of a port that is not forwarded any more, for example
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"submit: the cluster cannot be reached any more ({reason}); {job} goes on there: `{_explain_follow(cluster, job)}` follows it"
+        ) from None
+
+
+def _explain_follow(cluster: Cluster, job: str) -> str:
+    return f"ray job logs --follow --address {cluster.jobs_address} {job}"
 
 
 async def _print_log(client: Any, job: str) -> None:
@@ -165,7 +180,10 @@ async def _print_log(client: Any, job: str) -> None:
 def _wants_to_stop(job: str) -> bool:
     if not sys.stdin.isatty():
         return False
-    return input(f"\n{job}: stop it? [y/N] ").strip().lower().startswith("y")
+    try:
+        return input(f"\n{job}: stop it? [y/N] ").strip().lower().startswith("y")
+    except EOFError:
+        return False
 
 
 def _wait_for_end(client: Any, job: str) -> int:

@@ -5,14 +5,11 @@ immutable, and the manifest records the request that produced it. On a disk an a
 which renames nothing, its objects have their final names at once.
 """
 
-import errno
 import logging
 import os
 import shutil
-import stat
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,18 +17,19 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from delia_ray.core.building import check_may_build
+from delia_ray.core.building import check_may_build, may_build
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.core.fingerprint import fingerprint, iter_differences
-from delia_ray.core.storage.objects import list_folders, remove
+from delia_ray.core.storage.objects import remove
 from delia_ray.core.storage.paths import is_remote, to_uri
+from delia_ray.core.storage.permissions import share_files
 from delia_ray.core.storage.transfer import fetch, publish
+from delia_ray.core.storage.workspace import DATA, Workspace, prepare_workspace, remove_inflight
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-DATA = "data"  # a folder of its own, so that a Parquet reader of ``artifact.data`` finds only Parquet files
 
 MODEL_KIND = "hf-model/1"
 CHAT_FORMAT = "chat_format.json"
@@ -137,16 +135,6 @@ class Provenance:
     command: list[str]
 
 
-@dataclass(frozen=True)
-class Workspace:
-    """Output folders of a stage's ``write`` function."""
-
-    data: Path
-    """Empty at the start of every attempt; becomes the artifact's data."""
-    inflight: Path
-    """Folder for checkpoints: kept when an attempt at the same request is killed, removed when the artifact is finished."""
-
-
 def build_once(
     path: Path,
     *,
@@ -175,7 +163,7 @@ def build_once(
     if fetch(path / MANIFEST).exists():
         return _reuse(path, kind, identity, expected)
     check_may_build(path)
-    workspace = _prepare(path, expected)
+    workspace = prepare_workspace(path, expected)
     started = time.monotonic()
     counts = dict(write(workspace))
     adopted = [role for role, item in sorted(inputs.items()) if not isinstance(item, Artifact)]
@@ -202,7 +190,7 @@ def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provena
     origin = {"created_at": datetime.now(UTC), "git_commit": provenance.git_commit, "command": provenance.command}
     manifest = Manifest.model_validate({**record, **origin})
     scratch = workspace.data.parent
-    _share_files(scratch)
+    share_files(scratch)
     publish(workspace.data)
     (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
     if is_remote(path):
@@ -215,18 +203,6 @@ def _finish(path: Path, workspace: Workspace, record: Mapping[str, Any], provena
     return Artifact(path, manifest)
 
 
-def _share_files(folder: Path) -> None:
-    """Let whoever may read ``folder`` read its files; safetensors writes files that only their owner can read."""
-    readable = folder.stat().st_mode & (stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-    for file in folder.rglob("*"):
-        if file.is_symlink() or not file.is_file() or (status := file.stat()).st_nlink > 1:
-            continue
-        mode = stat.S_IMODE(status.st_mode)
-        if mode | readable != mode:
-            with suppress(PermissionError):  # another user's, who wrote it on a worker
-                file.chmod(mode | readable)
-
-
 def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) -> Artifact:
     """Return the finished artifact at ``path``.
 
@@ -235,30 +211,10 @@ def _reuse(path: Path, kind: str, identity: Mapping[str, Any], expected: str) ->
     """
     artifact = Artifact.open(path, kind)
     if artifact.fingerprint == expected:
+        if may_build():
+            remove_inflight(path)  # of an attempt that was killed at its very end
         logger.info("reuse %s %s (%s)", identity["stage"], to_uri(path), expected)
         return artifact
     recorded = artifact.manifest.model_dump(mode="json", include={"stage", "request", "inputs"})
     what = f"{to_uri(path)} was built from another request: {'; '.join(iter_differences(recorded, identity))}"
     raise StaleArtifactError(path, f"{what}. Give the run another name (run.name=...) or remove that folder to rebuild it.")
-
-
-def _prepare(path: Path, expected: str) -> Workspace:
-    """Create an empty scratch directory and the checkpoint folder of this request; remove those of other requests."""
-    scratch = path.with_name(f".{path.name}.partial")
-    inflight = path.with_name(f".{path.name}.inflight-{expected}")
-    try:
-        if is_remote(path):
-            remove(path)  # what an attempt that was killed has published
-        for leftover in list_folders(path.parent, f".{path.name}.inflight-*"):
-            if leftover != inflight:
-                remove(leftover)
-        shutil.rmtree(scratch, ignore_errors=True)
-        (scratch / DATA).mkdir(parents=True)
-        inflight.mkdir(exist_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # ``FullDiskGuard`` reports it with the free space
-        raise UserError(
-            f"run.root: cannot write {error.filename}: {error.strerror}; choose a folder you may write to (run.root=...)"
-        ) from None
-    return Workspace(scratch / DATA, inflight)

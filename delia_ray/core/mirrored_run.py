@@ -10,9 +10,9 @@ from pathlib import Path
 
 from delia_ray.core.artifacts import MANIFEST
 from delia_ray.core.errors import UserError
-from delia_ray.core.storage.lease import hold_lease
+from delia_ray.core.storage.lease import hold_lease, is_driven_here
 from delia_ray.core.storage.objects import remove, write_bytes
-from delia_ray.core.storage.paths import find_mirror, is_remote
+from delia_ray.core.storage.paths import find_mirror, is_remote, walk
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.core.storage.uploader import Uploader
 
@@ -25,10 +25,14 @@ _SECONDS = 10.0
 def pull_run(run: Path) -> None:
     """Fetch the manifests and the small files of a run in an object store, and remove here what is no longer there.
 
-    Not while this process drives the run: what it writes comes to the bucket a little later.
+    Nothing is done while a process of this machine drives the run: what it writes comes to the bucket a little later.
     """
-    if is_remote(run):
-        fetch(run, lambda name: name.name == MANIFEST or _is_small(name))
+    if is_remote(run) and not is_driven_here(run):
+        _pull(run)
+
+
+def _pull(run: Path) -> None:
+    fetch(run, lambda name: name.name == MANIFEST or _is_small(name))
 
 
 def pull_manifests(run: Path) -> None:
@@ -50,8 +54,8 @@ def drive_mirrored(run: Path, say: Callable[[str], None]) -> Generator[None]:
     if not is_remote(run):
         yield
         return
-    with hold_lease(run, say):
-        pull_run(run)
+    with hold_lease(run, say) as lease:
+        _pull(run)
         is_new = not any(_list_small(run))
         uploader = Uploader(partial(_list_small, run), _SECONDS, knows=True)
         try:
@@ -62,7 +66,8 @@ def drive_mirrored(run: Path, say: Callable[[str], None]) -> Generator[None]:
             raise
         finally:
             uploader.stop()
-            uploader.sync()
+            if not lease.is_taken:
+                uploader.sync()
 
 
 def _is_small(name: Path) -> bool:
@@ -74,7 +79,7 @@ def _is_small(name: Path) -> bool:
 
 
 def _list_small(run: Path) -> Iterator[Path]:
-    yield from (file for file in run.rglob("*") if file.is_file() and _is_small(file.relative_to(run)))
+    yield from (file for file in walk(run) if file.is_file() and _is_small(file.relative_to(run)))
 
 
 def check_store(folder: Path, key: str) -> None:

@@ -20,6 +20,7 @@ from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.resources import get_light_task_options
 from delia_ray.ray_runtime.tally import RayTally
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.tasks.format_task import Prompt
 
 
@@ -124,7 +125,7 @@ def _compute_divergences(
     conversations = [(prompt.messages, base_answers[prompt.prompt_id]) for prompt in ordinary]
     tally = RayTally()
     with line.track(tally, len(ordinary), "comparisons"):
-        divergences: list[list[float]] = ray.get(
+        divergences: list[list[float]] = get_result(
             task.remote(base.data.resolve(), model.data.resolve(), conversations, placement.engine.dtype, tally)
         )
     return {prompt.prompt_id: values for prompt, values in zip(ordinary, divergences, strict=True)}

@@ -23,6 +23,7 @@ from delia_ray.placement import ActorPool, Engine, Placement
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.metrics import record_rejects
 from delia_ray.ray_runtime.tables import read_parquet, write_parquet
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.tasks.contamination import extract_prompt_text, iter_scored_texts
 from delia_ray.tasks.stage import read_items
 
@@ -106,7 +107,7 @@ def _build_indexes(config: CleanConfig, task: Artifact) -> list[OverlapIndex]:
 
 def _mark_overlaps(indexes: "ray.ObjectRef[list[OverlapIndex]]", rows: pa.Table) -> pa.Table:
     """Add a column ``reason``: the first overlap of query or answer with an indexed text, empty where there is none."""
-    known = ray.get(indexes)
+    known = get_result(indexes)
     pairs = zip(rows["query"].to_pylist(), rows["answer"].to_pylist(), strict=True)
     reasons = [next((reason for text in pair for index in known if (reason := index.find_overlap(text))), "") for pair in pairs]
     return rows.append_column("reason", pa.array(reasons, pa.string()))

@@ -23,6 +23,7 @@ from delia_ray.mixing.minhash import ROWS_AT_ONCE, Bands, Indices, choose_bands,
 from delia_ray.mixing.semantic_dedup import choose_planes, find_similar_pairs, split_buckets
 from delia_ray.mixing.sketches import Sketches, hash_row_id, read_arrow, write_arrow, write_sketches, write_vectors
 from delia_ray.ray_runtime.resources import get_one_core_options
+from delia_ray.ray_runtime.tasks import get_result
 
 _ROWS_PER_PARTITION = 8_000_000
 _ROWS_PER_SKETCH = 2**14
@@ -113,7 +114,7 @@ def _find_by_sketches(
         for band in range(bands.count)
         for partition in range(partitions)
     ]
-    return ray.get(_make_task(_write_duplicates).remote(sketches, ray.get(pairs), relation, scratch))
+    return get_result(_make_task(_write_duplicates).remote(sketches, get_result(pairs), relation, scratch))
 
 
 def _make_task(function: Any) -> Any:

@@ -19,7 +19,7 @@ from delia_ray.ray_runtime.cluster import connect as connect_to
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.stages import meter
 from delia_ray.ray_runtime.tasks import run_on_worker
-from delia_ray.serving.endpoint import open_endpoint
+from delia_ray.serving.endpoint import close_leftover, open_endpoint
 from delia_ray.settings import Settings
 
 P = ParamSpec("P")
@@ -111,6 +111,7 @@ class RunContext:
         self._wait_for_room(demand)
         if self.uses_cluster and not self._is_root_checked:
             check_shared(self.layout.root.parent)
+            close_leftover(self._application)
             self._is_root_checked = True
 
     def _wait_for_room(self, demand: Demand) -> None:
@@ -129,6 +130,11 @@ class RunContext:
         self._close_endpoint()
         self.connect(demand)
 
+    @property
+    def _application(self) -> str:
+        """Name of the run's Serve application on a cluster."""
+        return f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}"
+
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
         """Open an endpoint over ``models`` unless it is open, and return its URL. It closes before another opens, before training, and
         with the run."""
@@ -137,7 +143,7 @@ class RunContext:
         if self._endpoint_key != key:
             self._close_endpoint()
             self.connect(demand_of_replicas(self.placement.serve, len(models)))
-            name = f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}" if self.uses_cluster else ""
+            name = self._application if self.uses_cluster else ""
             endpoint = open_endpoint(models, self.placement.serve, self.engine, length, name)
             self._url, self._endpoint_key = self._stack.enter_context(endpoint), key
         return self._url

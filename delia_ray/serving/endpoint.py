@@ -1,8 +1,9 @@
 """A temporary OpenAI-compatible endpoint on the connected Ray cluster."""
 
 import logging
-from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def open_endpoint(
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
-    application, route, executor = name or _ROOT_APPLICATION, f"/{name}", ThreadPoolExecutor(1)
+    application, route = name or _ROOT_APPLICATION, f"/{name}"
     wait_for_room(demand_of_replicas(replicas, len(models)), _TIMEOUT_SECONDS, logger.info)
     is_shared = _check_serve(serve, replicas, name)
     try:
@@ -68,13 +69,36 @@ def open_endpoint(
 
         built = build_application(models, replicas, engine, max_model_len)
         options = {"name": application, "route_prefix": route, "logging_config": {"enable_access_log": False}}
-        _wait_until_ready(serve, application, executor.submit(serve.run, built, **options))
+        _wait_until_ready(serve, application, _start_in_thread(lambda: serve.run(built, **options)))
         host = "127.0.0.1" if replicas.host == _ANY_INTERFACE else replicas.host
         port = get_http_port() if is_shared else replicas.port
         yield f"http://{host}:{port}{route.rstrip('/')}/v1"
     finally:
-        _close(serve, application, is_shared)  # also ends ``serve.run`` of a start that timed out
-        executor.shutdown()
+        _close(serve, application, is_shared)
+
+
+def _start_in_thread(function: Callable[[], Any]) -> Future[Any]:
+    """Call a function in a thread that nothing waits for: ``serve.run`` waits for ever for an application that was deleted meanwhile."""
+    future: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
+
+
+def close_leftover(name: str) -> None:
+    """Delete an application that an earlier driver of the same run left, which was ended before it could; it holds GPUs and nodes."""
+    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
+
+    serve: Any = ray_serve  # partly untyped
+    if ray.get_runtime_context().get_task_id() is None and name in serve.status().applications:  # a task is no driver
+        logger.warning("the endpoint %s of an earlier driver of this run was still there; it is closed", name)
+        _close(serve, name, is_shared=True)
 
 
 def _check_serve(serve: Any, replicas: Replicas, name: str) -> bool:

@@ -16,6 +16,7 @@ from delia_ray.models import ModelFolder
 from delia_ray.models.control_tokens import ControlTokens
 from delia_ray.placement import ActorPool, Engine, Price
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.synthesis.config import SynthesizeConfig
 from delia_ray.synthesis.filtering.dedup import split_rows
 from delia_ray.synthesis.generation.cache import CompletionCache
@@ -89,7 +90,7 @@ def split_rows_in_worker(
     filtered: Path, out: Path, step: str, schema: pa.Schema, to_record: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> dict[str, int]:
     """Run ``split_rows`` in a worker, so that the driver does not hold the ids of all rows."""
-    return ray.get(ray.remote(split_rows).remote(filtered, out, step, schema, to_record))
+    return get_result(ray.remote(split_rows).remote(filtered, out, step, schema, to_record))
 
 
 def report_counts(counts: Counts, step: Literal["query", "answer"], context: GenerationContext) -> Counts:

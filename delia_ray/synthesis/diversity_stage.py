@@ -18,7 +18,7 @@ from delia_ray.core.records import EXCHANGE_SCHEMA, keyed_int
 from delia_ray.core.storage.tables import open_dataset
 from delia_ray.embedding.actors import count_actors, embed_texts
 from delia_ray.ray_runtime.resources import get_one_core_options
-from delia_ray.ray_runtime.tasks import make_light_task
+from delia_ray.ray_runtime.tasks import get_result, make_light_task
 from delia_ray.synthesis.config import Embeddings, SynthesizeConfig
 from delia_ray.synthesis.context import GenerationContext
 from delia_ray.synthesis.diversity.embedding import normalize_rows, project_to_plane
@@ -67,11 +67,11 @@ def _measure(
     sample = make_light_task(_sample_exchanges).remote(diverse.data / "kept", config.seed)
     diversity = _measure_words.options(**get_one_core_options()).remote(sample, int(diverse.manifest.counts["rows"]), config.seed)
     if config.embeddings is None or encoder is None:
-        return ray.get(diversity), MAP_SCHEMA.empty_table()
+        return get_result(diversity), MAP_SCHEMA.empty_table()
     actors = count_actors(context.pool)
     parts: list[Any] = [make_light_task(_select_texts).remote(sample, config.embeddings.texts, part, actors) for part in range(actors)]
     vectors = embed_texts(ray.data.from_arrow_refs(parts), config.embeddings, encoder, context.engine, context.pool)
-    return ray.get(make_light_task(_measure_vectors).remote(diversity, config.seed, *vectors.to_arrow_refs()))
+    return get_result(make_light_task(_measure_vectors).remote(diversity, config.seed, *vectors.to_arrow_refs()))
 
 
 def _sample_exchanges(kept: Path, seed: int) -> pa.Table:

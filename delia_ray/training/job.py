@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from delia_ray.core.errors import UserError
 from delia_ray.placement import TrainWorkers
 from delia_ray.ray_runtime.metrics import UNLABELED, Labels
 from delia_ray.training.config import FinetuneConfig
@@ -13,6 +14,10 @@ USER_ERROR = "refused.txt"
 """Message of a ``UserError``, written by a worker for the driver to raise."""
 STOP = "stop"
 """A file of this name in ``TrainJob.inflight`` asks the workers to write a checkpoint and return."""
+
+
+class CommonError(UserError):
+    """What a user can correct and all workers meet at the same point, so that none waits for another in a collective."""
 
 
 @dataclass(frozen=True)

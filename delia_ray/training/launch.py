@@ -9,15 +9,15 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from delia_ray.core.errors import UserError
-from delia_ray.core.storage.objects import locate
-from delia_ray.training.job import TrainJob
+from delia_ray.core.storage.objects import exists, locate
+from delia_ray.training.job import USER_ERROR, TrainJob
 from delia_ray.upstream.ray_train import TrainingFailedError
 
 _FULL_DISK_BYTES = 2**20
 
 
 def launch(job: TrainJob) -> None:
-    """Run the training workers of ``job`` with Ray Train until they finish.
+    """Run the training workers of ``job`` with Ray Train until they finish, or until one has written down what a user has to correct.
 
     Raises:
         UserError: a worker failed and the disk is full.
@@ -40,6 +40,8 @@ def launch(job: TrainJob) -> None:
     try:
         trainer.fit()
     except TrainingFailedError:
+        if exists(job.inflight / USER_ERROR):
+            return
         free = shutil.disk_usage(job.inflight).free
         if free < _FULL_DISK_BYTES:  # the process that ran out of space could not write down why
             raise UserError(
@@ -63,6 +65,8 @@ def _build_cpu_env() -> dict[str, str]:
 
 
 def _run_worker(job: TrainJob) -> None:
+    if exists(job.inflight / USER_ERROR):  # Ray has started this worker again after an error that stays
+        return
     from delia_ray.training.worker import run_worker  # noqa: PLC0415  DeepSpeed and transformers take seconds to import
 
     run_worker(job)

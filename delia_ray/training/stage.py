@@ -58,25 +58,34 @@ def finetune(
     """
 
     def write(workspace: Workspace) -> Counts:
-        from delia_ray.training.launch import launch  # noqa: PLC0415  torch takes seconds to import
-
         connect(demand_of_workers(workers))
-        inflight = workspace.inflight
-        for leftover in (USER_ERROR, STOP):
-            remove(inflight / leftover)
         line.set_status("tokenizing")
         job = _build_job(request, base, workers, workspace)
         corpus_counts = prepare_corpus(mixed.data, base.data, job.new_token_ids, request.finetune, job.corpus)
-        with line.track(MetricsTail(inflight / METRICS), request.steps, "steps"), _stop_workers_on_sigterm(inflight):
-            launch(job)
-        _raise_worker_outcome(inflight)
+        signals.extend(_train(job, line))
         _collect_results(workspace)
         metric_counts = summarize(read_metrics(workspace.data / METRICS))
         return {**metric_counts, **corpus_counts, "dropped": int(mixed.manifest.counts["rows"]) - corpus_counts["rows"]}
 
-    return build_once(
-        out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs={"base": base, "mixed": mixed}, provenance=provenance, write=write
-    )
+    signals: list[int] = []
+    inputs = {"base": base, "mixed": mixed}
+    artifact = build_once(out, stage=STAGE, kind=CHECKPOINT_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
+    if signals:  # the training was over before its workers saw it
+        raise Stopped(request.steps)
+    return artifact
+
+
+def _train(job: TrainJob, line: ProgressLine) -> list[int]:
+    """Let the workers train to the end; return the signals that came too late to stop them."""
+    from delia_ray.training.launch import launch  # noqa: PLC0415  torch takes seconds to import
+
+    inflight = job.inflight
+    for leftover in (USER_ERROR, STOP):
+        remove(inflight / leftover)
+    with line.track(MetricsTail(inflight / METRICS), job.steps, "steps"), _stop_workers_on_sigterm(inflight) as signals:
+        launch(job)
+    _raise_worker_outcome(job)
+    return signals
 
 
 def _build_job(request: FinetuneRequest, base: Artifact, workers: TrainWorkers, workspace: Workspace) -> TrainJob:
@@ -102,22 +111,44 @@ def _collect_results(workspace: Workspace) -> None:
         shutil.move(fetch(inflight / name), workspace.data / name)
 
 
-def _raise_worker_outcome(inflight: Path) -> None:
-    """Raise the ``UserError`` that a worker wrote to a file, or ``Stopped`` after a stop."""
+def _raise_worker_outcome(job: TrainJob) -> None:
+    """Raise the ``UserError`` that a worker wrote to a file, or ``Stopped`` after a stop; return if the training is finished.
+
+    Raises:
+        RuntimeError: the workers ended without a reason before the last step.
+    """
+    inflight = job.inflight
     if exists(inflight / USER_ERROR):
         raise UserError(read_bytes(inflight / USER_ERROR).decode())
+    steps = len(read_metrics(inflight / METRICS)) if fetch(inflight / METRICS).exists() else 0
+    if steps == job.steps and exists(job.trained):
+        return
     if exists(inflight / STOP):
-        raise Stopped(len(read_metrics(inflight / METRICS)) if fetch(inflight / METRICS).exists() else 0)
+        raise Stopped(steps)
+    raise RuntimeError(f"the workers ended after {steps} of {job.steps} steps; the same command goes on from the newest checkpoint")
 
 
 @contextmanager
-def _stop_workers_on_sigterm(inflight: Path) -> Generator[None]:
-    """While the block runs, let SIGTERM ask the workers for a checkpoint instead of ending this process."""
-    sigterm = signal.signal(signal.SIGTERM, lambda number, frame: write_bytes(inflight / STOP, b""))
+def _stop_workers_on_sigterm(inflight: Path) -> Generator[list[int]]:
+    """While the block runs, let the first SIGTERM ask the workers for a checkpoint instead of ending this process.
+
+    The block gets a list that every such signal is added to.
+    """
+    signals: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        signals.append(number)
+        if len(signals) > 1:  # no worker may be running that could answer
+            raise KeyboardInterrupt
+        write_bytes(inflight / STOP, b"")
+
+    sigterm = signal.signal(signal.SIGTERM, stop)
     # Ray Train installs a SIGINT handler and never removes it, which keeps the controller's process alive.
     sigint = signal.getsignal(signal.SIGINT)
     try:
-        yield
+        yield signals
+    except SystemExit:  # with which Ray Train answers Ctrl-C
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, sigterm)
         signal.signal(signal.SIGINT, sigint)

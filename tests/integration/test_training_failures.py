@@ -33,6 +33,14 @@ def test_a_loss_that_is_not_finite_names_its_step_and_rows(local_ray: None, base
 
 
 @pytest.mark.slow
+def test_what_one_of_two_workers_lacks_ends_both_at_once(local_ray: None, base: Artifact, mixed: Artifact, tmp_path: Path):
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"trackers: `wandb` is not installed on the workers"):
+        train(base, mixed, tmp_path / "checkpoint", workers=2, trackers=("wandb",))
+    assert time.monotonic() - started < 300, "the other worker waits half an hour in a collective"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("small_disk", [16], indirect=True, ids=["16 MiB"])
 def test_a_full_disk_is_reported_and_training_resumes_from_the_last_checkpoint(
     reference: Artifact, base: Artifact, mixed: Artifact, tmp_path: Path, small_disk: Path

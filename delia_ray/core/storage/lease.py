@@ -33,26 +33,46 @@ _TAKEN = signal.SIGUSR2
 
 
 @contextmanager
-def hold_lease(run: Path, say: Callable[[str], None]) -> Generator[None]:
+def hold_lease(run: Path, say: Callable[[str], None]) -> Generator["Lease"]:
     """Keep a second process, on whatever machine, out of a run in an object store while the block works.
 
     Args:
         say: is told what is waited for.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process holds it, or has taken it while the block worked.
     """
-    file = run / ".lease"
-    local = run / ".lease.lock"
+    file, local = run / ".lease", _find_lock(run)
     local.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(local, timeout=0):
-            lease = _Lease(file, _describe_place(local), say)
+            lease = Lease(file, _describe_place(local), say)
             lease.take()
-            with _interrupted_by(_TAKEN), lease.renewed():
-                yield
+            try:
+                with _interrupted_by(_TAKEN), lease.renewed():
+                    yield lease
+            except KeyboardInterrupt:
+                if lease.is_taken:
+                    raise lease.refuse() from None
+                raise
     except Timeout:
         raise BusyError(f"run.name: another process is working on {to_uri(run)}; wait for it, or give this run another name") from None
+
+
+def is_driven_here(run: Path) -> bool:
+    """Whether a process of this machine holds the lease."""
+    local = _find_lock(run)
+    if not local.exists():
+        return False
+    try:
+        with FileLock(local, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _find_lock(run: Path) -> Path:
+    return run / ".lease.lock"
 
 
 @contextmanager
@@ -73,7 +93,12 @@ def _describe_place(local: Path) -> str:
     return f"{platform.node()} {status.st_dev} {status.st_ino}"
 
 
-class _Lease:
+class Lease:
+    """The lease of a run."""
+
+    is_taken = False
+    """Whether another process has it by now."""
+
     def __init__(self, file: Path, place: str, say: Callable[[str], None]):
         self._file, self._place, self._owner, self._say = file, place, uuid.uuid4().hex, say
         self._beats = 0
@@ -88,7 +113,7 @@ class _Lease:
         self._write()
         time.sleep(_SETTLE_SECONDS)
         if self._read_owner() != self._owner:
-            raise self._refuse()
+            raise self.refuse()
 
     def _wait_until_free(self) -> None:
         first, until = self._read(), time.monotonic() + _FREE_SECONDS
@@ -98,10 +123,11 @@ class _Lease:
         while first and time.monotonic() < until:
             time.sleep(_RENEW_SECONDS / 2)
             if (now := self._read()) and now != first:
-                raise self._refuse()
+                raise self.refuse()
             first = now
 
-    def _refuse(self) -> BusyError:
+    def refuse(self) -> BusyError:
+        """Make the error about the process that holds it."""
         text = self._read()
         place = json.loads(text)["place"].split()[0] if text else "another machine"
         run = to_uri(self._file.parent)
@@ -138,6 +164,7 @@ class _Lease:
         while not ended.wait(_RENEW_SECONDS):
             with suppress(UserError):  # the store may be back at the next try; if not, what needs it says so
                 if self._read_owner() not in ("", self._owner):
+                    self.is_taken = True
                     logger.error("%s: another process has taken the run, since this one was silent for too long", to_uri(self._file.parent))
                     os.kill(os.getpid(), _TAKEN)
                     return

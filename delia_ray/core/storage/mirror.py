@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from delia_ray.core.storage.paths import MIRROR_GIB
+from delia_ray.core.storage.paths import MIRROR_GIB, walk
 
 _GIB = 2**30
 _IN_USE: dict[tuple[int, Path], int] = {}
@@ -93,7 +93,7 @@ def _last_use(record: Path) -> float:
 
 
 def _iter_sizes(place: Path) -> Iterator[int]:
-    for file in place.rglob("*"):
+    for file in walk(place):
         with suppress(FileNotFoundError):
             if file.is_file():
                 yield file.stat().st_size

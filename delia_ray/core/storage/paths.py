@@ -3,7 +3,9 @@
 The path is the same on every node, so that it can be handed to a worker as any other.
 """
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,6 +77,12 @@ def is_in_making(path: Path) -> bool:
 def settle_path(path: Path) -> Path:
     """Return ``path`` with ``NAME`` in place of every ``.NAME.partial``: where it lies once it is published."""
     return Path(*(_IN_MAKING.sub(r"\1", part) for part in path.parts))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """List the files and folders below ``folder``, each folder after what is in it. Others may remove some meanwhile."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        yield from (Path(parent, name) for name in (*files, *folders))
 
 
 def find_place(path: Path) -> Place:

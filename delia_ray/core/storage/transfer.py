@@ -3,6 +3,7 @@
 A file of the mirror is taken for the object if it has its size and its time of change, which every transfer sets.
 """
 
+import errno
 import os
 import shutil
 import uuid
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from delia_ray.core.storage.mirror import keep_in_use, make_name, make_room
-from delia_ray.core.storage.paths import Place, find_mirror, find_place, is_in_making, is_remote, settle_path
+from delia_ray.core.storage.paths import Place, find_mirror, find_place, is_in_making, is_remote, settle_path, walk
 from delia_ray.core.storage.stores import ask, describe, list_objects
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ def _remove_others(folder: Path, kept: Container[Path], is_needed: Callable[[Pat
     """Remove the files that would have been fetched if the bucket had them."""
     if folder.is_file():
         folder.unlink()
-    for file in sorted(folder.rglob("*"), reverse=True):  # a folder after what is in it
+    for file in walk(folder):
+        if is_in_making(file):  # by a process of this node
+            continue
         if file.is_dir() and is_needed is None:
             with suppress(OSError):  # it is not empty
                 file.rmdir()
         elif file.is_file() and file not in kept and (is_needed is None or is_needed(file.relative_to(folder))):
-            file.unlink()
+            file.unlink(missing_ok=True)
 
 
 def _download(place: Place, targets: "Iterable[tuple[FileInfo, Path]]") -> None:
@@ -94,16 +97,19 @@ def _download_one(place: Place, info: "FileInfo", target: Path) -> None:
     scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}{_FETCHING}")
     target.parent.mkdir(parents=True, exist_ok=True)
 
-    def copy(store: Any) -> None:
+    def copy(store: Any) -> "FileInfo":
         with store.open_input_stream(info.path) as source, scratch.open("wb") as sink:
             shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-        if scratch.stat().st_size != info.size:
-            raise OSError(f"{info.path} was cut off after {scratch.stat().st_size} of {info.size} bytes")
+        now: FileInfo = store.get_file_info(info.path)  # it may have been written again since it was listed
+        if scratch.stat().st_size != now.size:
+            raise OSError(f"{info.path} was cut off after {scratch.stat().st_size} of {now.size} bytes")
+        return now
 
     try:
-        ask(place, copy)
-        _set_time(scratch, info)
+        _set_time(scratch, ask(place, copy))
         os.replace(scratch, target)
+    except FileNotFoundError:  # it was removed since it was listed
+        target.unlink(missing_ok=True)
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -115,8 +121,10 @@ def publish(path: Path) -> None:
     if path.is_file():
         _publish_one(path)
         return
+    if not path.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     keep_in_use(find_mirror(path), settle_path(path))
-    _in_threads(_publish_one, [file for file in path.rglob("*") if file.is_file() and not file.name.endswith(_FETCHING)])
+    _in_threads(_publish_one, [file for file in walk(path) if file.is_file() and not file.name.endswith(_FETCHING)])
 
 
 def _publish_one(file: Path) -> None:

@@ -163,7 +163,7 @@ def _run_workers(
     with line.track(tally, total, "passes"):
         products: GradientProducts = get_result(ray.remote(**options)(compute_gradient_products).remote(job, tally))
         divergences: dict[str, list[list[float]]] = {
-            arm: ray.get(compare.remote(base, run.models[arm].data.resolve(), held_out, engine.dtype, tally))
+            arm: get_result(compare.remote(base, run.models[arm].data.resolve(), held_out, engine.dtype, tally))
             for arm in run.ratios
             if held_out
         }

@@ -19,6 +19,7 @@ from delia_ray.probing.tokens.schema import TokenReport
 from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.resources import get_all_cores_options
 from delia_ray.ray_runtime.tally import RayTally
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.synthesis.context import GenerationContext
 from delia_ray.tasks.config import FormatTask, MeanInit, TaskConfig
 
@@ -98,7 +99,7 @@ def _probe_models(
     tally = RayTally()
     with context.line.track(tally, job.count_steps(len(models)), "carriers and prompts"):
         references = {arm: task.remote(arm, model.data.resolve(), base, job, context.engine.dtype, tally) for arm, model in models.items()}
-        return dict(zip(references, ray.get(list(references.values())), strict=True))
+        return dict(zip(references, get_result(list(references.values())), strict=True))
 
 
 def _probe_model(arm: str, folder: Path, base: Path, job: TokenProbeJob, dtype: str, tally: Tally) -> TokenProbeResult:

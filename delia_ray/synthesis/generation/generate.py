@@ -23,7 +23,7 @@ from delia_ray.ray_runtime.capacity import demand_of_pool
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tables import read_parquet, write_parquet
 from delia_ray.ray_runtime.tally import RayTally
-from delia_ray.ray_runtime.tasks import make_light_task
+from delia_ray.ray_runtime.tasks import get_result, make_light_task
 from delia_ray.synthesis.config import GenerationEngine, VllmEngine
 from delia_ray.synthesis.engines.engine import generate
 from delia_ray.synthesis.generation.cache import CompletionCache, contains, find_positions, read_sorted_keys
@@ -119,10 +119,10 @@ def generate_and_filter(
     ray.wait([cached_keys])  # every key that is added from now on is new
     usage = strategy(setup, Attempt(requests, failed, line, unit, cached_keys))
     requested_keys = make_light_task(_read_keys).remote(CompletionCache(requests))
-    total, missing, cached = ray.get(make_light_task(_count_rows).remote(requested_keys, cached_keys))
+    total, missing, cached = get_result(make_light_task(_count_rows).remote(requested_keys, cached_keys))
     _check_budget(failed, total, setup.error_budget)
     caches = (setup.cache, failed)
-    prompts, answers = ray.get(make_light_task(_count_new_tokens).remote(caches, requested_keys, cached_keys)) if missing else (0, 0)
+    prompts, answers = get_result(make_light_task(_count_new_tokens).remote(caches, requested_keys, cached_keys)) if missing else (0, 0)
     files = [file for cache in caches for file in cache.files()]
     completions = read_parquet(files, override_num_blocks=count_blocks(cached + missing))
     rows = completions.map_batches(partial(_select_keys, requested_keys), batch_format="pyarrow")
@@ -146,7 +146,7 @@ def generate_and_cache(pending: ray.data.Dataset, setup: GenerationSetup, attemp
 
 def _generate_missing(requests: ray.data.Dataset, setup: GenerationSetup, attempt: Attempt) -> EngineUsage:
     write_parquet(requests, attempt.requests, replaces=True)
-    total, missing, _ = ray.get(
+    total, missing, _ = get_result(
         make_light_task(_count_rows).remote(make_light_task(_read_keys).remote(CompletionCache(attempt.requests)), attempt.cached_keys)
     )
     if not missing:

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from delia_ray.core.errors import UserError
+from delia_ray.training.job import CommonError
 
 
 class OtherWorkerError(RuntimeError):
@@ -32,13 +33,14 @@ def failing_together() -> Generator[None]:
     """Leave the block with an error on all workers if one has a ``UserError`` in it: in a collective, they would wait for that one.
 
     Raises:
+        CommonError: this worker has one.
         OtherWorkerError: another worker has one.
     """
     try:
         yield
-    except UserError:
+    except UserError as error:
         is_true_on_any_worker(True)
-        raise
+        raise CommonError(str(error)) from error
     if is_true_on_any_worker(False):
         raise OtherWorkerError
 

@@ -47,15 +47,24 @@ class CheckpointManager:
         Raises:
             UserError: the checkpoint cannot be used.
         """
-        checkpoints = self._list_complete()
+        with failing_together():
+            checkpoints = self._list_complete()
         # The first worker's newest: another may see a later state of the store.
         newest = broadcast_from_first(_get_step(checkpoints[-1]) if checkpoints else 0)
-        step = load_state(engine, fetch(self._name(newest)), dummy_pack) if newest else 0
-        if self._is_first_worker:  # what an interrupted attempt has begun
-            for part in set(list_folders(self._folder, "step-*")) - set(checkpoints):
-                self._remove(part)
-            remove(self._trained)
+        with failing_together():
+            if newest:
+                fetch(self._name(newest))
+        step = load_state(engine, self._name(newest), dummy_pack) if newest else 0
+        with failing_together():
+            if self._is_first_worker:
+                self._remove_unfinished(checkpoints)
         return step
+
+    def _remove_unfinished(self, checkpoints: Sequence[Path]) -> None:
+        """Remove what an interrupted attempt has begun."""
+        for part in set(list_folders(self._folder, "step-*")) - set(checkpoints):
+            self._remove(part)
+        remove(self._trained)
 
     def save(self, engine: TrainEngine, step: int) -> None:
         """Write the state after ``step`` steps, when this worker's part of the one before is uploaded.

@@ -18,6 +18,7 @@ from delia_ray.models.families import max_context_tokens
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
+from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.training.data.tokens import TokenizedRow, tokenize
 from delia_ray.training.export.parity import Parity, compare_greedy_answers
@@ -74,7 +75,7 @@ def export(
         # The process ends with the task (max_calls), so that two models and an engine do not stay in memory.
         task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.total_gpus, max_calls=1)(_merge_and_check)
         folders = (base.data, checkpoint.data, rewritten.data, workspace.data)
-        parity: Parity = ray.get(task.remote(request, *folders, engine, replicas))
+        parity: Parity = get_result(task.remote(request, *folders, engine, replicas))
         _check_parity(parity, request)
         (workspace.data / "README.md").write_text(card)
         return {"parity_equal": parity.equal, "parity_ties": parity.ties}

@@ -16,7 +16,7 @@ from delia_ray.core.storage.transfer import fetch
 from delia_ray.core.storage.uploader import Uploader
 from delia_ray.ray_runtime.metrics import UNLABELED, Labels
 from delia_ray.training.data.tokens import TokenizedRow
-from delia_ray.training.job import METRICS
+from delia_ray.training.job import METRICS, CommonError
 from delia_ray.training.metrics.trackers import TRACKER_FOLDERS, RayMetrics, Tracker, open_trackers
 
 _UPLOAD_SECONDS = 3.0
@@ -62,13 +62,13 @@ class StepLog:
             get_example_ids: gives the ids of ``rows``, for the error.
 
         Raises:
-            UserError: the loss or the gradient norm is not finite.
+            CommonError: the loss or the gradient norm is not finite.
         """
         tokens, seconds = sum(len(row.ids) for row in rows), time.monotonic() - self._step_start
         self._peak.measure_again()
         self.start_timer()
         if not math.isfinite(result.loss) or not math.isfinite(result.gradient_norm):
-            raise UserError(
+            raise CommonError(
                 f"step {step}: the loss is {result.loss} and the gradient norm {result.gradient_norm}, on rows "
                 f"{', '.join(get_example_ids())}; lower finetune.learning_rate, or look at those rows"
             )
