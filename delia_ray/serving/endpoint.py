@@ -1,10 +1,10 @@
 """A temporary OpenAI-compatible endpoint on the connected Ray cluster."""
 
 import logging
-import threading
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
+import multiprocessing
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +69,13 @@ def open_endpoint(
 
         built = build_application(models, replicas, engine, max_model_len)
         options = {"name": application, "route_prefix": route, "logging_config": {"enable_access_log": False}}
-        _wait_until_ready(serve, application, _start_in_thread(lambda: serve.run(built, **options)))
+        # In a thread that nothing waits for: ``serve.run`` waits for ever for an application that is deleted meanwhile.
+        _wait_until_ready(serve, application, ThreadPool(1).apply_async(serve.run, (built,), options))
         host = "127.0.0.1" if replicas.host == _ANY_INTERFACE else replicas.host
         port = get_http_port() if is_shared else replicas.port
         yield f"http://{host}:{port}{route.rstrip('/')}/v1"
     finally:
         _close(serve, application, is_shared)
-
-
-def _start_in_thread(function: Callable[[], Any]) -> Future[Any]:
-    """Call a function in a thread that nothing waits for: ``serve.run`` waits for ever for an application that was deleted meanwhile."""
-    future: Future[Any] = Future()
-
-    def call() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=call, daemon=True).start()
-    return future
 
 
 def close_leftover(name: str) -> None:
@@ -124,7 +111,7 @@ def _close(serve: Any, application: str, is_shared: bool) -> None:
         serve.shutdown()
 
 
-def _wait_until_ready(serve: Any, application: str, start: Future[Any]) -> None:
+def _wait_until_ready(serve: Any, application: str, start: AsyncResult[Any]) -> None:
     """Return when ``serve.run`` reports that every model is ready.
 
     Raises:
@@ -134,8 +121,8 @@ def _wait_until_ready(serve: Any, application: str, start: Future[Any]) -> None:
     context = ray.get_runtime_context()
     logs = Path(context.get_temp_dir(), context.get_session_name(), "logs")
     try:
-        start.result(timeout=_TIMEOUT_SECONDS)
-    except TimeoutError:
+        start.get(timeout=_TIMEOUT_SECONDS)
+    except multiprocessing.TimeoutError:
         raise UserError(f"serve: not every model answers after {_TIMEOUT_SECONDS:g} s; see {logs}, or give the cluster more CPUs") from None
     except RayServeException as error:
         raise PlacementError(f"placement.cluster.address: {error}; end it (`serve shutdown`), or use another cluster") from None
