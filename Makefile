@@ -46,7 +46,7 @@ format: install  ## rewrite the code the way `check` wants it
 chaos: install  ## kill the driver in every stage, and training workers and nodes, and go on
 	$(BIN)/python -m pytest -m chaos tests
 
-test-cluster: install  ## a head without CPUs, workers from zero that share no disk, jobs submitted to it; about 20 minutes
+test-cluster: install  ## a head without CPUs, workers from zero that share no disk, jobs submitted to it, faults; about 100 minutes
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 test-slow: install  ## the tests that `make test` leaves out for their time: more ways to place a training, to stop it, to generate

@@ -26,6 +26,10 @@ class Connect(Protocol):
         ...
 
 
+_SERVER_ERROR = r"HTTP status 5\d\d"
+"""In messages of pyarrow about an object store."""
+
+
 def build_worker_environment(*, is_local: bool) -> dict[str, str]:
     """Return the environment variables of all Ray workers.
 
@@ -92,6 +96,8 @@ def _configure_ray_data() -> None:
     context.enable_progress_bars = False
     # The newer Parquet reader starts an actor pool for each read, only to read the files' footers.
     context.use_datasource_v2 = False
+    # Ray Data repeats reads and writes for minutes, but of S3's errors of the server only after two.
+    context.retried_io_errors = list(dict.fromkeys([*context.retried_io_errors, _SERVER_ERROR]))
 
 
 def pin_to_this_node(actor: Any, **options: Any) -> Any:

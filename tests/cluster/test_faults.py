@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -144,7 +145,7 @@ def test_a_stopped_training_writes_a_checkpoint_and_says_at_which_step_it_goes_o
     job.send_signal(signal.SIGINT)  # off a terminal nobody can be asked, and the job goes on
     said, _ = job.communicate()
     assert job.returncode == 130 and "goes on" in said
-    name = said.split(":")[0]
+    name = re.findall(r"^(\S+): goes on$", said, re.MULTILINE)[0]  # other lines are Ray's
     stop = ["ray", "job", "stop", "--address", cluster.address, name]
     subprocess.run(stop, env={**os.environ, **cluster.environment}, check=True, capture_output=True)
     log = cluster.run("ray", "job", "logs", "--address", cluster.address, name).stdout

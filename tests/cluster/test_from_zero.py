@@ -98,14 +98,17 @@ def test_a_missing_token_is_said_before_anything_is_uploaded(cluster: TestCluste
 def test_the_placement_of_the_paper_is_scheduled(cluster: TestCluster, working_folder: Path, stage: str, size: object, actors: int):
     """Engines and workers with a GPU each, as in ``paper.yaml``; here a GPU is a number, so vLLM computes on CPUs and no worker trains.
 
-    Of the paper's four engines two are started: two cores do not start four.
+    Of the paper's four engines two are started: two cores do not start four. Each takes a part of the memory that both share here.
     """
     placement = yaml.safe_load(PAPER.read_text(encoding="utf-8"))["placement"][stage]
     placement |= {"size" if stage == "synthesize" else "workers": size}
     engines = ["synthesize.engine={kind: vllm}", "synthesize.queries.rows=20000"] if stage == "synthesize" else []
     words = ["delia", "submit", stage, "--config", "tiny.yaml", f"model={cluster.home / 'model'}", f"run.root={cluster.shared}"]
     words += ["run.name=paper", "arms={sft: null, delia: {}}", *engines, f"placement.{stage}={json.dumps(placement)}"]
-    words += ["placement.engine={dtype: float32, max_num_seqs: 8, kv_cache_gib: 0.25}", f"placement.cluster.jobs_address={cluster.address}"]
+    words += [
+        "placement.engine={dtype: float32, max_num_seqs: 8, gpu_memory_utilization: 0.2}",
+        f"placement.cluster.jobs_address={cluster.address}",
+    ]
     environment = dict(cluster.environment)
     job = subprocess.Popen(words, cwd=working_folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
