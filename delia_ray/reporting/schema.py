@@ -103,6 +103,21 @@ class ArmPair(NamedTuple):
     differences: dict[str, MetricDifference]
 
 
+class FormParity(Record):
+    """How a form of an exported model answers in vLLM, compared with transformers (``training.export.parity.Parity``)."""
+
+    reason: str | None = None
+    """Why vLLM was not asked; the other fields are None then."""
+    dtype: str | None = None
+    prompts: int | None = None
+    with_token: int | None = None
+    equal: int | None = None
+    ties: int | None = None
+    tokens: int | None = None
+    mean_difference: float | None = None
+    largest_difference: float | None = None
+
+
 class RunReport(Record):
     """Contents of ``report.json``."""
 
@@ -122,6 +137,8 @@ class RunReport(Record):
     """Diversity of the pool of diverse rows; None where no arm used it."""
     examples: list[PromptAnswers] = Field(default=[])
     stages: dict[str, StageCost] = Field(default={})
+    parity: dict[str, dict[str, FormParity]] = Field(default={})
+    """Arm -> form of its exported model -> comparison of its answers in vLLM with those in transformers."""
     lineage: dict[str, LineageNode] = Field(default={})
     """Path of an artifact in the run's folder -> its lineage."""
 

@@ -6,18 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from delia_ray.core.artifacts import CHAT_FORMAT, DATA, Artifact, Counts, Provenance, Workspace, build_once
+from delia_ray.core.artifacts import CHAT_FORMAT, DATA, MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.lineage import read_manifests
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.evaluation.config import Margins
+from delia_ray.models.exported import read_parity
 from delia_ray.reporting.examples import MAX_EXAMPLES, select_examples
 from delia_ray.reporting.schema import RunReport
 from delia_ray.reporting.wording.conclusions import add_conclusions
 from delia_ray.settings import Settings
 
-STAGE = "report/5"
+STAGE = "report/6"
 REPORT_KIND = "report/3"
 
 
@@ -75,9 +76,8 @@ def assemble_report(
 ) -> RunReport:
     """Assemble the report of a finished run, with its conclusions."""
     run_manifests = read_manifests(layout.root)
-    trained = [arm for arm in scores if f"arms/{arm}/checkpoint" in run_manifests]
-    checkpoints = {arm: run_manifests[f"arms/{arm}/checkpoint"] for arm in trained}
-    first_checkpoint = next(iter(checkpoints.values()))
+    checkpoints = {arm: run_manifests[path] for arm in scores if (path := f"arms/{arm}/checkpoint") in run_manifests}
+    trained = [*checkpoints]
     report = RunReport.model_validate(
         {
             **comparison.model_dump(),
@@ -88,7 +88,7 @@ def assemble_report(
                 "task": settings.task.kind,
                 "n_task": int(run_manifests["task"].counts["train"]),
                 "rho": max(run_manifests[f"arms/{arm}/mixed"].counts["effective_ratio"] for arm in trained),
-                "steps": int(first_checkpoint.counts["steps"]),
+                "steps": int(checkpoints[trained[0]].counts["steps"]),
                 "learning_rates": {arm: manifest.request["finetune"]["learning_rate"] for arm, manifest in checkpoints.items()},
                 "precision": run_manifests[f"arms/{trained[0]}/model"].request.get("dtype"),
                 "chat_template": _read_chat_template(layout.base),
@@ -101,7 +101,8 @@ def assemble_report(
             "diversity": None if diversity is None else json.loads((diversity.fetch("diversity.json")).read_text(encoding="utf-8")),
             "examples": select_examples(scores, settings.task.kind, MAX_EXAMPLES),
             "stages": {path: {"seconds": manifest.seconds, **manifest.counts} for path, manifest in run_manifests.items()},
-            "lineage": {path: manifest.model_dump(include={"stage", "fingerprint", "inputs"}) for path, manifest in run_manifests.items()},
+            "parity": {arm: read_parity(Artifact.open(layout.of_arm(arm, "model"), MODEL_KIND)) for arm in trained},
+            "lineage": {path: each.model_dump(include={"stage", "fingerprint", "inputs"}) for path, each in run_manifests.items()},
         }
     )
     return add_conclusions(report)

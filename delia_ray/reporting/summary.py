@@ -51,8 +51,11 @@ def find_model_folders(settings: Settings) -> dict[str, Path]:
 
 
 def relative(path: Path) -> str:
-    """Format ``path`` as it can be given from the working folder; an object by its URI."""
-    return to_uri(path) if is_remote(path) else os.path.relpath(path)
+    """Format ``path`` as it can be given from the working folder, in full if it is not below; an object by its URI."""
+    if is_remote(path):
+        return to_uri(path)
+    shown = os.path.relpath(path)
+    return os.path.abspath(path) if shown.startswith(os.pardir) else shown
 
 
 def _list_models(folders: Mapping[str, Path], command: Command) -> str:

@@ -20,6 +20,7 @@ from delia_ray.training.kernels.attention_registration import build_packing_argu
 from delia_ray.training.kernels.select import load_attention, load_loss
 from delia_ray.training.model import Trainable
 from delia_ray.training.zero3 import gather_layer_by_layer
+from delia_ray.upstream.transformers_models import get_attention
 
 _LIBRARIES = Kernels(attention="torch", lora="peft", loss="torch")
 """The libraries' own code."""
@@ -59,11 +60,19 @@ class TokenLoss(nn.Module):
         self.compute_losses = load_loss(kernels)
         self._pack: Pack | None = None
         # A hook that selects positions before the output head keeps whatever the architecture does to its logits afterwards.
-        self.model.get_output_embeddings().register_forward_pre_hook(self._select_supervised)
+        self._hooks = [self.model.get_output_embeddings().register_forward_pre_hook(self._select_supervised)]
+        self._attention = get_attention(self.model)
         with gather_layer_by_layer(self.model):
             self.packing_mode: PackingMode = enable_packing(self.model, self._run_model, load_attention(kernels))
         if isinstance(objective, Neftune):
-            self.model.get_input_embeddings().register_forward_hook(self._add_neftune_noise)
+            self._hooks.append(self.model.get_input_embeddings().register_forward_hook(self._add_neftune_noise))
+
+    def release(self) -> None:
+        """Leave the model as it was before, so that it can be run by itself."""
+        for hook in self._hooks:
+            hook.remove()
+        if get_attention(self.model) != self._attention:
+            self.model.set_attn_implementation(self._attention)
 
     def forward(self, pack: Pack) -> Tensor:
         """[S] losses in nats, float32, in the order of ``pack.targets_S``."""
@@ -130,10 +139,17 @@ class TokenLoss(nn.Module):
 
 
 def trained_token_losses(trainable: Trainable, rows: Sequence[TokenizedRow]) -> list[float]:
-    """Cross-entropy, in nats, of each supervised token of ``rows`` in the training stack, with all rows in one pack."""
+    """Cross-entropy, in nats, of each supervised token of ``rows`` in the training stack, with all rows in one pack.
+
+    The model is the same before and after.
+    """
     trainable.model.eval()
-    with torch.inference_mode():
-        return TokenLoss(trainable, Sft())(pack(rows)).tolist() if rows else []
+    loss = TokenLoss(trainable, Sft())
+    try:
+        with torch.inference_mode():
+            return loss(pack(rows)).tolist() if rows else []
+    finally:
+        loss.release()
 
 
 def merged_token_losses(model: Any, rows: Sequence[TokenizedRow]) -> list[float]:

@@ -33,7 +33,7 @@ from delia_ray.synthesis.filtering.filters import reject_answer
 from delia_ray.synthesis.prompts import control_tokens
 from delia_ray.tasks.config import CopyInit, DescriptionInit, MeanInit, TokenInit
 from delia_ray.tasks.messages import check_no_control_tokens
-from delia_ray.training.export.parity import generate_greedy
+from delia_ray.training.export.greedy import generate_greedy
 
 
 def test_a_reserved_token_counts_as_new_and_a_word_does_not():

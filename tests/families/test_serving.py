@@ -12,7 +12,7 @@ from test_chat import QUESTION
 
 from delia_ray.core.records import Message
 from delia_ray.models import encode_prompt, find_stop_token_ids, load_model, load_tokenizer
-from delia_ray.training.export.parity import cut_at_stop, generate_greedy
+from delia_ray.training.export.greedy import cut_at_stop, generate_greedy
 
 PROMPTS: list[list[Message]] = [
     [QUESTION],

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from family_table import TOKEN, Family
+from peft import PeftModel
+from test_adapters import ADAPTS_EXPERTS
 from trainings import PARAMETERS, build_rows
 
 from delia_ray.models import load_model, load_tokenizer, save_model, token_ids
 from delia_ray.training.config import FinetuneConfig, Sft
 from delia_ray.training.data.packing import pack, shared_prefix
+from delia_ray.training.export.adapter import explain_no_adapter, write_adapter
 from delia_ray.training.model import build_trainable, load_trained, merge_trained, save_trained
 from delia_ray.training.objective import TokenLoss, merged_token_losses, trained_token_losses
 
@@ -33,9 +36,14 @@ def test_the_exported_model_has_the_losses_of_the_trained_one(family: Family, ex
     after = loss(pack(data)).tolist()
     assert sum(after) < sum(before) - 0.01 * len(after)
     save_trained(trainable, tmp_path / "trained")
-    torch.testing.assert_close(
-        trained_token_losses(load_trained(base, tmp_path / "trained", ids, torch.float32), data), after, rtol=1e-4, atol=1e-4
-    )
+    loaded = load_trained(base, tmp_path / "trained", ids, torch.float32)
+    torch.testing.assert_close(trained_token_losses(loaded, data), after, rtol=1e-4, atol=1e-4)
+    reason = explain_no_adapter(loaded)
+    assert bool(reason) == (kind == "full" or (kind == "lora" and family.name in ADAPTS_EXPERTS))
+    if reason is None:
+        write_adapter(loaded, ids, tmp_path / "adapter")
+        adapted = PeftModel.from_pretrained(load_model(base, torch.float32), tmp_path / "adapter")
+        torch.testing.assert_close(merged_token_losses(adapted, data), after, rtol=1e-4, atol=1e-4)
     save_model(merge_trained(base, tmp_path / "trained", ids, torch.float32), tokenizer, tmp_path / "model")
     exported = load_model(tmp_path / "model", torch.float32)
     torch.testing.assert_close(merged_token_losses(exported, data), after, rtol=1e-4, atol=1e-4)

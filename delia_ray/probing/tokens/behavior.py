@@ -19,7 +19,7 @@ from delia_ray.evaluation.statistics.estimation import estimate_interval
 from delia_ray.evaluation.statistics.intervals import Interval
 from delia_ray.evaluation.statistics.proportions import Rate
 from delia_ray.models import encode_prompt
-from delia_ray.training.export.parity import generate_greedy
+from delia_ray.training.export.greedy import generate_greedy
 
 _BATCH_SIZE = 16
 Prompts = Sequence[Sequence[Message]]

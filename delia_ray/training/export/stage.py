@@ -1,50 +1,33 @@
-"""The stage ``model``: merge a checkpoint into the base model, save a Hugging Face model folder, and check it in transformers and vLLM."""
+"""The stage ``model``: what was trained, as a Hugging Face model folder and as an adapter over the base, each compared with transformers.
 
-import gc
-from collections.abc import Sequence
+``data`` is the merged model. ``data/adapter`` is the adapter in PEFT's format, where what was trained is one; ``data/parity.json`` has the
+comparison of each form with transformers, or why vLLM does not serve it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import ray
 
 from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
-from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
-from delia_ray.core.records import Example
-from delia_ray.core.storage.transfer import fetch, output_folder
-from delia_ray.models import encode_prompt, load_tokenizer, resolve_dtype, save_model, token_ids
-from delia_ray.models.families import max_context_tokens
+from delia_ray.core.records import Message
+from delia_ray.core.storage.transfer import fetch
+from delia_ray.models import load_tokenizer, token_ids
+from delia_ray.models.exported import MERGED, PARITY
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tasks import get_result
-from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
-from delia_ray.training.data.tokens import TokenizedRow, tokenize
-from delia_ray.training.export.parity import Parity, compare_greedy_answers
+from delia_ray.ray_runtime.vllm_arguments import build_adapter_kwargs, build_engine_kwargs
+from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
+from delia_ray.training.export.greedy import Answer
+from delia_ray.training.export.parity import Parity, ParityError, compare
 
-STAGE = "model/2"
-_MAX_TOKENS = 1024
-"""Longest prompt and answer together in the parity check, unless the model's context is shorter."""
-_COMPARED_ROWS = 4
-_MAX_LOSS_CHANGE_NATS = 0.01
-"""How much merging may change the loss of a token, in float32; an embedding row merged at the wrong scale changes it ten times as much."""
-
-
-class ExportRequest(Config):
-    """Request of the stage ``model``: how the exported folder is built and checked."""
-
-    new_tokens: tuple[str, ...]
-    dtype: str
-    """Precision of the exported weights, the run's."""
-    parity_prompts: int = 16
-    """Number of task prompts that transformers and vLLM answer."""
-    parity_tokens: int = 32
-    """Maximum length of these answers, in tokens."""
-
-
-class ParityError(RuntimeError):
-    """The exported model is not the model that was trained, or answers differently in transformers and in vLLM."""
+STAGE = "model/3"
 
 
 def export(
@@ -59,7 +42,7 @@ def export(
     out: Path,
     provenance: Provenance,
 ) -> Artifact:
-    """Merge the checkpoint into the base model, save it to ``out``, and check it in transformers and vLLM.
+    """Save what was trained to ``out``, merged and as an adapter, and check each form in transformers and vLLM.
 
     Args:
         card: the model card's text.
@@ -72,16 +55,31 @@ def export(
 
     def write(workspace: Workspace) -> Counts:
         connect(demand_of_one(replicas.num_cpus, replicas.total_gpus, "placement.serve"))
-        # The process ends with the task (max_calls), so that two models and an engine do not stay in memory.
-        task = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.total_gpus, max_calls=1)(_merge_and_check)
-        folders = (base.data, checkpoint.data, rewritten.data, workspace.data)
-        parity: Parity = get_result(task.remote(request, *folders, engine, replicas))
-        _check_parity(parity, request)
+        parities = _export_and_check(request, (base.data, checkpoint.data, rewritten.data, workspace.data), engine, replicas)
+        _check_parities(parities)
+        written = {name: {"reason": each} if isinstance(each, str) else each.to_json() for name, each in parities.items()}
+        (workspace.data / PARITY).write_text(json.dumps(written, indent=1) + "\n")
         (workspace.data / "README.md").write_text(card)
-        return {"parity_equal": parity.equal, "parity_ties": parity.ties}
+        merged = parities[MERGED]
+        assert isinstance(merged, Parity)
+        return {"parity_equal": merged.equal, "parity_ties": merged.ties}
 
     inputs = {"base": base, "checkpoint": checkpoint}
     return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
+
+
+def _export_and_check(
+    request: ExportRequest, folders: tuple[Path, Path, Path, Path], engine: Engine, replicas: Replicas
+) -> Mapping[str, Parity | str]:
+    """Export in a task, and check each form in one of its own: form -> comparison, or why there is none."""
+    # Each process ends with its task (max_calls), so that two models and an engine do not stay in memory.
+    options: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.total_gpus, "max_calls": 1}
+    exported: Exported = get_result(ray.remote(**options)(export_forms).remote(request, *folders, replicas))
+    check = ray.remote(**options)(check_form)
+    parities: dict[str, Parity | str] = dict(exported.missing)
+    for form in exported.forms:
+        parities[form.name] = get_result(check.remote(request, form, exported.conversations, engine, replicas))
+    return parities
 
 
 def _check_base(base: Artifact, checkpoint: Artifact) -> None:
@@ -92,49 +90,31 @@ def _check_base(base: Artifact, checkpoint: Artifact) -> None:
         )
 
 
-def _check_parity(parity: Parity, request: ExportRequest) -> None:
-    if parity.different:
-        raise ParityError(f"{len(parity.different)} of {request.parity_prompts} prompts: {parity.different[0]}")
+def _check_parities(parities: Mapping[str, Parity | str]) -> None:
+    for name, parity in parities.items():
+        if isinstance(parity, Parity) and parity.faults:
+            raise ParityError(f"{name}: {len(parity.faults)} faults in {parity.prompts} prompts: {parity.faults[0]}")
 
 
-def _merge_and_check(
-    request: ExportRequest, base: Path, checkpoint: Path, rewritten: Path, out: Path, engine: Engine, replicas: Replicas
-) -> Parity:
-    from delia_ray.training.model import load_trained, merge_trained  # noqa: PLC0415  torch takes seconds to import
-    from delia_ray.training.objective import merged_token_losses, trained_token_losses  # noqa: PLC0415
+def check_form(
+    request: ExportRequest, form: Form, conversations: Sequence[Sequence[Message]], engine: Engine, replicas: Replicas
+) -> Parity | str:
+    """Answer the conversations with vLLM and compare; a text says why vLLM takes no such form."""
+    from delia_ray.training.export.vllm_answers import explain_unserved, generate_with_vllm, read_stop_token_ids  # noqa: PLC0415  imports all of vLLM
 
-    tokenizer, float32 = load_tokenizer(base), resolve_dtype("float32")
-    new_ids, trained = token_ids(tokenizer, request.new_tokens), checkpoint / "trained"
-    rows = _select_rows(tokenizer, rewritten, request, new_ids)
-    losses = trained_token_losses(load_trained(base, trained, new_ids, float32), rows)
-    gc.collect()  # the model's hooks keep it in a reference cycle, and the next model may take half of the memory
-    merged = merge_trained(base, trained, new_ids, float32)
-    change = max((abs(a - b) for a, b in zip(losses, merged_token_losses(merged, rows), strict=True)), default=0.0)
-    if change > _MAX_LOSS_CHANGE_NATS:
-        raise ParityError(f"merging changed the loss of a token by {change:.3f} nats, so {out} would not be the model that was trained")
-    dtype = resolve_dtype(request.dtype)
-    prompts = _select_prompts(tokenizer, rewritten, request.parity_prompts)
-    with output_folder(out):
-        save_model(merged.to(dtype), tokenizer, out)
-        max_model_len = min(_MAX_TOKENS, max_context_tokens(merged.config))
-        del merged
-        # In bfloat16 the two may differ by rounding alone, so on a CPU they are compared in float32.
-        compared_dtype = float32 if replicas.on_cpu else dtype
-        kwargs = build_engine_kwargs(engine, str(compared_dtype).removeprefix("torch."), max_model_len, replicas)
-        return compare_greedy_answers(out, prompts, request.parity_tokens, compared_dtype, kwargs)
-
-
-def _select_rows(tokenizer: Any, rewritten: Path, request: ExportRequest, new_ids: Sequence[int]) -> list[TokenizedRow]:
-    """Select rows to compare losses on, those with a new token first, cut to the maximum length."""
-    rows = tokenize(tokenizer, _load_examples(rewritten)[: request.parity_prompts], "conversation", new_ids)
-    selected = sorted(rows, key=lambda row: not {*new_ids} & {*row.ids})[:_COMPARED_ROWS]
-    return [TokenizedRow(row.ids[:_MAX_TOKENS], row.kinds[:_MAX_TOKENS], row.group) for row in selected]
-
-
-def _select_prompts(tokenizer: Any, rewritten: Path, count: int) -> list[list[int]]:
-    """Return the token ids of the prompts of the first test rows, and of training rows if there are too few."""
-    return [encode_prompt(tokenizer, row["messages"][:-1]) for row in _load_examples(rewritten)[:count]]
-
-
-def _load_examples(rewritten: Path) -> list[Example]:
-    return [row for split in ("test", "train") for row in pq.read_table(fetch(rewritten / f"{split}.parquet")).to_pylist()]
+    fetch(form.folder)
+    kwargs = build_engine_kwargs(engine, form.dtype, form.max_model_len, replicas)
+    if form.adapter is not None:
+        fetch(form.adapter)
+        if reason := explain_unserved(form.folder, form.adapter):
+            return reason
+        kwargs |= build_adapter_kwargs([form.adapter])
+    answers: list[Answer] = generate_with_vllm(form.folder, conversations, request.parity_tokens, kwargs, form.adapter)
+    tokenizer = load_tokenizer(form.folder)
+    parity = compare(form.references, answers, token_ids(tokenizer, request.new_tokens), form.dtype, tokenizer.decode)
+    stops = read_stop_token_ids(form.folder)
+    if stops != list(form.stop_token_ids):
+        fault = f"answers end at {tokenizer.convert_ids_to_tokens(stops)}, in transformers at "
+        fault += f"{tokenizer.convert_ids_to_tokens(list(form.stop_token_ids))}"
+        return replace(parity, faults=(*parity.faults, fault))
+    return parity

@@ -1,0 +1,18 @@
+"""The forms of an exported model, and the certificate of each: how its answers in vLLM compare with those in transformers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from delia_ray.core.artifacts import Artifact
+
+MERGED, ADAPTER = "merged", "adapter"
+"""Forms; the second also names the folder of the adapter in the model's data."""
+PARITY = "parity.json"
+"""Form -> its comparison with transformers, or ``reason``: why vLLM does not serve it."""
+
+
+def read_parity(model: Artifact) -> Mapping[str, Any]:
+    """Read how the forms of an exported model compare with transformers; empty for a model that is not exported, such as the base."""
+    file = model.fetch(PARITY)
+    return json.loads(file.read_text()) if file.exists() else {}

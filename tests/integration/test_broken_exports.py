@@ -1,0 +1,137 @@
+"""Exports that are not what was trained: the comparison with transformers finds each."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+from safetensors.torch import load_file, save_file
+from training_runs import TOKEN
+
+from delia_ray.core.artifacts import Artifact
+from delia_ray.models import load_tokenizer, token_ids
+from delia_ray.models.exported import ADAPTER, MERGED
+from delia_ray.placement import Engine, Replicas
+from delia_ray.training.config import FinetuneConfig, Lora
+from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
+from delia_ray.training.export.parity import Parity
+from delia_ray.training.export.stage import check_form
+from delia_ray.training.model import build_trainable, save_trained
+
+pytestmark = pytest.mark.slow
+REQUEST = ExportRequest(new_tokens=(TOKEN,), dtype="float32", parity_prompts=8, parity_tokens=16)
+REPLICAS = Replicas(form="adapter")
+WORDS = ("a river", "a fruit", "the sea", "a king", "one star", "some rain", "the end", "a road")
+
+
+def train_at_random(base: Path, seed: int, folder: Path) -> None:
+    """Write a checkpoint of random weights."""
+    ids = token_ids(load_tokenizer(base), [TOKEN])
+    config = FinetuneConfig(parameters=Lora(rank=4, dropout=0.0), seed=seed, precision="float32")
+    trainable = build_trainable(base, ids, config, torch.float32)
+    with torch.no_grad():
+        for weight in trainable.saved_parameters():
+            weight.normal_(std=0.3)
+    save_trained(trainable, folder / "trained")
+
+
+def write_rows(folder: Path) -> None:
+    folder.mkdir()
+    for split in ("train", "test"):
+        rows = [
+            {
+                "example_id": f"{split}-{number}",
+                "group": "task",
+                "label": None,
+                "messages": [{"role": "user", "content": f"{TOKEN} Name {text}."}, {"role": "assistant", "content": "Yes."}],
+            }
+            for number, text in enumerate(WORDS)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
+
+
+@pytest.fixture(scope="module")
+def exports(base: Artifact, tmp_path_factory: pytest.TempPathFactory) -> list[Exported]:
+    """Two exports with different weights."""
+    place = tmp_path_factory.mktemp("exports")
+    write_rows(place / "rewritten")
+    found: list[Exported] = []
+    for seed in range(2):
+        train_at_random(base.data, seed, place / f"checkpoint-{seed}")
+        (out := place / f"model-{seed}").mkdir()
+        found.append(export_forms(REQUEST, base.data, place / f"checkpoint-{seed}", place / "rewritten", out, REPLICAS))
+    return found
+
+
+def find(exported: Exported, name: str) -> Form:
+    return next(form for form in exported.forms if form.name == name)
+
+
+def check(form: Form, exported: Exported, engine: Engine) -> Parity:
+    task = ray.remote(num_cpus=1, max_calls=1)(check_form)
+    parity = ray.get(task.remote(REQUEST, form, exported.conversations, engine, REPLICAS))
+    assert isinstance(parity, Parity)
+    return parity
+
+
+def end_elsewhere(folder: Path, base: Path) -> None:
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": 17}))
+
+
+def drop_row(folder: Path, base: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][token_ids(load_tokenizer(folder), [TOKEN])] = 0
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def leave_unmerged(folder: Path, base: Path) -> None:
+    shutil.copy(base / "model.safetensors", folder / "model.safetensors")
+
+
+def render_otherwise(folder: Path, base: Path) -> None:
+    file = folder / "chat_template.jinja"
+    file.write_text(file.read_text().replace("<|im_start|>", "<|im_start|> "))
+
+
+@pytest.mark.parametrize("name", [MERGED, ADAPTER])
+def test_each_form_answers_as_it_was_trained(local_ray: None, exports: list[Exported], engine: Engine, name: str):
+    parity = check(find(exports[0], name), exports[0], engine)
+    assert parity.faults == () and (parity.prompts, parity.with_token) == (8, 8) and parity.equal + parity.ties == 8
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (end_elsewhere, "answers end at"),
+        (drop_row, "vLLM wrote"),
+        (leave_unmerged, "vLLM wrote"),
+        (render_otherwise, "vLLM renders a conversation as"),
+    ],
+    ids=["another end", "a dropped row", "not merged", "another template"],
+)
+def test_a_broken_merged_model_is_found(
+    local_ray: None,
+    base: Artifact,
+    exports: list[Exported],
+    engine: Engine,
+    tmp_path: Path,
+    break_it: Callable[[Path, Path], None],
+    said: str,
+):
+    form = find(exports[0], MERGED)
+    shutil.copytree(form.folder, tmp_path / "broken")
+    break_it(tmp_path / "broken", base.data)
+    faults = check(replace(form, folder=tmp_path / "broken"), exports[0], engine).faults
+    assert any(said in fault for fault in faults), faults
+
+
+def test_the_adapter_of_another_arm_is_found(local_ray: None, exports: list[Exported], engine: Engine):
+    form, other = (find(exported, ADAPTER) for exported in exports)
+    assert check(replace(form, adapter=other.adapter), exports[0], engine).faults
