@@ -1,11 +1,12 @@
 """Ray Serve application for ``serve run serve/tuned.yaml``: an OpenAI-compatible endpoint for the finished models of a run."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from delia_ray.core.config import Config
+from delia_ray.core.layout import BASE
+from delia_ray.core.storage.config import StoredPath
 from delia_ray.placement import Engine, Replicas
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 class Served(Config):
     """Arguments of the application (``args`` in the YAML). Host and port are in ``http_options``."""
 
-    run: Path
-    """Folder of the run."""
+    run: StoredPath
+    """Folder of the run, or its URI in an object store."""
     replicas: Replicas = Replicas()
     """Number and resources of each model's replicas."""
     engine: Engine = Engine()
@@ -31,8 +32,15 @@ def build_app(args: Served) -> "Application":
     Raises:
         UserError: the run has no finished model.
     """
+    from delia_ray.core.mirrored_run import pull_manifests  # noqa: PLC0415
     from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
+    from delia_ray.serving.entrance import Entrance  # noqa: PLC0415
     from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype  # noqa: PLC0415
+    from delia_ray.serving.forms import plan_engines  # noqa: PLC0415
+    from delia_ray.serving.http.keys import read_keys  # noqa: PLC0415
 
-    models = find_finished_models(args.run)
-    return build_application(models, args.replicas, use_stored_dtype(args.engine, models), args.max_model_len)
+    pull_manifests(args.run)
+    models, access = find_finished_models(args.run), args.replicas.access
+    plans = plan_engines(models, args.replicas, models.get(BASE))
+    entrance = Entrance(access, read_keys(access.keys), args.run.resolve())
+    return build_application(plans, args.replicas, use_stored_dtype(args.engine, models), args.max_model_len, entrance)

@@ -44,6 +44,8 @@ class Command:
     """The word that is no setting, where the verb takes one."""
     waits: bool = True
     """Whether ``submit`` follows the job."""
+    arms: tuple[str, ...] = ()
+    """Models that ``serve`` serves; empty: all."""
 
 
 def verbs() -> dict[str, str]:
@@ -81,7 +83,8 @@ def parse(argv: Sequence[str]) -> Command:
     if verb in WITHOUT_SETTINGS and len(words) > len(targets):
         raise UserError(f"{verb}: takes no settings, found {words[-1]}; `delia {verb} --help` says what it takes")
     overrides = [word for word in words if word not in targets]
-    return Command(verb, getattr(args, "config", []), overrides, "".join(targets))
+    arms = tuple(arm for arm in getattr(args, "arms", "").split(",") if arm)
+    return Command(verb, getattr(args, "config", []), overrides, "".join(targets), arms=arms)
 
 
 def subjects(head: str) -> dict[str, str]:
@@ -107,6 +110,8 @@ def verb_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--config", action="append", type=Path, default=[], metavar="FILE", help="a YAML file; later ones win")
     if verb == "submit":
         parser.add_argument("--no-wait", action="store_true", help="return when the job is submitted")
+    if verb == "serve":
+        parser.add_argument("--arms", default="", metavar="A,B", help="finished models to serve, `base` among them; all unless given")
     return parser
 
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from delia_ray import __version__
 from delia_ray.cli.arguments import OTHER_VERBS, WITHOUT_SETTINGS, Command, explain_subjects, overview, parse, subjects, verb_parser, verbs
 from delia_ray.cli.keys import json_schema, list_keys
-from delia_ray.cli.session import provenance, session
+from delia_ray.cli.session import provenance, reading_session, session
 from delia_ray.core.config import build_config
 from delia_ray.core.errors import Stopped, UserError
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.mirrored_run import pull_run
 from delia_ray.core.storage.paths import mirror_uri
 from delia_ray.pipeline.experiment.config import ExperimentSettings
-from delia_ray.pipeline.reproduce.recorded import Recorded, all_models_finished, keep_settings
+from delia_ray.pipeline.reproduce.recorded import Recorded, keep_settings
 from delia_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -155,20 +155,18 @@ def _build(command: Command) -> int:
 
 
 def _serve(command: Command) -> int:
+    """Serve until interrupted. A second process may work on the run meanwhile."""
     settings = _settings(command)
-    pull_run(settings.run.path)
+    os.environ.setdefault(*_NO_BARS)
+    with reading_session("serve", RunLayout(settings.run.path), settings.placement) as (terminal, log), suppress(KeyboardInterrupt):
+        from delia_ray.pipeline.serve import serve  # noqa: PLC0415  Ray and transformers take seconds to import
 
-    def work(terminal: "Terminal") -> int:
-        from delia_ray.pipeline.run import Run  # noqa: PLC0415  Ray and transformers take seconds to import
-
-        with Run(settings, terminal, provenance()) as run:
-            run.check(serves=True)
-            models = run.models()
-            terminal.say(f"serving {', '.join(models)} at {run.endpoint(models)}; Ctrl-C stops it")
+        with serve(settings, command.arms, terminal.say) as served:
+            page = f"{served.url.removesuffix('/v1')}/"
+            terminal.say(f"serving {', '.join(served.models)} at {served.url}, with a page at {page}; Ctrl-C stops it; its log is {log}")
             signal.pause()
-        return 0
-
-    return _work("serve", settings, work, keeps_settings=not all_models_finished(settings))
+    # Where it was interrupted before it was ready, a thread still waits for that, and would abort the interpreter's orderly end.
+    os._exit(0)
 
 
 def _submit(command: Command) -> int:
@@ -206,11 +204,11 @@ def _reproduce(command: Command) -> int:
     return _work("reproduce", settings, work)
 
 
-def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]", *, keeps_settings: bool = True) -> int:
+def _work(verb: str, settings: Settings, work: "Callable[[Terminal], int]") -> int:
     os.environ.setdefault(*_NO_BARS)
     with session(verb, RunLayout(settings.run.path), settings.placement) as terminal:
         try:
-            with keep_settings(settings) if keeps_settings else nullcontext():
+            with keep_settings(settings):
                 return work(terminal)
         except KeyboardInterrupt:
             terminal.say("\ninterrupted; the same command goes on where this one stopped")

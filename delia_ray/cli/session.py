@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,23 @@ def session(verb: str, layout: RunLayout, placement: Placement) -> Generator["Te
         yield Terminal(stream, log)
 
 
+@contextmanager
+def reading_session(verb: str, layout: RunLayout, placement: Placement) -> Generator[tuple["Terminal", Path]]:
+    """Send the output of libraries to a log that is none of the run's, which is only read; yield the terminal and the log."""
+    from delia_ray.cli.log import RunLog, writes_json  # noqa: PLC0415  --help needs no terminal
+    from delia_ray.cli.terminal import Terminal  # noqa: PLC0415  as above
+
+    file = Path(tempfile.mkdtemp(prefix=f"delia-{verb}-"), f"{verb}.log")
+    log = RunLog(file, layout.root.name, as_json=writes_json(placement, on_terminal=sys.stdout.isatty()))
+    sys.excepthook = partial(_show_failure, verb, log)
+    try:
+        with log.redirect() as stream:
+            yield Terminal(stream, log), file
+    except UserError:
+        shutil.rmtree(file.parent)  # no log of it says more than the refusal
+        raise
+
+
 def _check_root(root: Path) -> None:
     """Refuse a bucket that cannot be written, and a folder inside a Ray job's copy of the working folder, which Ray deletes after the job.
 
@@ -83,7 +101,7 @@ def read_commit() -> str | None:
         git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     except FileNotFoundError:  # git is not installed, as in many images
         return None
-    return git.stdout.strip() or None
+    return git.stdout.strip() if git.returncode == 0 else None  # without a commit it prints the word HEAD
 
 
 @contextmanager

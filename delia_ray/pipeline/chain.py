@@ -27,7 +27,8 @@ from delia_ray.synthesis.context import GenerationContext
 from delia_ray.synthesis.queries_stage import generate_queries
 from delia_ray.tasks.stage import prepare_task
 from delia_ray.training.base_model import prepare_base
-from delia_ray.training.export.stage import ExportRequest, export
+from delia_ray.training.export.forms import ExportRequest
+from delia_ray.training.export.stage import export
 from delia_ray.training.stage import FinetuneRequest, finetune
 
 

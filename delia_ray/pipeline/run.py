@@ -144,7 +144,7 @@ class Run(Chain):
                 settings.learned_metrics,
                 ScoredModel(name, models[name], self.base, base, meaning),
                 self.rewritten,
-                lambda: self.endpoint(models),
+                lambda: self.endpoint(models, base=self.base),
                 self.connect,
                 line,
                 self.resolved_placement,
@@ -193,7 +193,7 @@ class Run(Chain):
         results: dict[str, Artifact] = {}
         for name, models in self._iter_served(*(arms or self.arms)):
             with self.progress.stage(f"lm-eval {name}", name) as line:
-                url, out = partial(self.endpoint, models, config.max_length), self.layout.of_arm(name, "lm_eval")
+                url, out = partial(self.endpoint, models, config.max_length, self.base), self.layout.of_arm(name, "lm_eval")
                 results[name] = run_lm_eval(config, name, models[name], url, process, line, out, self.provenance)
         return results
 

@@ -13,15 +13,18 @@ from delia_ray.core.layout import RunLayout
 from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.progress import Progress, ProgressLine
 from delia_ray.models import choose_precision, resolve_run_precision
-from delia_ray.placement import Engine, Placement, names_cluster
+from delia_ray.placement import Access, Engine, Placement, names_cluster
 from delia_ray.ray_runtime.capacity import Demand, demand_of_one, demand_of_replicas, has_free, wait_for_room
 from delia_ray.ray_runtime.cluster import connect as connect_to
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.stages import meter
 from delia_ray.ray_runtime.tasks import run_on_worker
-from delia_ray.serving.endpoint import close_leftover, open_endpoint
+from delia_ray.serving.endpoint import LOOPBACK, close_leftover, open_endpoint
+from delia_ray.serving.entrance import Entrance
+from delia_ray.serving.forms import plan_engines
 from delia_ray.settings import Settings
 
+_UNLIMITED = 10**6
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -135,16 +138,22 @@ class RunContext:
         """Name of the run's Serve application on a cluster."""
         return f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}"
 
-    def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None) -> str:
+    def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None, base: Artifact | None = None) -> str:
         """Open an endpoint over ``models`` unless it is open, and return its URL. It closes before another opens, before training, and
-        with the run."""
+        with the run.
+
+        Args:
+            base: what they were trained from, where they may be served as adapters over it.
+        """
         length = max_model_len or self.settings.max_model_len
         key = (length, *models)
+        # Only this process asks, and none of its questions is one too many.
+        replicas, entrance = self.placement.serve.model_copy(update={"host": LOOPBACK}), Entrance(Access(max_requests=_UNLIMITED))
         if self._endpoint_key != key:
             self._close_endpoint()
-            self.connect(demand_of_replicas(self.placement.serve, len(models)))
+            self.connect(demand_of_replicas(replicas, len(plan_engines(models, replicas, base))))
             name = self._application if self.uses_cluster else ""
-            endpoint = open_endpoint(models, self.placement.serve, self.engine, length, name)
+            endpoint = open_endpoint(models, replicas, self.engine, length, name, base, entrance)
             self._url, self._endpoint_key = self._stack.enter_context(endpoint), key
         return self._url
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
+from delia_ray.placement.access import Access
 from delia_ray.placement.bounds import Count, get_bounds
 
 
@@ -104,7 +105,19 @@ class Replicas(EngineResources):
     """Initial number of replicas of each model."""
     max_size: int = Field(default=1, ge=1)
     """Maximum number of replicas of each model under load."""
+    form: Literal["auto", "merged", "adapter"] = "auto"
+    """What engines load. merged: each model its own weights. adapter: one engine the base model and an adapter for each model that has
+    one which vLLM takes. auto: adapter on GPUs; merged on CPUs, where adapters take about twice the time."""
+    tool_parser: str | None = None
+    """vLLM's parser of the model's calls of tools, such as ``hermes`` or ``llama3_json``. null: ``tool_choice: auto`` is refused."""
+    access: Access = Access()
+    """Keys and limits of `delia serve`; the endpoint that scoring opens is on this machine alone and has none."""
     patience_s: float = Field(default=600.0, ge=0)
     """How long scoring waits for an endpoint that does not answer, in seconds: a replica that died is replaced and loads its model."""
     models: int = Field(default=4, ge=1)
     """Models served at the same time during evaluation; the others wait."""
+
+    @property
+    def prefers_adapters(self) -> bool:
+        """Whether models are served as adapters, where they have one."""
+        return self.form == "adapter" or (self.form == "auto" and not self.on_cpu)

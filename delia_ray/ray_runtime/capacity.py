@@ -49,12 +49,12 @@ def demand_of_workers(workers: TrainWorkers) -> Demand:
     return Demand("placement.finetune", f"workers={count} x ({_describe(bundle)})", (bundle,) * count)
 
 
-def demand_of_replicas(replicas: Replicas, models: int) -> Demand:
-    """The replicas of ``models`` models and the endpoint's router."""
+def demand_of_replicas(replicas: Replicas, engines: int) -> Demand:
+    """The replicas of ``engines`` engines and the endpoint's router."""
     bundles = bundles_of_replica(replicas)
     total = _bundle(replicas.num_cpus, replicas.total_gpus)
-    sums = f"{models} models x size={replicas.size} x ({_describe(total)}) and 1 CPU that routes"
-    return Demand("placement.serve", sums, (*bundles * (models * replicas.size), {"CPU": 1.0}))
+    sums = f"{engines} engines x size={replicas.size} x ({_describe(total)}) and 1 CPU that routes"
+    return Demand("placement.serve", sums, (*bundles * (engines * replicas.size), {"CPU": 1.0}))
 
 
 def demand_of_stage(engine: EngineResources, key: str) -> Demand:

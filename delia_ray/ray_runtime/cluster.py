@@ -1,10 +1,13 @@
 """Connect to a Ray cluster, or start a local one."""
 
 import os
+import re
+import warnings
 from typing import Any, Protocol
 
 import ray
 import ray.data
+from ray.data.context import DEFAULT_RETRIED_IO_ERRORS
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from delia_ray.core.storage.paths import MIRROR_GIB
@@ -96,8 +99,10 @@ def _configure_ray_data() -> None:
     context.enable_progress_bars = False
     # The newer Parquet reader starts an actor pool for each read, only to read the files' footers.
     context.use_datasource_v2 = False
-    # Ray Data repeats reads and writes for minutes, but of S3's errors of the server only after two.
-    context.retried_io_errors = list(dict.fromkeys([*context.retried_io_errors, _SERVER_ERROR]))
+    with warnings.catch_warnings():  # every value but the default warns that it has to be a regular expression
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Ray Data repeats reads and writes for minutes, but of S3's errors of the server only after two.
+        context.retried_io_errors = [*map(re.escape, DEFAULT_RETRIED_IO_ERRORS), _SERVER_ERROR]
 
 
 def pin_to_this_node(actor: Any, **options: Any) -> Any:

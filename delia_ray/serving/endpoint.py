@@ -2,9 +2,9 @@
 
 import logging
 import multiprocessing
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing.pool import AsyncResult, ThreadPool
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,23 @@ from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.resources import PlacementError, check_port
+from delia_ray.serving.entrance import Entrance
+from delia_ray.serving.forms import EnginePlan, plan_engines
 from delia_ray.upstream.ray_serve import get_http_port
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 900.0
-_ANY_INTERFACE = "0.0.0.0"
+_OPEN = Entrance()
+"""No keys, and usual limits."""
+LOOPBACK = "127.0.0.1"
+_ANY_INTERFACES = ("0.0.0.0", "::", "")
 _ROOT_APPLICATION = "delia"
+
+
+def is_open_to_all(host: str) -> bool:
+    """Whether a host listens on every interface of the machine."""
+    return host in _ANY_INTERFACES
 
 
 def check_endpoint(replicas: Replicas) -> None:
@@ -40,7 +50,13 @@ def check_endpoint(replicas: Replicas) -> None:
 
 @contextmanager
 def open_endpoint(
-    models: Mapping[str, Artifact], replicas: Replicas, engine: Engine, max_model_len: int, name: str = ""
+    models: Mapping[str, Artifact],
+    replicas: Replicas,
+    engine: Engine,
+    max_model_len: int,
+    name: str = "",
+    base: Artifact | None = None,
+    entrance: Entrance = _OPEN,
 ) -> Generator[str, None, None]:
     """Serve ``models`` on the connected cluster while the block runs, and yield the base URL, ``/v1`` included.
 
@@ -51,7 +67,9 @@ def open_endpoint(
         replicas: host and port of the endpoint, number of replicas of each model, and their resources.
         engine: vLLM engine settings of each replica.
         max_model_len: longest prompt and answer together, in tokens.
-        name: name and route of the application, which replaces one of that name; empty: at the root of the port.
+        name: name and route of the application, which replaces one of that name; empty: at the root.
+        base: what the models were trained from, where they may be served as adapters over it.
+        entrance: keys and limits.
 
     Raises:
         PlacementError: the cluster has no room for every model, the port is taken, or its root is another application's.
@@ -60,22 +78,26 @@ def open_endpoint(
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
-    application, route = name or _ROOT_APPLICATION, f"/{name}"
-    wait_for_room(demand_of_replicas(replicas, len(models)), _TIMEOUT_SECONDS, logger.info)
+    application, plans = name or _ROOT_APPLICATION, plan_engines(models, replicas, base)
+    wait_for_room(demand_of_replicas(replicas, len(plans)), _TIMEOUT_SECONDS, logger.info)
     is_shared = _check_serve(serve, replicas, name)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": replicas.host, "port": replicas.port})
-        from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
-
-        built = build_application(models, replicas, engine, max_model_len)
-        options = {"name": application, "route_prefix": route, "logging_config": {"enable_access_log": False}}
-        # In a thread that nothing waits for: ``serve.run`` waits for ever for an application that is deleted meanwhile.
-        _wait_until_ready(serve, application, ThreadPool(1).apply_async(serve.run, (built,), options))
-        host = "127.0.0.1" if replicas.host == _ANY_INTERFACE else replicas.host
-        port = get_http_port() if is_shared else replicas.port
-        yield f"http://{host}:{port}{route.rstrip('/')}/v1"
+        _run(serve, _build(plans, replicas, engine, max_model_len, entrance), application, f"/{name}")
+        yield _find_url(replicas, name, get_http_port() if is_shared else replicas.port)
     finally:
         _close(serve, application, is_shared)
+
+
+def _build(plans: Sequence[EnginePlan], replicas: Replicas, engine: Engine, max_model_len: int, entrance: Entrance) -> Any:
+    from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
+
+    return build_application(plans, replicas, engine, max_model_len, entrance)
+
+
+def _find_url(replicas: Replicas, name: str, port: int) -> str:
+    host = LOOPBACK if is_open_to_all(replicas.host) else replicas.host
+    return f"http://{host}:{port}/{name}/v1" if name else f"http://{host}:{port}/v1"
 
 
 def close_leftover(name: str) -> None:
@@ -111,13 +133,16 @@ def _close(serve: Any, application: str, is_shared: bool) -> None:
         serve.shutdown()
 
 
-def _wait_until_ready(serve: Any, application: str, start: AsyncResult[Any]) -> None:
-    """Return when ``serve.run`` reports that every model is ready.
+def _run(serve: Any, built: Any, application: str, route: str) -> None:
+    """Run an application, and return when every model is ready.
 
     Raises:
         PlacementError: another application has the route.
         UserError: a model did not start, or not in time.
     """
+    options = {"name": application, "route_prefix": route, "logging_config": {"enable_access_log": False}}
+    # In a thread that nothing waits for: ``serve.run`` waits for ever for an application that is deleted meanwhile.
+    start = ThreadPool(1).apply_async(serve.run, (built,), options)
     context = ray.get_runtime_context()
     logs = Path(context.get_temp_dir(), context.get_session_name(), "logs")
     try:

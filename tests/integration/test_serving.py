@@ -55,7 +55,7 @@ def test_an_occupied_port_is_refused_before_anything_starts(local_ray: None, tin
 def test_replicas_that_no_node_could_hold_are_refused_before_anything_starts(
     local_ray: None, tiny_models: dict[str, Artifact], engine: Engine
 ):
-    with pytest.raises(UserError, match=r"2 models x size=1 x \(50 CPUs\) and 1 CPU that routes does not fit on the cluster .* lower it"):
+    with pytest.raises(UserError, match=r"2 engines x size=1 x \(50 CPUs\) and 1 CPU that routes does not fit on the cluster .* lower it"):
         with open_endpoint(tiny_models, Replicas(port=free_port(), num_cpus=50), engine, max_model_len=256):
             pass
     assert not serve.status().proxies

@@ -110,7 +110,8 @@ def plan_engines(settings: Settings, model: Path, precision: str) -> list[Engine
     from delia_ray.models.families import read_max_context_tokens  # noqa: PLC0415
 
     placement, itemsize = settings.placement, resolve_dtype(precision).itemsize
-    served = min(placement.serve.models, 1 + sum(arm is not None for arm in settings.arms.values()))
+    is_adapted = placement.serve.prefers_adapters and settings.finetune.parameters.kind != "full"
+    served = 1 if is_adapted else min(placement.serve.models, 1 + sum(arm is not None for arm in settings.arms.values()))
     plans: list[EnginePlan] = []
     if isinstance(settings.synthesize.engine, VllmEngine):
         pool = placement.synthesize

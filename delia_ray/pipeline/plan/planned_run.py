@@ -42,7 +42,7 @@ class PlannedRun(Run):
     def _connect_without_endpoint(self, demand: Any = None) -> NoReturn:
         raise UnfinishedError("a cluster")
 
-    def endpoint(self, models: Any, max_model_len: int | None = None) -> NoReturn:
+    def endpoint(self, models: Any, max_model_len: int | None = None, base: Any = None) -> NoReturn:
         raise UnfinishedError("an endpoint")
 
     def run_on_worker(self, function: Any, memory_bytes: int, *args: Any, **kwargs: Any) -> NoReturn:

@@ -48,13 +48,6 @@ def keep_settings(settings: Settings) -> Generator[None]:
                 file.unlink(missing_ok=True)
 
 
-def all_models_finished(settings: Settings) -> bool:
-    """Whether nothing is left to build before the run's models can be served, which then leaves its record alone."""
-    layout = RunLayout(settings.run.path)
-    models = [layout.of_arm(name, "model") for name, arm in settings.arms.items() if arm is not None]
-    return all((folder / MANIFEST).exists() for folder in (layout.base, *models))
-
-
 @dataclass(frozen=True)
 class Recorded:
     """A finished artifact and the run it belongs to."""

@@ -16,7 +16,7 @@ from delia_ray.cli.main import main
 CONFIG = str(Path(__file__).parents[3] / "jobs" / "configs" / "tiny.yaml")
 
 
-BUILDS = [verb for verb in verbs() if verb not in ("plan", "show", "reproduce", "init", "keys", "schema", "help", "submit")]
+BUILDS = [verb for verb in verbs() if verb not in ("plan", "show", "reproduce", "init", "keys", "schema", "help", "submit", "serve")]
 
 
 def test_what_cannot_be_probed_is_refused_with_what_can(capsys: pytest.CaptureFixture[str], tmp_path: Path):
@@ -56,6 +56,7 @@ def test_settings_and_configs_may_come_in_any_order(capsys: pytest.CaptureFixtur
         (["reproduce"], "delia: reproduce: name an artifact's folder"),
         (["reproduce", "a", "b"], "delia: reproduce: takes one ARTIFACT, found a b"),
         (["reproduce", "a"], "delia: reproduce: a has no manifest.json"),
+        (["serve", "run.name=r", "mix.ratoi=3"], "delia: config: mix.ratoi: unknown key; did you mean mix.ratio?"),
         *(
             ([*verb.split(), "run.name=r", "mix.ratoi=3"], "delia: config: mix.ratoi: unknown key; did you mean mix.ratio?")
             for verb in BUILDS
@@ -191,19 +192,3 @@ def test_a_cache_that_is_no_folder_is_refused_before_anything_is_generated(
     assert main(["synthesize", "--config", CONFIG, f"run.root={tmp_path}", f"placement.cache={tmp_path / 'file' / 'deeper'}"]) == 2
     assert "placement.cache: " in capsys.readouterr().err
     assert not list(tmp_path.rglob("manifest.json"))
-
-
-def test_serving_finished_models_never_writes_the_runs_record(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which a verb replaces
-    words = ["--config", CONFIG, f"run.root={tmp_path}", "model=./nowhere"]
-    for place in ("base", "arms/sft/model", "arms/delia/model"):
-        (tmp_path / "tiny" / place).mkdir(parents=True)
-        (tmp_path / "tiny" / place / "manifest.json").write_text("{}")
-    record = tmp_path / "tiny/config.yaml"
-    record.write_text("recorded: yes\n")
-    before = record.stat()
-    assert main(["serve", *words, "arms.sft=null"]) == 2
-    assert "nowhere" in capsys.readouterr().err
-    assert (record.stat().st_ino, record.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -1,12 +1,17 @@
+import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from delia_ray.cli.main import main
 from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
+
+CONFIG = str(Path(__file__).parents[3] / "jobs" / "configs" / "tiny.yaml")
 
 
 class ModelRequest(Config):
@@ -66,3 +71,31 @@ def test_a_configured_precision_is_kept(tmp_path: Path):
 
 def test_a_base_model_alone_leaves_the_precision_open(tmp_path: Path):
     assert use_stored_dtype(Engine(), {"base": build_artifact(tmp_path / "base")}) == Engine()
+
+
+@pytest.mark.parametrize(
+    ("models", "words", "said"),
+    [
+        ((), [], "holds no finished model; build one first"),
+        (("base", "arms/sft/model"), ["--arms", "sft,delia"], "has no finished model 'delia'; name some of base, sft"),
+        (("base",), ["placement.serve.access.keys=nowhere"], "placement.serve.access.keys: nowhere: No such file or directory"),
+    ],
+    ids=["no model", "another model", "no keys"],
+)
+def test_what_cannot_be_served_is_refused_and_nothing_is_written(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    models: tuple[str, ...],
+    words: list[str],
+    said: str,
+):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # which a verb replaces
+    (tmp_path / "tiny").mkdir()
+    for place in models:
+        build_artifact(tmp_path / "tiny" / place)
+    with FileLock(tmp_path / "tiny" / ".lock"):  # of another process, which works on the run
+        before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+        assert main(["serve", "--config", CONFIG, f"run.root={tmp_path}", *words]) == 2
+        assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+    assert said in capsys.readouterr().err

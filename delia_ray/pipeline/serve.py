@@ -1,0 +1,77 @@
+"""The endpoint of ``delia serve``: the finished models of a run, which is only read."""
+
+import signal
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+from delia_ray.core.artifacts import Artifact
+from delia_ray.core.errors import UserError
+from delia_ray.core.layout import BASE
+from delia_ray.core.mirrored_run import pull_manifests
+from delia_ray.core.storage.paths import to_uri
+from delia_ray.placement import names_cluster
+from delia_ray.ray_runtime.cluster import connect
+from delia_ray.serving.endpoint import check_endpoint, is_open_to_all, open_endpoint
+from delia_ray.serving.entrance import Entrance
+from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
+from delia_ray.serving.http.keys import VARIABLE, read_keys
+from delia_ray.settings import Settings
+
+
+@dataclass(frozen=True)
+class Served:
+    """An open endpoint."""
+
+    url: str
+    """``/v1`` included."""
+    models: tuple[str, ...]
+
+
+@contextmanager
+def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -> Generator[Served]:
+    """Serve the finished models of a run while the block works; SIGTERM interrupts it as Ctrl-C does.
+
+    Args:
+        arms: which of them, the base model by the name ``base``; empty: all, and those that are finished meanwhile where they are adapters.
+        say: is told what the user should know.
+
+    Raises:
+        UserError: none is finished, or not one of ``arms``; or an endpoint cannot be started.
+    """
+    run, replicas = settings.run.path.resolve(), settings.placement.serve
+    pull_manifests(run)
+    finished = find_finished_models(run)
+    models = _select(finished, arms, run)
+    keys = read_keys(replicas.access.keys)
+    if is_open_to_all(replicas.host) and not keys:
+        say(
+            f"warning: placement.serve.host={replicas.host} and no key: everyone who reaches this machine can use the endpoint; "
+            f"name a file of keys in placement.serve.access.keys, or set {VARIABLE}"
+        )
+    engine = use_stored_dtype(settings.placement.engine, models)
+    entrance = Entrance(replicas.access, keys, None if arms else run)
+    # On a cluster others may serve, too, and scoring the same run has an application of its own.
+    name = f"delia-serve-{settings.run.name}" if names_cluster(settings.placement.cluster) else ""
+    _interrupt_on_sigterm()
+    connect(settings.placement.cluster)
+    _interrupt_on_sigterm()  # Ray has put a handler in its place that aborts the process after three seconds
+    try:
+        check_endpoint(replicas)
+        with open_endpoint(models, replicas, engine, settings.max_model_len, name, finished.get(BASE), entrance) as url:
+            yield Served(url, tuple(models))
+    finally:
+        ray.shutdown()
+
+
+def _interrupt_on_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _select(finished: dict[str, Artifact], arms: Sequence[str], run: Path) -> dict[str, Artifact]:
+    if missing := [arm for arm in arms if arm not in finished]:
+        raise UserError(f"--arms: {to_uri(run)} has no finished model {missing[0]!r}; name some of {', '.join(finished)}")
+    return {name: model for name, model in finished.items() if not arms or name in arms}

@@ -1,0 +1,114 @@
+"""Checks of a request's body that hold for every model."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from delia_ray.placement.access import Access
+from delia_ray.serving.http.errors import ApiError
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_MAX_REFERENCES = 50
+_TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+def parse_body(body: bytes, content_type: bytes) -> Mapping[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        ApiError: it is none, or holds what no tokenizer takes.
+    """
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise ApiError(415, f"content-type: found {kind.decode('latin-1') or 'none'}; send application/json")
+    try:
+        parsed: Any = json.loads(body, parse_constant=_refuse_constant)
+        if _SURROGATE.search(body):
+            json.dumps(parsed, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeEncodeError:
+        raise ApiError(400, "the body holds half of a surrogate pair, which is no character; send whole characters") from None
+    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of numbers of thousands of digits
+        raise ApiError(400, f"the body is no JSON that can be read ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(parsed, dict):
+        raise ApiError(400, f"the body is JSON of type {type(parsed).__name__}; send an object")
+    return parsed  # pyright: ignore[reportUnknownVariableType]
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
+def get_model(body: Mapping[str, Any]) -> str | None:
+    """Return the name of the model that a body asks for, or None.
+
+    Raises:
+        ApiError: it is no text.
+    """
+    name = body.get("model")
+    if name is not None and not isinstance(name, str):
+        raise ApiError(400, f"model: found {type(name).__name__}; send the name of a model", param="model")
+    return name
+
+
+def check_limits(body: Mapping[str, Any], access: Access) -> None:
+    """Refuse a request for more tokens or answers than ``access`` lets one ask for.
+
+    Raises:
+        ApiError: it asks for more.
+    """
+    for name in _TOKEN_LIMITS:
+        value = body.get(name)
+        if access.max_tokens is not None and isinstance(value, int) and value > access.max_tokens:
+            raise ApiError(400, f"{name}: found {value}, and {access.max_tokens} is the most here", param=name)
+    choices = count_prompts(body) * _get_count(body, "n")
+    if choices > access.max_choices:
+        raise ApiError(400, f"n: prompts times n is {choices}, and {access.max_choices} is the most here", param="n")
+
+
+def count_prompts(body: Mapping[str, Any]) -> int:
+    """Count the prompts of a completion request; other requests have one."""
+    prompt: Any = body.get("prompt")
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _get_count(body: Mapping[str, Any], name: str) -> int:
+    value = body.get(name)
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+def check_schemas(body: Mapping[str, Any]) -> None:
+    """Refuse a JSON Schema that refers to itself before it asks for anything: nothing fulfils it, and an engine fails at the first token.
+
+    Raises:
+        ApiError: there is one.
+    """
+    found = {"response_format": ("json_schema", "schema"), "structured_outputs": ("json",), "text": ("format", "schema")}
+    for name, path in found.items():
+        schema: Any = body.get(name)
+        for key in path:
+            schema = schema.get(key) if isinstance(schema, Mapping) else None
+        if _refers_to_itself(schema, schema, ()):
+            raise ApiError(400, f"{name}: its schema refers to itself and asks for nothing else, so that nothing fulfils it", param=name)
+
+
+def _refers_to_itself(schema: Any, root: Any, seen: tuple[str, ...]) -> bool:
+    if not isinstance(schema, Mapping) or len(seen) > _MAX_REFERENCES:
+        return False
+    reference: Any = schema.get("$ref")
+    if isinstance(reference, str):
+        return reference in seen or _refers_to_itself(_resolve(root, reference), root, (*seen, reference))
+    branches = [schema.get(name) for name in ("anyOf", "oneOf", "allOf")]
+    any_of, one_of, all_of = ([_refers_to_itself(each, root, seen) for each in part] if isinstance(part, list) else [] for part in branches)
+    return any(all_of) or (bool(any_of) and all(any_of)) or (bool(one_of) and all(one_of))
+
+
+def _resolve(root: Any, reference: str) -> Any:
+    """Find what a reference within the same schema names; None if it names nothing there."""
+    found = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if reference.startswith("#") else None
