@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins test-cluster gpu-check docs release bench-data bench-synthesis bench-training bench-scale clean
+.PHONY: help install demo demo-docs experiment test check lint unit format chaos test-slow test-plugins test-endpoint test-cluster gpu-check docs release bench-data bench-synthesis bench-training bench-scale bench-serving clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 
 test: unit  ## every test but those that need a GPU, kill processes, run plug-ins or are slow
 	$(PARALLEL) tests/families tests/storage
 	$(PARALLEL) -m "not gpu and not slow" tests/gpu
-	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow" tests/integration tests/e2e
+	$(BIN)/python -m pytest -m "not gpu and not chaos and not plugins and not slow and not endpoint" tests/integration tests/e2e
 
 check: lint unit  ## format, lint, types, import contracts, unit tests
 
@@ -54,6 +54,14 @@ test-slow: install  ## the tests that `make test` leaves out for their time: mor
 
 test-plugins: install .venv-learned-metrics/.installed  ## lm-eval over an endpoint; COMET and BLEURT in an environment of their own
 	$(BIN)/python -m pytest -m plugins tests/integration tests/learned_metrics
+
+test-endpoint: install .venv-clients/.installed  ## crashes, clients, made-up requests, load and ten minutes of all sorts of it; about half an hour
+	$(BIN)/python -m pytest -s -m endpoint tests/integration/endpoint
+
+.venv-clients/.installed: requirements/clients.txt
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/python -m pip install --quiet --no-deps --requirement requirements/clients.txt
+	@touch $@
 
 MINUTES ?= 12
 
@@ -89,6 +97,9 @@ bench-data: .venv/.benched  ## deduplication and the shuffle against datasketch 
 
 bench-scale: install  ## synthesis with engines that only wait, and 52 million rows simulated
 	@$(BIN)/python -m benchmarks.scale
+
+bench-serving: install  ## the endpoint against vLLM's own server and ray.serve.llm; about 25 minutes
+	@$(BIN)/python -m benchmarks.serving
 
 .venv/.benched: .venv/.installed requirements/bench.txt
 	$(BIN)/python -m pip install --no-deps --quiet --requirement requirements/bench.txt

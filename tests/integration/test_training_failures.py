@@ -13,7 +13,8 @@ from delia_ray.models import ModelFolder
 from delia_ray.placement import Engine, Replicas
 from delia_ray.tasks.config import NoiseInit
 from delia_ray.training.base_model import prepare_base
-from delia_ray.training.export.stage import ExportRequest, export
+from delia_ray.training.export.forms import ExportRequest
+from delia_ray.training.export.stage import export
 
 
 def test_an_adapter_of_another_base_is_not_exported(reference: Artifact, mixed: Artifact, tiny_models: dict[str, Artifact], tmp_path: Path):

@@ -1,0 +1,86 @@
+"""What an endpoint does when a process of it ends, and what it leaves behind."""
+
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from filelock import FileLock
+from served_runs import Served, serve, wait
+
+pytestmark = [pytest.mark.endpoint]
+ENGINE, REPLICA = "VLLM::EngineCore", "ray::ServeReplica"
+ENGINE_SECONDS, END_SECONDS = 20.0, 10.0
+
+
+def answers(served: Served) -> bool:
+    try:
+        with served.client as client:
+            return client.post("/v1/chat/completions", json=served.chat()).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_engine_is_back_and_requests_in_progress_may_be_sent_again(served: Served):
+    with served.client as client:
+        before = client.post("/v1/chat/completions", json=served.chat(model="two", max_tokens=16)).json()["choices"][0]["message"]
+        found: list[httpx.Response] = []
+        long = served.chat(max_tokens=200, n=100, temperature=1, ignore_eos=True)
+        asking = threading.Thread(target=lambda: found.append(client.post("/v1/chat/completions", json=long)))
+        asking.start()
+        time.sleep(1)
+        (engine,) = served.find(ENGINE)
+        engine.kill()
+        asking.join()
+        took = wait(lambda: answers(served), 3 * ENGINE_SECONDS)
+        after = client.post("/v1/chat/completions", json=served.chat(model="two", max_tokens=16)).json()["choices"][0]["message"]
+    print(f"the engine is back after {took:.1f} s")
+    assert found[0].status_code == 503, found[0].text
+    assert int(found[0].headers["retry-after"]) > 0 and found[0].json()["error"]["code"] == "engine_down"
+    assert after == before and took <= ENGINE_SECONDS
+
+
+def test_a_killed_replica_is_replaced(served: Served):
+    (replica,) = served.find(REPLICA)
+    replica.kill()
+    took = wait(lambda: answers(served), 180)
+    print(f"the replica is back after {took:.1f} s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_nothing_is_left_when_it_ends(run: Path, number: signal.Signals):
+    with serve(run) as served:
+        below = psutil.Process(served.process.pid).children(recursive=True)
+        assert len(below) > 5
+        began = time.monotonic()
+        served.process.send_signal(number)
+        assert served.process.wait(60) == 0
+        gone, alive = psutil.wait_procs(below, 30)
+        took = time.monotonic() - began
+    print(f"{number.name}: {len(gone)} processes were gone after {took:.1f} s")
+    assert not alive and took <= END_SECONDS
+
+
+def test_a_run_is_only_read(run: Path):
+    """Another process works on the run, and this one may not write it."""
+    files = [file for file in (run, *run.rglob("*")) if not file.is_symlink()]
+    modes = {file: stat.S_IMODE(file.stat().st_mode) for file in files}
+    with FileLock(run / ".lock"):
+        before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+        for file in files:
+            file.chmod(modes[file] & ~0o222)
+        try:
+            with serve(run, "--arms", "two") as served, served.client as client:
+                assert [card["id"] for card in client.get("/v1/models").json()["data"]] == ["base", "two"]
+                assert client.post("/v1/chat/completions", json=served.chat()).status_code == 404
+                assert client.post("/v1/chat/completions", json=served.chat(model="two")).status_code == 200
+        finally:
+            for file, mode in modes.items():
+                file.chmod(mode)
+        assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+    os.unlink(run / ".lock")
