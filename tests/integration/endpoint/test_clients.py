@@ -50,7 +50,9 @@ def test_curl_openai_and_litellm_get_the_same(served: Served):
         streamed = client.chat.completions.create(**body, stream=True)  # pyright: ignore
         whole = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)  # pyright: ignore
     arguments = {**body, "model": "openai/two", "api_base": served.url, "api_key": KEY}
-    script = f"import json, litellm; print(litellm.completion(**json.loads({json.dumps(json.dumps(arguments))})).choices[0].message.content)"
+    script = (
+        f"import json, litellm; print(litellm.completion(**json.loads({json.dumps(json.dumps(arguments))})).choices[0].message.content)"
+    )
     said = curl["choices"][0]["message"]["content"]
     assert own.choices[0].message.content == whole == said  # pyright: ignore
     assert call(CLIENTS / "python", "-c", script).rstrip("\n") == said.rstrip("\n")
