@@ -64,9 +64,9 @@ def test_the_code_that_is_shown_loads_the_model_that_is_named(screen: Screen, ti
     models, lines = find_model_folders(settings), say_models(screen, settings)
     assert [line.split()[0] for line in lines[1:3]] == ["sft", "delia"]
     for arm, line in zip(("sft", "delia"), lines[1:3], strict=True):
-        assert line.strip().partition("  ")[2].strip() == os.path.relpath(models[arm])
+        assert line.strip().partition("  ")[2].strip() == str(models[arm])
     code = next(line.strip() for line in lines if "from_pretrained" in line)
-    assert os.path.relpath(models["delia"]) in code
+    assert str(models["delia"]) in code
     assert isinstance(eval(code, {"AutoModelForCausalLM": AutoModelForCausalLM}), LlamaForCausalLM)
 
 
