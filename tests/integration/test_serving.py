@@ -100,6 +100,7 @@ def test_a_second_endpoint_on_the_same_cluster_is_refused(client: openai.OpenAI,
     assert chat(client, "one") == chat(client, "one")
 
 
+@pytest.mark.slow
 def test_a_run_has_an_endpoint_of_its_own_beside_another_which_goes_on(
     client: openai.OpenAI, tiny_models: dict[str, Artifact], engine: Engine
 ):
