@@ -105,6 +105,7 @@ class ModelServer(LLMServer):
         await super().__init__(llm_config)
         self._app: Any = await self.engine.build_asgi_app()
         self._watching = asyncio.create_task(self._watch())
+        self._watching.add_done_callback(self._end)
 
     async def start(self) -> None:
         """Start the engine and return when it is ready."""
@@ -119,11 +120,13 @@ class ModelServer(LLMServer):
                 continue
             logger.error("the engine of %s has ended; it is started again", self._plan.name)
             await asyncio.sleep(_WATCH_SECONDS)  # the start blocks, and requests in progress should be answered before
-            try:
-                await self._restart()
-            except Exception:
-                logger.exception("the engine of %s cannot be started again; the replica ends", self._plan.name)
-                os._exit(1)  # and Ray Serve starts another
+            await self._restart()
+
+    def _end(self, watching: "asyncio.Task[None]") -> None:
+        """End the replica if its engine cannot be started again; Ray Serve starts another."""
+        if not watching.cancelled():
+            logger.error("the engine of %s cannot be started again; the replica ends", self._plan.name, exc_info=watching.exception())
+            os._exit(1)
 
     async def _restart(self) -> None:
         engine = ServedEngine(self._llm_config, self._plan)

@@ -45,7 +45,7 @@ class Guard:
             await self._app(scope, receive, guarded)
         except ApiError as error:
             await guarded.refuse(error)
-        except Exception:
+        except Exception:  # whatever it is, who asked gets an answer, and the log what it was
             logger.exception("a request failed")
             await guarded.fail()
 
