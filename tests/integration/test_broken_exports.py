@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import ray
-import torch
+from adapted_models import train_at_random, write_rows
 from safetensors.torch import load_file, save_file
 from training_runs import TOKEN
 
@@ -18,42 +16,13 @@ from delia_ray.core.artifacts import Artifact
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.models.exported import ADAPTER, MERGED
 from delia_ray.placement import Engine, Replicas
-from delia_ray.training.config import FinetuneConfig, Lora
 from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
 from delia_ray.training.export.parity import Parity
 from delia_ray.training.export.stage import check_form
-from delia_ray.training.model import build_trainable, save_trained
 
 pytestmark = pytest.mark.slow
 REQUEST = ExportRequest(new_tokens=(TOKEN,), dtype="float32", parity_prompts=8, parity_tokens=16)
 REPLICAS = Replicas(form="adapter")
-WORDS = ("a river", "a fruit", "the sea", "a king", "one star", "some rain", "the end", "a road")
-
-
-def train_at_random(base: Path, seed: int, folder: Path) -> None:
-    """Write a checkpoint of random weights."""
-    ids = token_ids(load_tokenizer(base), [TOKEN])
-    config = FinetuneConfig(parameters=Lora(rank=4, dropout=0.0), seed=seed, precision="float32")
-    trainable = build_trainable(base, ids, config, torch.float32)
-    with torch.no_grad():
-        for weight in trainable.saved_parameters():
-            weight.normal_(std=0.3)
-    save_trained(trainable, folder / "trained")
-
-
-def write_rows(folder: Path) -> None:
-    folder.mkdir()
-    for split in ("train", "test"):
-        rows = [
-            {
-                "example_id": f"{split}-{number}",
-                "group": "task",
-                "label": None,
-                "messages": [{"role": "user", "content": f"{TOKEN} Name {text}."}, {"role": "assistant", "content": "Yes."}],
-            }
-            for number, text in enumerate(WORDS)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +32,7 @@ def exports(base: Artifact, tmp_path_factory: pytest.TempPathFactory) -> list[Ex
     write_rows(place / "rewritten")
     found: list[Exported] = []
     for seed in range(2):
-        train_at_random(base.data, seed, place / f"checkpoint-{seed}")
+        train_at_random(base.data, seed, place / f"checkpoint-{seed}/trained")
         (out := place / f"model-{seed}").mkdir()
         found.append(export_forms(REQUEST, base.data, place / f"checkpoint-{seed}", place / "rewritten", out, REPLICAS))
     return found

@@ -164,6 +164,11 @@ def output_folder(out: Path) -> Generator[None]:
     publish(out)
 
 
+def find_published(path: Path) -> Path:
+    """Where a file or folder lies after ``output_folder`` has published it: in a mirror, no longer among those in the making."""
+    return settle_path(path) if is_remote(path) else path
+
+
 def _in_threads(action: Callable[[Any], None], items: list[Any]) -> None:
     if len(items) == 1:
         action(items[0])

@@ -2,14 +2,14 @@
 
 import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from delia_ray.core.config import Config
 from delia_ray.core.records import Message
-from delia_ray.core.storage.transfer import output_folder
+from delia_ray.core.storage.transfer import find_published, output_folder
 from delia_ray.models import encode_prompt, find_stop_token_ids, load_tokenizer, resolve_dtype, save_model, token_ids
 from delia_ray.models.exported import ADAPTER, MERGED
 from delia_ray.models.families import max_context_tokens
@@ -90,7 +90,8 @@ def export_forms(request: ExportRequest, base: Path, checkpoint: Path, rewritten
         _check_merged(losses, merged_token_losses(merged, rows), out)
         save_model(merged.to(dtype), tokenizer, out)
         forms.append(answer(MERGED, merged, out))
-    return Exported(forms, {} if reason is None else {ADAPTER: reason}, conversations)
+    published = [replace(form, folder=find_published(form.folder), adapter=form.adapter and find_published(form.adapter)) for form in forms]
+    return Exported(published, {} if reason is None else {ADAPTER: reason}, conversations)
 
 
 def _answer(
