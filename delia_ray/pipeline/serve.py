@@ -15,7 +15,7 @@ from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.placement import names_cluster
 from delia_ray.ray_runtime.cluster import connect
-from delia_ray.serving.endpoint import check_endpoint, is_open_to_all, open_endpoint
+from delia_ray.serving.endpoint import check_endpoint, is_loopback, open_endpoint
 from delia_ray.serving.entrance import Entrance
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
 from delia_ray.serving.http.keys import VARIABLE, read_keys
@@ -47,11 +47,8 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
     finished = find_finished_models(run)
     models = _select(finished, arms, run)
     keys = read_keys(replicas.access.keys)
-    if is_open_to_all(replicas.host) and not keys:
-        say(
-            f"warning: placement.serve.host={replicas.host} and no key: everyone who reaches this machine can use the endpoint; "
-            f"name a file of keys in placement.serve.access.keys, or set {VARIABLE}"
-        )
+    if not keys and (warning := warn_of_host(replicas.host)):
+        say(warning)
     engine = use_stored_dtype(settings.placement.engine, models)
     entrance = Entrance(replicas.access, keys, None if arms else run)
     # On a cluster others may serve, too, and scoring the same run has an application of its own.
@@ -65,6 +62,16 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
             yield Served(url, tuple(models))
     finally:
         ray.shutdown()
+
+
+def warn_of_host(host: str) -> str | None:
+    """Warn of a host under which others could use an endpoint that asks for no key; None if only this machine can."""
+    if is_loopback(host):
+        return None
+    return (
+        f"warning: placement.serve.host={host} and no key: everyone who reaches this machine there can use the endpoint; "
+        f"name a file of keys in placement.serve.access.keys, or set {VARIABLE}"
+    )
 
 
 def _interrupt_on_sigterm() -> None:

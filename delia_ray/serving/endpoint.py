@@ -1,5 +1,6 @@
 """A temporary OpenAI-compatible endpoint on the connected Ray cluster."""
 
+import ipaddress
 import logging
 import multiprocessing
 from collections.abc import Generator, Mapping, Sequence
@@ -30,9 +31,12 @@ _ANY_INTERFACES = ("0.0.0.0", "::", "")
 _ROOT_APPLICATION = "delia"
 
 
-def is_open_to_all(host: str) -> bool:
-    """Whether a host listens on every interface of the machine."""
-    return host in _ANY_INTERFACES
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def check_endpoint(replicas: Replicas) -> None:
@@ -96,7 +100,7 @@ def _build(plans: Sequence[EnginePlan], replicas: Replicas, engine: Engine, max_
 
 
 def _find_url(replicas: Replicas, name: str, port: int) -> str:
-    host = LOOPBACK if is_open_to_all(replicas.host) else replicas.host
+    host = LOOPBACK if replicas.host in _ANY_INTERFACES else replicas.host
     return f"http://{host}:{port}/{name}/v1" if name else f"http://{host}:{port}/v1"
 
 
