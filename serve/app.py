@@ -1,5 +1,6 @@
 """Ray Serve application for ``serve run serve/tuned.yaml``: an OpenAI-compatible endpoint for the finished models of a run."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from delia_ray.placement import Engine, Replicas
 
 if TYPE_CHECKING:
     from ray.serve import Application
+
+logger = logging.getLogger(__name__)
 
 
 class Served(Config):
@@ -34,13 +37,17 @@ def build_app(args: Served) -> "Application":
     """
     from delia_ray.core.mirrored_run import pull_manifests  # noqa: PLC0415
     from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
-    from delia_ray.serving.entrance import Entrance  # noqa: PLC0415
+    from delia_ray.serving.engine_specs import assign_engines  # noqa: PLC0415
     from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype  # noqa: PLC0415
-    from delia_ray.serving.forms import plan_engines  # noqa: PLC0415
-    from delia_ray.serving.http.keys import read_keys  # noqa: PLC0415
+    from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys  # noqa: PLC0415
+    from delia_ray.serving.options import EndpointOptions  # noqa: PLC0415
 
     pull_manifests(args.run)
     models, access = find_finished_models(args.run), args.replicas.access
-    plans = plan_engines(models, args.replicas, models.get(BASE))
-    entrance = Entrance(access, read_keys(access.keys), args.run.resolve())
-    return build_application(plans, args.replicas, use_stored_dtype(args.engine, models), args.max_model_len, entrance)
+    specs, keys = assign_engines(models, args.replicas, models.get(BASE)), read_keys(access.keys)
+    if not keys:
+        logger.warning(
+            "the endpoint asks for no key: name a file of keys in replicas.access.keys, or set %s, unless only you reach it", VARIABLE
+        )
+    options = EndpointOptions(access, ApiKeys(keys), args.run.resolve())
+    return build_application(specs, args.replicas, use_stored_dtype(args.engine, models), args.max_model_len, options)

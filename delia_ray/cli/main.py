@@ -1,7 +1,6 @@
 """The command ``delia``: parse, do what the verb says, and turn the outcome into an exit code."""
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 _NO_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 _QUIET = dict((_NO_BARS, ("TRANSFORMERS_VERBOSITY", "error")))
 """Environment of a verb that has no log for what libraries say."""
+
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,17 +157,18 @@ def _build(command: Command) -> int:
 
 def _serve(command: Command) -> int:
     """Serve until interrupted. A second process may work on the run meanwhile."""
-    settings = _settings(command)
+    settings, is_ready = _settings(command), False
     os.environ.setdefault(*_NO_BARS)
     with reading_session("serve", RunLayout(settings.run.path), settings.placement) as (terminal, log), suppress(KeyboardInterrupt):
         from delia_ray.pipeline.serve import serve  # noqa: PLC0415  Ray and transformers take seconds to import
 
         with serve(settings, command.arms, terminal.say) as served:
-            page = f"{served.url.removesuffix('/v1')}/"
+            page, is_ready = f"{served.url.removesuffix('/v1')}/", True
             terminal.say(f"serving {', '.join(served.models)} at {served.url}, with a page at {page}; Ctrl-C stops it; its log is {log}")
-            signal.pause()
-    # Where it was interrupted before it was ready, a thread still waits for that, and would abort the interpreter's orderly end.
-    os._exit(0)
+            served.wait()
+    if not is_ready:
+        os._exit(_INTERRUPTED)  # a thread still waits until it is ready, and would abort the interpreter's orderly end
+    return 0
 
 
 def _submit(command: Command) -> int:

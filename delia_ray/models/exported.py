@@ -2,14 +2,23 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from delia_ray.core.artifacts import Artifact
+from delia_ray.core.storage.transfer import fetch
 
 MERGED, ADAPTER = "merged", "adapter"
 """Forms; the second also names the folder of the adapter in the model's data."""
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""PEFT's names of the files in that folder."""
 PARITY = "parity.json"
 """Form -> its comparison with transformers, or ``reason``: why vLLM does not serve it."""
+
+
+def read_rank(adapter: Path) -> int:
+    """Read the rank of an adapter."""
+    return json.loads(fetch(adapter / ADAPTER_CONFIG).read_text())["r"]
 
 
 def read_parity(model: Artifact) -> Mapping[str, Any]:

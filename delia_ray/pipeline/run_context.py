@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ParamSpec, Self, TypeVar
 
 from delia_ray.core.artifacts import Artifact, Provenance
-from delia_ray.core.fingerprint import fingerprint
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.progress import Progress, ProgressLine
@@ -19,12 +18,11 @@ from delia_ray.ray_runtime.cluster import connect as connect_to
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.stages import meter
 from delia_ray.ray_runtime.tasks import run_on_worker
-from delia_ray.serving.endpoint import LOOPBACK, close_leftover, open_endpoint
-from delia_ray.serving.entrance import Entrance
-from delia_ray.serving.forms import plan_engines
+from delia_ray.serving.endpoint import LOOPBACK, close_leftover, name_application, open_endpoint
+from delia_ray.serving.engine_specs import assign_engines
+from delia_ray.serving.options import EndpointOptions
 from delia_ray.settings import Settings
 
-_UNLIMITED = 10**6
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -136,7 +134,7 @@ class RunContext:
     @property
     def _application(self) -> str:
         """Name of the run's Serve application on a cluster."""
-        return f"delia-{self.settings.run.name}-{fingerprint(str(self.layout.root))[:6]}"
+        return name_application(self.layout.root)
 
     def endpoint(self, models: dict[str, Artifact], max_model_len: int | None = None, base: Artifact | None = None) -> str:
         """Open an endpoint over ``models`` unless it is open, and return its URL. It closes before another opens, before training, and
@@ -148,12 +146,12 @@ class RunContext:
         length = max_model_len or self.settings.max_model_len
         key = (length, *models)
         # Only this process asks, and none of its questions is one too many.
-        replicas, entrance = self.placement.serve.model_copy(update={"host": LOOPBACK}), Entrance(Access(max_requests=_UNLIMITED))
+        replicas, options = self.placement.serve.model_copy(update={"host": LOOPBACK}), EndpointOptions(Access(max_requests=None))
         if self._endpoint_key != key:
             self._close_endpoint()
-            self.connect(demand_of_replicas(replicas, len(plan_engines(models, replicas, base))))
+            self.connect(demand_of_replicas(replicas, len(assign_engines(models, replicas, base))))
             name = self._application if self.uses_cluster else ""
-            endpoint = open_endpoint(models, replicas, self.engine, length, name, base, entrance)
+            endpoint = open_endpoint(models, replicas, self.engine, length, name, base, options)
             self._url, self._endpoint_key = self._stack.enter_context(endpoint), key
         return self._url
 

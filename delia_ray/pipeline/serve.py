@@ -1,10 +1,12 @@
 """The endpoint of ``delia serve``: the finished models of a run, which is only read."""
 
 import signal
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 
@@ -15,11 +17,13 @@ from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.placement import names_cluster
 from delia_ray.ray_runtime.cluster import connect
-from delia_ray.serving.endpoint import check_endpoint, is_loopback, open_endpoint
-from delia_ray.serving.entrance import Entrance
+from delia_ray.serving.endpoint import ROOT_APPLICATION, check_application, check_endpoint, is_loopback, name_application, open_endpoint
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
-from delia_ray.serving.http.keys import VARIABLE, read_keys
+from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
+from delia_ray.serving.options import EndpointOptions
 from delia_ray.settings import Settings
+
+_WATCH_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,17 @@ class Served:
     url: str
     """``/v1`` included."""
     models: tuple[str, ...]
+    _application: str
+
+    def wait(self) -> NoReturn:
+        """Wait until interrupted.
+
+        Raises:
+            UserError: a model's engine cannot be started again, or others have ended the endpoint.
+        """
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            check_application(self._application)
 
 
 @contextmanager
@@ -50,16 +65,16 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
     if not keys and (warning := warn_of_host(replicas.host)):
         say(warning)
     engine = use_stored_dtype(settings.placement.engine, models)
-    entrance = Entrance(replicas.access, keys, None if arms else run)
+    options = EndpointOptions(replicas.access, ApiKeys(keys), None if arms else run)
     # On a cluster others may serve, too, and scoring the same run has an application of its own.
-    name = f"delia-serve-{settings.run.name}" if names_cluster(settings.placement.cluster) else ""
+    name = name_application(run, "delia-serve") if names_cluster(settings.placement.cluster) else ""
     _interrupt_on_sigterm()
-    connect(settings.placement.cluster)
-    _interrupt_on_sigterm()  # Ray has put a handler in its place that aborts the process after three seconds
     try:
+        connect(settings.placement.cluster)
+        _interrupt_on_sigterm()  # Ray has put a handler in its place that aborts the process after three seconds
         check_endpoint(replicas)
-        with open_endpoint(models, replicas, engine, settings.max_model_len, name, finished.get(BASE), entrance) as url:
-            yield Served(url, tuple(models))
+        with open_endpoint(models, replicas, engine, settings.max_model_len, name, finished.get(BASE), options) as url:
+            yield Served(url, tuple(models), name or ROOT_APPLICATION)
     finally:
         ray.shutdown()
 

@@ -17,14 +17,14 @@ class Access(Config):
     """Requests a minute with one key. null: as many as come."""
     concurrent_requests: int | None = Field(default=None, ge=1)
     """Requests in progress with one key. null: as many as come."""
-    max_requests: int = Field(default=1024, ge=1)
-    """Requests in progress altogether; more are answered with 429."""
+    max_requests: int | None = Field(default=1024, ge=1)
+    """Requests in progress altogether; more are answered with 429. null: as many as come."""
     max_body_mib: float = Field(default=8, gt=0)
     """Largest request, in MiB."""
     body_timeout_s: float = Field(default=30, gt=0)
     """How long a request may take to arrive, in seconds."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Largest number of tokens that a request may ask for. null: as many as the model's context takes."""
+    """Longest answer, in tokens; a request that asks for more is refused. null: as long as the model's context takes."""
     max_choices: int = Field(default=128, ge=1)
     """Answers that one request may ask for: prompts times ``n``."""
     origins: tuple[str, ...] = ()

@@ -50,11 +50,12 @@ def demand_of_workers(workers: TrainWorkers) -> Demand:
 
 
 def demand_of_replicas(replicas: Replicas, engines: int) -> Demand:
-    """The replicas of ``engines`` engines and the endpoint's router."""
+    """The replicas of ``engines`` engines, and the router before several."""
     bundles = bundles_of_replica(replicas)
     total = _bundle(replicas.num_cpus, replicas.total_gpus)
-    sums = f"{engines} engines x size={replicas.size} x ({_describe(total)}) and 1 CPU that routes"
-    return Demand("placement.serve", sums, (*bundles * (engines * replicas.size), {"CPU": 1.0}))
+    router, routes = (({"CPU": 1.0},), " and 1 CPU that routes") if engines > 1 else ((), "")
+    sums = f"{engines} engines x size={replicas.size} x ({_describe(total)}){routes}"
+    return Demand("placement.serve", sums, (*bundles * (engines * replicas.size), *router))
 
 
 def demand_of_stage(engine: EngineResources, key: str) -> Demand:

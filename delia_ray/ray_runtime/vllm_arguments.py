@@ -1,14 +1,9 @@
 """vLLM's engine arguments from a placement."""
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from delia_ray.core.storage.transfer import fetch
 from delia_ray.placement import Engine, EngineResources
 from delia_ray.ray_runtime.resources import GIB
-from delia_ray.upstream.vllm_lora import LORA_RANKS
 
 VLLM_SHARE = 0.92
 """Share of a whole GPU's memory that vLLM takes by default."""
@@ -47,23 +42,4 @@ def build_engine_kwargs(engine: Engine, dtype: str, max_model_len: int, resource
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(max_model_len, 4096),
         "kv_cache_memory_bytes": int(engine.kv_cache_gib * GIB),
-    }
-
-
-def build_adapter_kwargs(adapters: Sequence[Path], spare: int = 0) -> dict[str, Any]:
-    """Build vLLM's engine arguments for adapters that are served together with the model that they adapt.
-
-    There is a place for each, and one that stays empty: on a CPU vLLM 0.29 looks up the adapter of a request that has none at place -1,
-    which is the last one, and would answer with it if it were taken.
-
-    Args:
-        spare: places for adapters that are loaded later.
-    """
-    ranks = [json.loads(fetch(adapter / "adapter_config.json").read_text())["r"] for adapter in adapters]
-    places = len(adapters) + spare + 1
-    return {
-        "enable_lora": True,
-        "max_loras": places,
-        "max_cpu_loras": places,
-        "max_lora_rank": min(rank for rank in LORA_RANKS if rank >= max(ranks)),
     }

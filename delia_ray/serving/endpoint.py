@@ -14,21 +14,22 @@ from ray.serve.exceptions import RayServeException
 
 from delia_ray.core.artifacts import Artifact
 from delia_ray.core.errors import UserError
+from delia_ray.core.fingerprint import fingerprint
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.resources import PlacementError, check_port
-from delia_ray.serving.entrance import Entrance
-from delia_ray.serving.forms import EnginePlan, plan_engines
+from delia_ray.serving.engine_specs import EngineSpec, assign_engines
+from delia_ray.serving.options import EndpointOptions
 from delia_ray.upstream.ray_serve import get_http_port
 
 logger = logging.getLogger(__name__)
 
 _TIMEOUT_SECONDS = 900.0
-_OPEN = Entrance()
+_OPEN = EndpointOptions()
 """No keys, and usual limits."""
 LOOPBACK = "127.0.0.1"
 _ANY_INTERFACES = ("0.0.0.0", "::", "")
-_ROOT_APPLICATION = "delia"
+ROOT_APPLICATION = "delia"
 
 
 def is_loopback(host: str) -> bool:
@@ -60,7 +61,7 @@ def open_endpoint(
     max_model_len: int,
     name: str = "",
     base: Artifact | None = None,
-    entrance: Entrance = _OPEN,
+    options: EndpointOptions = _OPEN,
 ) -> Generator[str, None, None]:
     """Serve ``models`` on the connected cluster while the block runs, and yield the base URL, ``/v1`` included.
 
@@ -73,7 +74,7 @@ def open_endpoint(
         max_model_len: longest prompt and answer together, in tokens.
         name: name and route of the application, which replaces one of that name; empty: at the root.
         base: what the models were trained from, where they may be served as adapters over it.
-        entrance: keys and limits.
+        options: keys and limits.
 
     Raises:
         PlacementError: the cluster has no room for every model, the port is taken, or its root is another application's.
@@ -82,26 +83,47 @@ def open_endpoint(
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
-    application, plans = name or _ROOT_APPLICATION, plan_engines(models, replicas, base)
-    wait_for_room(demand_of_replicas(replicas, len(plans)), _TIMEOUT_SECONDS, logger.info)
+    application, specs = name or ROOT_APPLICATION, assign_engines(models, replicas, base)
+    wait_for_room(demand_of_replicas(replicas, len(specs)), _TIMEOUT_SECONDS, logger.info)
     is_shared = _check_serve(serve, replicas, name)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": replicas.host, "port": replicas.port})
-        _run(serve, _build(plans, replicas, engine, max_model_len, entrance), application, f"/{name}")
+        _run(serve, _build(specs, replicas, engine, max_model_len, options), application, f"/{name}")
         yield _find_url(replicas, name, get_http_port() if is_shared else replicas.port)
     finally:
         _close(serve, application, is_shared)
 
 
-def _build(plans: Sequence[EnginePlan], replicas: Replicas, engine: Engine, max_model_len: int, entrance: Entrance) -> Any:
+def _build(specs: Sequence[EngineSpec], replicas: Replicas, engine: Engine, max_model_len: int, options: EndpointOptions) -> Any:
     from delia_ray.serving.app import build_application  # noqa: PLC0415  imports all of vLLM
 
-    return build_application(plans, replicas, engine, max_model_len, entrance)
+    return build_application(specs, replicas, engine, max_model_len, options)
 
 
 def _find_url(replicas: Replicas, name: str, port: int) -> str:
     host = LOOPBACK if replicas.host in _ANY_INTERFACES else replicas.host
     return f"http://{host}:{port}/{name}/v1" if name else f"http://{host}:{port}/v1"
+
+
+def name_application(run: Path, prefix: str = "delia") -> str:
+    """The name of a run's application on a cluster that others may use, too."""
+    return f"{prefix}-{run.name}-{fingerprint(str(run))[:6]}"
+
+
+def check_application(name: str) -> None:
+    """Refuse to go on with an application that does not answer any more.
+
+    Raises:
+        UserError: it cannot be started again, or is gone.
+    """
+    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
+
+    serve: Any = ray_serve  # partly untyped
+    application = serve.status().applications.get(name)
+    if application is None:
+        raise UserError("serve: the endpoint was ended from elsewhere (`serve shutdown`); start it again")
+    if application.status == "DEPLOY_FAILED":
+        raise UserError(f"serve: {_find_deployment_error(serve, name) or application.message}; build that model again, or start it again")
 
 
 def close_leftover(name: str) -> None:
@@ -123,7 +145,7 @@ def _check_serve(serve: Any, replicas: Replicas, name: str) -> bool:
     if not serve.status().proxies:
         check_port(replicas)
         return False
-    if not name and _ROOT_APPLICATION in serve.status().applications:
+    if not name and ROOT_APPLICATION in serve.status().applications:
         raise PlacementError(
             "placement.cluster.address: an endpoint runs on that cluster already; end it (`serve shutdown`), or use another cluster"
         )

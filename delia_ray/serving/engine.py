@@ -1,107 +1,52 @@
-"""The vLLM engine and the server of each replica. Only this module of the package imports vLLM.
+"""The server of each replica: an engine, and vLLM's application in the same process, so that nothing lies between them.
 
 Every process that imports vLLM takes some fifteen CPU seconds and half a gigabyte before it does any work, so on a small machine their
 number determines how long an endpoint takes to start. On a CPU Ray Serve LLM starts four such processes per model and one for all; with
-these classes there are two per engine. Requests are answered by vLLM's own application in the replica, so that nothing lies between them
-and the engine.
+these classes there are two per engine.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
+import time
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from ray.serve.llm.deployment import LLMServer
 from starlette.types import ASGIApp, Message, Scope
-from vllm.entrypoints.openai.models.protocol import LoRAModulePath
-from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
 
+from delia_ray.core.errors import UserError
 from delia_ray.core.storage.transfer import fetch
-from delia_ray.placement import Access
-from delia_ray.serving.finished_models import find_adapter
-from delia_ray.serving.forms import EnginePlan, ServedModel
+from delia_ray.serving.engine_specs import EngineSpec, ServedModel
+from delia_ray.serving.finished_models import check_unchanged, find_adapters
+from delia_ray.serving.http.errors import ErrorMiddleware, make_unavailable_error
 from delia_ray.serving.http.frontend import build_frontend
-from delia_ray.serving.http.guard import Guard
-from delia_ray.upstream.ray_llm import VLLMEngine
+from delia_ray.serving.options import EndpointOptions
+from delia_ray.upstream.ray_llm import LocalEngine
 
 logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
-
-
-class ServedEngine(VLLMEngine):
-    """Ray Serve LLM's vLLM engine without its download task, with adapters of local folders, and, if the engine arguments say so,
-    without a separate worker process."""
-
-    def __init__(self, llm_config: Any, plan: EnginePlan):  # Ray has two classes of that name
-        super().__init__(llm_config)
-        self._plan = plan
-
-    async def start(self) -> None:
-        """Start the engine from the model's local folder, without Ray Serve LLM's download task."""
-        callback = self.llm_config.get_or_create_callback()
-        assert callback is not None
-        callback.ctx.run_init_node = False
-        # Ray sets this to the number of CPUs that an actor reserves; the engine's process inherits it and would compute on one core.
-        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
-        for folder in (self._plan.folder, *self._plan.adapters.values()):
-            await asyncio.to_thread(fetch, folder)  # a node that has it fetches nothing
-        await super().start()
-
-    def _prepare_engine_config(self, callback_ctx: Any) -> Any:
-        arguments, frontend, config = super()._prepare_engine_config(callback_ctx)
-        # On a CPU Ray Serve LLM overwrites this argument with "mp", whatever the config says.
-        backend = self.llm_config.engine_kwargs.get("distributed_executor_backend")
-        if backend is not None:
-            config.parallel_config.distributed_executor_backend = backend
-        frontend.lora_modules = [LoRAModulePath(name, str(path)) for name, path in self._plan.adapters.items()]
-        frontend.allowed_origins = []  # ``build_frontend`` adds those that are configured
-        frontend.enable_offline_docs = True
-        return arguments, frontend, config
-
-    async def load_adapter(self, name: str, folder: Path) -> None:
-        """Load one more adapter.
-
-        Raises:
-            RuntimeError: vLLM does not take it.
-        """
-        await asyncio.to_thread(fetch, folder)
-        assert self._oai_models is not None
-        said = await self._oai_models.load_lora_adapter(LoadLoRAAdapterRequest(lora_name=name, lora_path=str(folder)))
-        if not isinstance(said, str):
-            raise RuntimeError(f"the adapter {folder} cannot be loaded: {said.error.message}")
-
-    async def take_over(self, app: Any) -> None:
-        """Let the application of an engine that has ended answer with this one."""
-        own: Any = self._app_state
-        app.state._state.update(own._state)  # as ``build_asgi_app`` does
-
-    def is_alive(self) -> bool:
-        """Whether the engine's process works."""
-        client: Any = self._engine_client
-        return client is not None and not client.errored
+_LOOK_SECONDS = 2.0
+"""How often the run is asked what was finished meanwhile, at most."""
 
 
 class ModelServer(LLMServer):
-    """A replica: an engine, and vLLM's application that answers for it.
+    """A replica.
 
     It is without usage reports: the actor that collects them would import vLLM, too.
     """
 
-    async def __init__(
-        self, llm_config: Any, *, plan: EnginePlan, access: Access | None = None, keys: Sequence[str] = (), run: Path | None = None
-    ):
+    async def __init__(self, llm_config: Any, *, spec: EngineSpec, options: EndpointOptions):
         """Start the engine.
 
         Args:
-            access: limits, where requests come to the replica directly.
-            run: folder of the run whose adapters are served as they are finished.
+            options: keys and limits hold where requests come to the replica directly.
         """
-        self._models = {model.name: model for model in plan.models}
-        self._plan, self._access, self._keys, self._run = plan, access or Access(), keys, run
-        self._loading = asyncio.Lock()
+        self._spec, self._options = spec, options
+        self._models = {model.name: model for model in spec.models}
+        self._refused: set[str] = set()  # fingerprints of adapters that vLLM does not take
+        self._looking, self._next_look = asyncio.Lock(), 0.0
         await super().__init__(llm_config)
         self._app: Any = await self.engine.build_asgi_app()
         self._watching = asyncio.create_task(self._watch())
@@ -109,8 +54,16 @@ class ModelServer(LLMServer):
 
     async def start(self) -> None:
         """Start the engine and return when it is ready."""
-        self.engine: Any = ServedEngine(self._llm_config, self._plan)
-        await self.engine.start()
+        self.engine: Any = await self._build_engine()
+
+    async def _build_engine(self) -> LocalEngine:
+        for model in self._models.values():
+            await asyncio.to_thread(check_unchanged, model)
+            await asyncio.to_thread(fetch, model.folder)  # a node that has it fetches nothing
+        adapters = {model.name: model.folder for model in self._models.values() if model.is_adapter}
+        engine = LocalEngine(self._llm_config, adapters)
+        await engine.start()
+        return engine
 
     async def _watch(self) -> None:
         """Start the engine again when its process has ended; Ray Serve would take half a minute to see it, and another to import vLLM."""
@@ -118,60 +71,79 @@ class ModelServer(LLMServer):
             await asyncio.sleep(_WATCH_SECONDS)
             if self.is_alive():
                 continue
-            logger.error("the engine of %s has ended; it is started again", self._plan.name)
+            logger.error("the engine of %s has ended; it is started again", self._spec.name)
             await asyncio.sleep(_WATCH_SECONDS)  # the start blocks, and requests in progress should be answered before
-            await self._restart()
+            self.engine.close()
+            engine = await self._build_engine()
+            await engine.rebind_app(self._app)
+            self.engine = engine
 
     def _end(self, watching: "asyncio.Task[None]") -> None:
         """End the replica if its engine cannot be started again; Ray Serve starts another."""
         if not watching.cancelled():
-            logger.error("the engine of %s cannot be started again; the replica ends", self._plan.name, exc_info=watching.exception())
+            logger.error("the engine of %s cannot be started again; the replica ends", self._spec.name, exc_info=watching.exception())
             os._exit(1)
 
-    async def _restart(self) -> None:
-        engine = ServedEngine(self._llm_config, self._plan)
-        await engine.start()
-        for name, model in self._models.items():
-            if model.adapter is not None and name not in self._plan.adapters:
-                await engine.load_adapter(name, model.adapter)
-        await engine.take_over(self._app)
-        self.engine = engine
-
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_frontend(self._app, self._access, self._keys, self)
+        return build_frontend(self._app, self._options, self)
 
     async def list_models(self) -> list[ServedModel]:
         """List the models that answer."""
-        return list(self._models.values())
+        await self._look_for_adapters()
+        return [*self._models.values()]
 
-    async def knows(self, name: str) -> bool:
-        """Whether a model answers; one of the run that was finished meanwhile is loaded first if it is an adapter over the same base."""
-        if name not in self._models and self._run is not None:
-            async with self._loading:
-                if name not in self._models and self._has_place():
-                    await self._load_finished(name)
+    async def has_model(self, name: str) -> bool:
+        """Whether a model answers; it may have been finished meanwhile.
+
+        Raises:
+            ApiError: that cannot be told while the engine is started again.
+        """
+        if name not in self._models:
+            await self._look_for_adapters()
+            if name not in self._models and not self.is_alive():
+                raise make_unavailable_error()
         return name in self._models
+
+    async def _look_for_adapters(self) -> None:
+        """Load the adapters that were finished meanwhile."""
+        if self._options.run is None or not self._spec.adapters:
+            return
+        async with self._looking:
+            if time.monotonic() < self._next_look or not self.is_alive():
+                return
+            base = self._models[self._spec.name].metadata["fingerprint"]
+            try:
+                found = await asyncio.to_thread(find_adapters, self._options.run, base, {*self._models})
+            except UserError:
+                logger.exception("what was finished meanwhile cannot be read")
+                found = []
+            for model in found:
+                if self._has_place() and model.metadata["fingerprint"] not in self._refused:
+                    await self._load(model)
+            self._next_look = time.monotonic() + _LOOK_SECONDS
 
     def _has_place(self) -> bool:
         """Whether one more adapter leaves a place empty (``build_adapter_kwargs``)."""
-        adapters = sum(model.adapter is not None for model in self._models.values())
+        adapters = sum(model.is_adapter for model in self._models.values())
         return adapters + 1 < self._llm_config.engine_kwargs.get("max_loras", 0)
 
-    async def _load_finished(self, name: str) -> None:
-        assert self._run is not None
-        base = self._models[self._plan.name].metadata["fingerprint"]
-        if found := await asyncio.to_thread(find_adapter, self._run, name, base):
-            assert found.adapter is not None
-            try:
-                await self.engine.load_adapter(name, found.adapter)
-            except RuntimeError:
-                logger.exception("%s was finished meanwhile, but is not served", name)
-            else:
-                self._models[name] = found
+    async def _load(self, model: ServedModel) -> None:
+        try:
+            await asyncio.to_thread(fetch, model.folder)
+            await self.engine.load_adapter(model.name, model.folder)
+        except RuntimeError:
+            logger.exception("%s was finished meanwhile, but is not served", model.name)
+            self._refused.add(model.metadata["fingerprint"])
+        else:
+            self._models[model.name] = model
 
     def is_alive(self) -> bool:
         """Whether the engine works."""
         return self.engine.is_alive()
+
+    async def is_healthy(self) -> bool:
+        """Whether the engine works."""
+        return self.is_alive()
 
     async def forward(self, scope: Scope, body: bytes) -> AsyncGenerator[Message]:
         """Answer a request that another replica received: its parts, as ASGI messages."""
@@ -187,7 +159,7 @@ class ModelServer(LLMServer):
 
         async def answer() -> None:
             try:
-                await Guard(self._app, self)({**scope, "app": None}, receive, messages.put)
+                await ErrorMiddleware(self._app, self)(scope, receive, messages.put)
             finally:
                 await messages.put(None)
 

@@ -1,18 +1,16 @@
 """The finished models of a run."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from delia_ray.core.artifacts import MANIFEST, MODEL_KIND, Artifact
 from delia_ray.core.errors import UserError
 from delia_ray.core.layout import BASE, RunLayout
+from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.placement import Engine
-from delia_ray.serving.forms import ServedModel, as_adapter, explain_no_adapter
-
-_ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+from delia_ray.serving.engine_specs import ServedModel, describe_adapter, explain_no_adapter
 
 
 def use_stored_dtype(engine: Engine, models: Mapping[str, Artifact]) -> Engine:
@@ -21,15 +19,22 @@ def use_stored_dtype(engine: Engine, models: Mapping[str, Artifact]) -> Engine:
     return engine.model_copy(update={"dtype": dtypes[0]}) if dtypes and engine.dtype == "auto" else engine
 
 
-def find_adapter(run: Path, arm: str, base: str) -> ServedModel | None:
-    """Find the model of an arm that was finished by now, if it can be served as an adapter over the base model of a fingerprint."""
-    if not _ARM.fullmatch(arm):  # it comes from a request, and must not lead out of the run's folder
-        return None
-    folder = RunLayout(run).of_arm(arm, "model")
-    if not fetch(folder / MANIFEST).exists():
-        return None
-    model = Artifact.open(folder, MODEL_KIND)
-    return as_adapter(arm, model) if explain_no_adapter(model, base) is None else None
+def find_adapters(run: Path, base: str, known: Container[str]) -> list[ServedModel]:
+    """Find the models that can be served as adapters over the base model of a fingerprint, but for those that are known by name."""
+    pull_manifests(run)
+    models = {name: model for name, model in find_finished_models(run).items() if name not in known}
+    return [describe_adapter(name, model) for name, model in models.items() if explain_no_adapter(model, base) is None]
+
+
+def check_unchanged(model: ServedModel) -> None:
+    """Refuse a model that was built anew since it was described: what is said of it would be another's.
+
+    Raises:
+        UserError: it was, or is gone.
+    """
+    file = fetch(model.artifact / MANIFEST)
+    if not file.exists() or Artifact.open(model.artifact, MODEL_KIND).fingerprint != model.metadata["fingerprint"]:
+        raise UserError(f"{to_uri(model.artifact)} is not what it was when the endpoint was started; start the endpoint again")
 
 
 def find_finished_models(run: Path) -> dict[str, Artifact]:

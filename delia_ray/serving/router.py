@@ -1,89 +1,104 @@
 """The replica that receives requests where several engines answer: it passes each on to the engine of the model that it names."""
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import parse_qs
 
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from delia_ray.placement import Access
-from delia_ray.serving.forms import EnginePlan, ServedModel
-from delia_ray.serving.http.errors import ApiError
+from delia_ray.serving.engine_specs import EngineSpec, ServedModel
+from delia_ray.serving.http.checks import STATE_MODEL
+from delia_ray.serving.http.errors import ApiError, make_unavailable_error
 from delia_ray.serving.http.frontend import build_frontend
-from delia_ray.serving.http.requests import get_model
+from delia_ray.serving.options import EndpointOptions
 
 _PASSED_ON = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
     *("headers", "client", "server"),
 )
 """Keys of an ASGI scope."""
+_HEALTH_SECONDS = 5.0
 
 
 class ModelRouter:
     """Passes requests on to engines."""
 
-    def __init__(self, engines: Mapping[str, DeploymentHandle[Any]], plans: Sequence[EnginePlan], access: Access, keys: Sequence[str] = ()):
+    def __init__(self, engines: Mapping[str, DeploymentHandle[Any]], specs: Sequence[EngineSpec], options: EndpointOptions):
         """Remember the engines.
 
         Args:
-            engines: name of the plan -> the deployment.
+            engines: name of the engine's spec -> the deployment.
         """
-        self._access, self._keys = access, keys
-        self._models = [model for plan in plans for model in plan.models]
-        self._engines = {model.name: engines[plan.name].options(stream=True) for plan in plans for model in plan.models}
+        self._options, self._all = options, list[Any](engines.values())
+        self._models = {model.name: model for spec in specs for model in spec.models}
+        self._engines: dict[str, Any] = {model.name: engines[spec.name] for spec in specs for model in spec.models}
+        self._with_adapters: Any = next((engines[spec.name] for spec in specs if spec.adapters), None)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        return build_frontend(self._answer, self._access, self._keys, self)
+        return build_frontend(self._answer, self._options, self)
 
     async def list_models(self) -> list[ServedModel]:
         """List the models that answer."""
-        return self._models
+        await self._look_for_adapters()
+        return [*self._models.values()]
 
-    async def knows(self, name: str) -> bool:
-        """Whether a model answers."""
-        return name in self._engines
+    async def has_model(self, name: str) -> bool:
+        """Whether a model answers; it may have been finished meanwhile."""
+        if name not in self._models:
+            await self._look_for_adapters()
+        return name in self._models
+
+    async def _look_for_adapters(self) -> None:
+        """Ask the engine with adapters what it answers for by now."""
+        if self._with_adapters is not None and self._options.run is not None:
+            for model in await self._with_adapters.list_models.remote():
+                self._models.setdefault(model.name, model)
+                self._engines.setdefault(model.name, self._with_adapters)
 
     def is_alive(self) -> bool:
         """Whether this replica works; each engine says it of itself."""
         return True
 
+    async def is_healthy(self) -> bool:
+        """Whether every engine works."""
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                return all(await asyncio.gather(*(engine.is_healthy.remote() for engine in self._all)))
+        except (TimeoutError, RayActorError, DeploymentUnavailableError):
+            return False
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _live(receive, send)
             return
-        body = (await receive()).get("body", b"")
-        engine: Any = self._engines[self._choose(scope, body)]
+        body: bytes = (await receive()).get("body", b"") if scope["method"] == "POST" else b""
+        engine = self._choose(scope).options(stream=True)
         parts = engine.forward.remote({name: scope[name] for name in _PASSED_ON if name in scope}, body)
-        gone = asyncio.ensure_future(_wait_until_gone(receive))
-        gone.add_done_callback(lambda _: parts.cancel())
         try:
             async for message in parts:
                 await send(message)
-        finally:
-            gone.cancel()
+        except (RayActorError, DeploymentUnavailableError, BackPressureError):
+            raise make_unavailable_error() from None
+        except asyncio.CancelledError:  # the client has gone
+            parts.cancel()
+            raise
 
-    def _choose(self, scope: Scope, body: bytes) -> str:
-        """Choose the model that a request is for.
+    def _choose(self, scope: Scope) -> Any:
+        """Choose the engine of the model that a request names.
 
         Raises:
             ApiError: it names none, and there are several.
         """
-        asked = parse_qs(scope["query_string"].decode("latin-1")).get("model")
-        name = get_model(json.loads(body)) if body else (asked[0] if asked else None)
-        if name in self._engines:
-            return name
         if scope["method"] != "POST":  # such as the documentation, which all have
-            return self._models[0].name
-        raise ApiError(400, f"model: name one of {', '.join(self._engines)}", code="model_not_found", param="model")
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            return self._all[0]
+        name = scope["state"][STATE_MODEL]
+        if name is None:
+            raise ApiError(400, f"model: name one of {', '.join(self._engines)}", code="model_not_found", param="model")
+        return self._engines[name]
 
 
 async def _live(receive: Receive, send: Send) -> None:

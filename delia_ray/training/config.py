@@ -41,6 +41,11 @@ class TokenOnly(Config):
 Parameters = Annotated[Lora | Full | TokenOnly, Field(discriminator="kind")]
 
 
+def trains_adapter(parameters: Parameters) -> bool:
+    """Whether what is trained can be exported as an adapter (``export.adapter``), which an engine loads together with others."""
+    return not isinstance(parameters, Full) and not (isinstance(parameters, Lora) and parameters.variant == "dora")
+
+
 class Sft(Config):
     """Supervised fine-tuning: cross-entropy of the supervised tokens."""
 

@@ -14,13 +14,14 @@ os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1", "VL
 from vllm import LLM, SamplingParams
 from vllm.lora.request import LoRARequest
 
-from delia_ray.ray_runtime.vllm_arguments import build_adapter_kwargs
+from delia_ray.models.exported import read_rank
+from delia_ray.upstream.vllm_lora import build_adapter_kwargs
 
 ARGUMENTS = {"dtype": "float32", "max_model_len": 256, "enforce_eager": True, "max_num_seqs": 8, "distributed_executor_backend": "uni"}
 
 
 def main(base: str, fewer_places: int, adapters: list[str]) -> None:
-    kwargs = build_adapter_kwargs([Path(each) for each in adapters])
+    kwargs = build_adapter_kwargs([read_rank(Path(each)) for each in adapters])
     kwargs["max_loras"] -= fewer_places
     llm = LLM(model=base, **ARGUMENTS, **kwargs)
     requests: list[Any] = [LoRARequest(str(number), number, path) for number, path in enumerate(adapters, 1)]

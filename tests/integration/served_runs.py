@@ -1,11 +1,12 @@
 """`delia serve` as a process of its own, over a run with two adapters."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +55,21 @@ def wait(until: Callable[[], bool], seconds: float) -> float:
 
 
 @contextmanager
-def serve(run: Path, *words: str) -> Generator[Served]:
-    """Serve a run until the block ends."""
+def serve(run: Path, *words: str, root: str = "", environment: Mapping[str, str] = os.environ) -> Generator[Served]:
+    """Serve a run until the block ends.
+
+    Args:
+        words: of the command line.
+        root: where the run is, if not in its folder.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     keys = run.parent / "keys.txt"
     keys.write_text(f"{KEY}\n")
-    settings = [f"run.root={run.parent}", f"run.name={run.name}", f"placement.serve.port={port}", "placement.serve.form=adapter"]
+    settings = [f"run.root={root or run.parent}", f"run.name={run.name}", f"placement.serve.port={port}", "placement.serve.form=adapter"]
     command = [sys.executable, "-m", "delia_ray", "serve", "--config", str(TINY), *settings, f"placement.serve.access.keys={keys}", *words]
-    process = subprocess.Popen(command, cwd=run.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
     said = ""
     try:

@@ -17,7 +17,8 @@ from delia_ray.core.artifacts import Artifact
 from delia_ray.core.layout import RunLayout
 from delia_ray.placement import Access, Engine, Replicas
 from delia_ray.serving.endpoint import open_endpoint
-from delia_ray.serving.entrance import Entrance
+from delia_ray.serving.http.keys import ApiKeys
+from delia_ray.serving.options import EndpointOptions
 
 QUESTIONS = ("Name a fruit.", f"{TOKEN} Name a river.", "What is the capital of France?")
 TOKENS = 12
@@ -41,8 +42,8 @@ def url(local_ray: None, models: dict[str, Artifact], run: RunLayout, engine: En
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    entrance = Entrance(Access(), [KEY], run.root)
-    with open_endpoint(models, Replicas(port=port, form="adapter"), engine, 256, base=models["base"], entrance=entrance) as url:
+    options = EndpointOptions(Access(), ApiKeys([KEY]), run.root)
+    with open_endpoint(models, Replicas(port=port, form="adapter"), engine, 256, base=models["base"], options=options) as url:
         yield url
 
 
@@ -75,7 +76,7 @@ def test_every_model_is_listed_with_what_it_is(client: openai.OpenAI, models: di
     cards = {card.id: card.to_dict() for card in client.models.list()}
     assert {name: card["metadata"]["fingerprint"] for name, card in cards.items()} == {name: m.fingerprint for name, m in models.items()}  # pyright: ignore
     assert cards["two"]["metadata"]["form"] == "adapter" and cards["two"]["metadata"]["base"] == models["base"].fingerprint  # pyright: ignore
-    assert cards["two"]["created"] and cards["base"]["metadata"]["form"] == "merged"  # pyright: ignore
+    assert cards["two"]["created"] and cards["base"]["metadata"]["form"] == "base"  # pyright: ignore
 
 
 def test_an_arm_that_is_finished_later_answers_without_a_new_start(

@@ -48,6 +48,9 @@ def test_the_serving_engine_has_the_hooks_that_are_overridden():
     engine = module_of("ray_llm").VLLMEngine
     assert inspect.iscoroutinefunction(engine.start)
     assert "callback_ctx" in inspect.signature(engine._prepare_engine_config).parameters
+    source = inspect.getsource(engine)
+    assert all(f"self.{name}" in source for name in ("_oai_models", "_app_state", "_engine_client", "llm_config"))
+    assert "app.state._state.update(self._app_state._state)" in inspect.getsource(engine.build_asgi_app)
 
 
 def test_a_logits_processor_has_the_three_methods():

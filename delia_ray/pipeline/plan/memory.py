@@ -11,7 +11,7 @@ from delia_ray.ray_runtime.vllm_arguments import get_memory_share
 from delia_ray.serving.memory import EngineMemory, estimate_engine
 from delia_ray.settings import Settings
 from delia_ray.synthesis.config import VllmEngine
-from delia_ray.training.config import FinetuneConfig
+from delia_ray.training.config import FinetuneConfig, trains_adapter
 from delia_ray.training.memory.estimate import TrainingMemory, estimate_training
 from delia_ray.training.memory.micro_batch import MicroBatch
 
@@ -110,7 +110,7 @@ def plan_engines(settings: Settings, model: Path, precision: str) -> list[Engine
     from delia_ray.models.families import read_max_context_tokens  # noqa: PLC0415
 
     placement, itemsize = settings.placement, resolve_dtype(precision).itemsize
-    is_adapted = placement.serve.prefers_adapters and settings.finetune.parameters.kind != "full"
+    is_adapted = placement.serve.prefers_adapters and trains_adapter(settings.finetune.parameters)
     served = 1 if is_adapted else min(placement.serve.models, 1 + sum(arm is not None for arm in settings.arms.values()))
     plans: list[EnginePlan] = []
     if isinstance(settings.synthesize.engine, VllmEngine):

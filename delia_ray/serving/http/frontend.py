@@ -1,41 +1,39 @@
 """What the endpoint answers by itself: the list of its models, its page, and whether it is healthy."""
 
 import json
-from collections.abc import Sequence
 from importlib import resources
 from typing import Protocol
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from delia_ray.placement import Access
-from delia_ray.serving.forms import ServedModel
-from delia_ray.serving.http.errors import ApiError
-from delia_ray.serving.http.gate import Gate
-from delia_ray.serving.http.guard import Guard, Living, refuse_while_dead
-from delia_ray.serving.http.keys import KeyRing
-from delia_ray.serving.http.paths import MODELS, OPENAPI, keep_open_paths
+from delia_ray.serving.engine_specs import ServedModel
+from delia_ray.serving.http.checks import ModelNames, RequestChecks
+from delia_ray.serving.http.errors import ApiError, EngineState, ErrorMiddleware, make_unavailable_error
+from delia_ray.serving.http.paths import MODELS, OPENAPI, get_path, keep_open_paths
+from delia_ray.serving.options import EndpointOptions
 
 
-class Models(Living, Protocol):
+class Models(ModelNames, EngineState, Protocol):
     """The models that are served."""
 
     async def list_models(self) -> list[ServedModel]:
         """List them."""
         ...
 
-    async def knows(self, name: str) -> bool:
-        """Whether requests may name the model."""
+    async def is_healthy(self) -> bool:
+        """Whether every engine works."""
         ...
 
 
-def build_frontend(app: ASGIApp, access: Access, keys: Sequence[str], models: Models) -> ASGIApp:
+def build_frontend(app: ASGIApp, options: EndpointOptions, models: Models) -> ASGIApp:
     """Put before ``app``, which answers requests to models, what holds for all requests."""
-    gate = Guard(Gate(Frontend(app, models), access, KeyRing(keys), models), models)
-    if not access.origins:
-        return gate
+    checked = ErrorMiddleware(RequestChecks(Frontend(app, models), options.access, options.keys, models), models)
+    if not options.access.origins:
+        return checked
     return CORSMiddleware(
-        gate, allow_origins=access.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"]
+        checked, allow_origins=options.access.origins, allow_methods=["GET", "POST"], allow_headers=["authorization", "content-type"]
     )
 
 
@@ -46,24 +44,21 @@ class Frontend:
         self._app, self._models = app, models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        answer = await self._answer(get_path(scope), scope, receive) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive) -> Response | None:
         if path == "/":
-            await _send(send, resources.files("delia_ray.serving.http").joinpath("page.html").read_bytes(), "text/html; charset=utf-8")
-        elif path == "/health":
-            await self._send_health(send)
-        elif path == MODELS:
-            cards = [_to_card(model) for model in await self._models.list_models()]
-            await _send(send, json.dumps({"object": "list", "data": cards}).encode())
-        elif path.startswith(f"{MODELS}/"):
-            await self._send_card(path.removeprefix(f"{MODELS}/"), send)
-        elif path == OPENAPI:
-            document = json.loads(await self._collect(scope, receive))
-            await _send(send, json.dumps(keep_open_paths(document)).encode())
-        else:
-            await self._app(scope, receive, send)
+            return HTMLResponse(resources.files("delia_ray.serving.http").joinpath("page.html").read_bytes())
+        if path == "/health":
+            return await self._answer_health()
+        if path == MODELS:
+            return JSONResponse({"object": "list", "data": [_to_card(model) for model in await self._models.list_models()]})
+        if path.startswith(f"{MODELS}/"):
+            return await self._answer_card(path.removeprefix(f"{MODELS}/"))
+        if path == OPENAPI:
+            return JSONResponse(keep_open_paths(json.loads(await self._collect(scope, receive))))
+        return None
 
     async def _collect(self, scope: Scope, receive: Receive) -> bytes:
         """Let the application answer, and return the body."""
@@ -72,26 +67,20 @@ class Frontend:
         async def keep(message: Message) -> None:
             parts.append(message.get("body", b""))
 
-        await self._app(scope, receive, keep)
+        await self._app({**scope, "method": "GET"}, receive, keep)
         return b"".join(parts)
 
-    async def _send_health(self, send: Send) -> None:
-        refuse_while_dead(self._models)
-        await _send(send, b"{}")
+    async def _answer_health(self) -> Response:
+        if not await self._models.is_healthy():
+            raise make_unavailable_error()
+        return JSONResponse({})
 
-    async def _send_card(self, name: str, send: Send) -> None:
-        await self._models.knows(name)
+    async def _answer_card(self, name: str) -> Response:
         found = next((model for model in await self._models.list_models() if model.name == name), None)
         if found is None:
             raise ApiError(404, f"model: there is no {name[:100]!r} here", code="model_not_found", param="model")
-        await _send(send, json.dumps(_to_card(found)).encode())
+        return JSONResponse(_to_card(found))
 
 
 def _to_card(model: ServedModel) -> dict[str, object]:
     return {"id": model.name, "object": "model", "created": model.created, "owned_by": "delia_ray", "metadata": dict(model.metadata)}
-
-
-async def _send(send: Send, body: bytes, kind: str = "application/json") -> None:
-    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -26,7 +26,7 @@ def read_keys(file: Path | None, environment: Mapping[str, str] = os.environ) ->
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{name}: {getattr(error, 'strerror', None) or 'no UTF-8 text'}; name a file with a key in each line") from None
-    if keys := _check([line.strip() for line in lines if line.strip() and not line.startswith("#")], name):
+    if keys := _check([line for line in map(str.strip, lines) if line and not line.startswith("#")], name):
         return keys
     raise UserError(f"{name} holds no key; write one in each line, for example from `openssl rand -hex 24`")
 
@@ -41,24 +41,24 @@ def _check(keys: Iterable[str], name: str) -> tuple[str, ...]:
     return keys
 
 
-class KeyRing:
-    """Keys, compared in constant time."""
+class ApiKeys:
+    """Digests of keys, compared in constant time."""
 
     def __init__(self, keys: Iterable[str]):
-        self._digests = tuple(_digest(key.encode()) for key in keys)
+        self._digests = tuple(_digest(key) for key in keys)
 
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def find(self, authorization: bytes) -> int | None:
+    def find(self, authorization: str) -> int | None:
         """Find the number of the key in the value of an ``Authorization`` header; None if it holds none of them."""
-        scheme, _, key = authorization.partition(b" ")
+        scheme, _, key = authorization.partition(" ")
         digest, found = _digest(key.strip()), None
         for number, each in enumerate(self._digests):
             if hmac.compare_digest(digest, each):
                 found = number
-        return found if scheme.lower() == b"bearer" else None
+        return found if scheme.lower() == "bearer" else None
 
 
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -7,19 +7,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from delia_ray.placement.access import Access
+from delia_ray.serving.http.errors import ApiError
 
 _MINUTE = 60.0
 
 
-class LimitError(Exception):
-    """A request is one too many."""
-
-    def __init__(self, message: str, retry_after_s: int):
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class Limits:
+class RequestLimiter:
     """Counts the requests of each key. All calls are from one event loop."""
 
     def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic):
@@ -28,11 +21,11 @@ class Limits:
         self._arrivals: dict[int, deque[float]] = {}
 
     @contextmanager
-    def enter(self, key: int) -> Generator[None]:
+    def count(self, key: int) -> Generator[None]:
         """Count a request while the block works.
 
         Raises:
-            LimitError: it is one too many.
+            ApiError: it is one too many.
         """
         self._check_active(key)
         self._check_rate(key)
@@ -44,15 +37,19 @@ class Limits:
 
     def _check_active(self, key: int) -> None:
         access = self._access
-        if self._active.total() >= access.max_requests:
-            raise LimitError(f"{access.max_requests} requests are in progress; try again later", 5)
+        if access.max_requests is not None and self._active.total() >= access.max_requests:
+            raise _make_error(f"{access.max_requests} requests are in progress; try again later", 5)
         if access.concurrent_requests is not None and self._active[key] >= access.concurrent_requests:
-            raise LimitError(f"{access.concurrent_requests} requests with this key are in progress; wait for one of them", 1)
+            raise _make_error(f"{access.concurrent_requests} requests with this key are in progress; wait for one of them", 1)
 
     def _check_rate(self, key: int) -> None:
         if (most := self._access.requests_per_minute) is None:
             return
         now, arrivals = self._clock(), self._arrivals.setdefault(key, deque(maxlen=most))
         if len(arrivals) == most and (wait := arrivals[0] + _MINUTE - now) > 0:
-            raise LimitError(f"this key may send {most} requests a minute", math.ceil(wait))
+            raise _make_error(f"this key may send {most} requests a minute", math.ceil(wait))
         arrivals.append(now)
+
+
+def _make_error(message: str, retry_after_s: int) -> ApiError:
+    return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", headers={"retry-after": str(retry_after_s)})

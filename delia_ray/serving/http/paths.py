@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.types import Scope
+
 from delia_ray.serving.http.errors import ApiError
 
 MODELS = "/v1/models"
@@ -14,6 +16,12 @@ _STATIC = "/static/"
 """Below it are the files of ``/docs``."""
 _FOLDERS = (_STATIC, f"{MODELS}/")
 """Below which there are paths for GET."""
+
+
+def get_path(scope: Scope) -> str:
+    """The path of a request below the application's."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")) or "/"
 
 
 def needs_key(path: str) -> bool:

@@ -8,23 +8,23 @@ from typing import Any, NoReturn
 from delia_ray.placement.access import Access
 from delia_ray.serving.http.errors import ApiError
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_MAX_REFERENCES = 50
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKEN_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
-def parse_body(body: bytes, content_type: bytes) -> Mapping[str, Any]:
+def parse_body(body: bytes, content_type: str) -> Mapping[str, Any]:
     """Parse a JSON object.
 
     Raises:
         ApiError: it is none, or holds what no tokenizer takes.
     """
-    kind = content_type.partition(b";")[0].strip().lower()
-    if kind != b"application/json":
-        raise ApiError(415, f"content-type: found {kind.decode('latin-1') or 'none'}; send application/json")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, f"content-type: found {kind or 'none'}; send application/json")
     try:
-        parsed: Any = json.loads(body, parse_constant=_refuse_constant)
-        if _SURROGATE.search(body):
+        text = body.decode()
+        parsed: Any = json.loads(text, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
             json.dumps(parsed, ensure_ascii=False).encode()  # half of a surrogate pair is no character
     except UnicodeEncodeError:
         raise ApiError(400, "the body holds half of a surrogate pair, which is no character; send whole characters") from None
@@ -55,13 +55,13 @@ def check_limits(body: Mapping[str, Any], access: Access) -> None:
     """Refuse a request for more tokens or answers than ``access`` lets one ask for.
 
     Raises:
-        ApiError: it asks for more.
+        ApiError: it asks for more, or not with a whole number.
     """
     for name in _TOKEN_LIMITS:
-        value = body.get(name)
-        if access.max_tokens is not None and isinstance(value, int) and value > access.max_tokens:
+        value = _get_count(body, name)
+        if access.max_tokens is not None and value > access.max_tokens:
             raise ApiError(400, f"{name}: found {value}, and {access.max_tokens} is the most here", param=name)
-    choices = count_prompts(body) * _get_count(body, "n")
+    choices = count_prompts(body) * max(1, _get_count(body, "n"))
     if choices > access.max_choices:
         raise ApiError(400, f"n: prompts times n is {choices}, and {access.max_choices} is the most here", param="n")
 
@@ -75,12 +75,15 @@ def count_prompts(body: Mapping[str, Any]) -> int:
 
 
 def _get_count(body: Mapping[str, Any], name: str) -> int:
+    """Return a number; 0 if there is none. vLLM would also take text and fractions for one."""
     value = body.get(name)
-    return value if isinstance(value, int) and value > 0 else 1
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise ApiError(400, f"{name}: found {type(value).__name__}; send a whole number", param=name)
+    return value or 0
 
 
 def check_schemas(body: Mapping[str, Any]) -> None:
-    """Refuse a JSON Schema that refers to itself before it asks for anything: nothing fulfils it, and an engine fails at the first token.
+    """Refuse a JSON Schema that is but a reference to itself: nothing fulfils it, and an engine fails at the first token.
 
     Raises:
         ApiError: there is one.
@@ -90,19 +93,18 @@ def check_schemas(body: Mapping[str, Any]) -> None:
         schema: Any = body.get(name)
         for key in path:
             schema = schema.get(key) if isinstance(schema, Mapping) else None
-        if _refers_to_itself(schema, schema, ()):
+        if _refers_to_itself(schema):
             raise ApiError(400, f"{name}: its schema refers to itself and asks for nothing else, so that nothing fulfils it", param=name)
 
 
-def _refers_to_itself(schema: Any, root: Any, seen: tuple[str, ...]) -> bool:
-    if not isinstance(schema, Mapping) or len(seen) > _MAX_REFERENCES:
-        return False
-    reference: Any = schema.get("$ref")
-    if isinstance(reference, str):
-        return reference in seen or _refers_to_itself(_resolve(root, reference), root, (*seen, reference))
-    branches = [schema.get(name) for name in ("anyOf", "oneOf", "allOf")]
-    any_of, one_of, all_of = ([_refers_to_itself(each, root, seen) for each in part] if isinstance(part, list) else [] for part in branches)
-    return any(all_of) or (bool(any_of) and all(any_of)) or (bool(one_of) and all(one_of))
+def _refers_to_itself(root: Any) -> bool:
+    schema, seen = root, set[str]()
+    while isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
+        if reference in seen:
+            return True
+        seen.add(reference)
+        schema = _resolve(root, reference)
+    return False
 
 
 def _resolve(root: Any, reference: str) -> Any:

@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from delia_ray.models.exported import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from delia_ray.training.model import Trainable
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _LINEAR, _EMBEDDING = ("lora_A.weight", "lora_B.weight"), ("lora_embedding_A", "lora_embedding_B")
 """PEFT's names of the two factors of a linear layer, and of an embedding."""
 
 
 @dataclass(frozen=True)
-class Update:
+class LowRankUpdate:
     """The low-rank change ``up_OR @ down_RI`` of the weights of a layer."""
 
     down_RI: Tensor
@@ -38,13 +38,13 @@ class Update:
         """R."""
         return self.down_RI.shape[0]
 
-    def __add__(self, other: "Update") -> "Update":
-        return Update(torch.cat([self.down_RI, other.down_RI]), torch.cat([self.up_OR, other.up_OR], dim=1))
+    def __add__(self, other: "LowRankUpdate") -> "LowRankUpdate":
+        return LowRankUpdate(torch.cat([self.down_RI, other.down_RI]), torch.cat([self.up_OR, other.up_OR], dim=1))
 
-    def with_rank(self, rank: int) -> "Update":
+    def with_rank(self, rank: int) -> "LowRankUpdate":
         """Return the same change with more rows and columns, of zeros."""
         more = rank - self.rank
-        return Update(pad(self.down_RI, (0, 0, 0, more)), pad(self.up_OR, (0, more)))
+        return LowRankUpdate(pad(self.down_RI, (0, 0, 0, more)), pad(self.up_OR, (0, more)))
 
 
 def explain_no_adapter(trainable: Trainable) -> str | None:
@@ -75,15 +75,15 @@ def write_adapter(trainable: Trainable, new_token_ids: Sequence[int], out: Path)
         padded = update.with_rank(rank)
         weights |= {f"{_PREFIX}{layer}.{down}": padded.down_RI.contiguous(), f"{_PREFIX}{layer}.{up}": padded.up_OR.contiguous()}
     out.mkdir(parents=True)
-    save_file(weights, out / WEIGHTS, metadata={"format": "pt"})
+    save_file(weights, out / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     layers = sorted({layer for layer, _ in updates})
     # PEFT scales by alpha over rank, here by 1: what was trained has its scale in ``up_OR``.
     LoraConfig(r=rank, lora_alpha=rank, target_modules=layers, task_type="CAUSAL_LM", inference_mode=True).save_pretrained(str(out))
-    config = json.loads((out / CONFIG).read_text())  # PEFT writes the layers in another order each time
-    (out / CONFIG).write_text(json.dumps({**config, "target_modules": layers}, indent=1) + "\n")
+    config = json.loads((out / ADAPTER_CONFIG).read_text())  # PEFT writes the layers in another order each time
+    (out / ADAPTER_CONFIG).write_text(json.dumps({**config, "target_modules": layers}, indent=1) + "\n")
 
 
-def _list_adapter_updates(model: Any) -> Iterator[tuple[tuple[str, tuple[str, str]], Update]]:
+def _list_adapter_updates(model: Any) -> Iterator[tuple[tuple[str, tuple[str, str]], LowRankUpdate]]:
     """List the changes that an attached adapter makes, by layer and names of its factors."""
     if not hasattr(model, "peft_config"):
         return
@@ -93,10 +93,10 @@ def _list_adapter_updates(model: Any) -> Iterator[tuple[tuple[str, tuple[str, st
         down, up = names
         for path in [name.removesuffix(f".{down}") for name in state if name.endswith(f".{down}")]:
             scale: float = layers[path].scaling[model.active_adapter]
-            yield (path.removeprefix(_PREFIX), names), Update(state[f"{path}.{down}"], state[f"{path}.{up}"] * scale)
+            yield (path.removeprefix(_PREFIX), names), LowRankUpdate(state[f"{path}.{down}"], state[f"{path}.{up}"] * scale)
 
 
-def _list_row_updates(trainable: Trainable, token_ids: Sequence[int]) -> Iterator[tuple[tuple[str, tuple[str, str]], Update]]:
+def _list_row_updates(trainable: Trainable, token_ids: Sequence[int]) -> Iterator[tuple[tuple[str, tuple[str, str]], LowRankUpdate]]:
     """List the changes of the rows of new tokens, in the input embedding and in the output head."""
     embeddings = trainable.new_token_embeddings
     if embeddings is None:
@@ -108,6 +108,6 @@ def _list_row_updates(trainable: Trainable, token_ids: Sequence[int]) -> Iterato
         (torch.arange(len(token_ids)), torch.tensor(token_ids)), torch.tensor(1.0)
     )
     change_ND = (embeddings.input_ND - embedding.weight[list(token_ids)]).detach()
-    yield (names[embedding], _EMBEDDING), Update(selection_NV, change_ND.T)
+    yield (names[embedding], _EMBEDDING), LowRankUpdate(selection_NV, change_ND.T)
     change_ND = (embeddings.output_ND - head.weight[list(token_ids)]).detach()
-    yield (names[head], _LINEAR), Update(change_ND, selection_NV.T)
+    yield (names[head], _LINEAR), LowRankUpdate(change_ND, selection_NV.T)

@@ -1,25 +1,33 @@
 """Writing the forms of an exported model, and what transformers answers from each."""
 
 import gc
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delia_ray.core.config import Config
 from delia_ray.core.records import Message
-from delia_ray.core.storage.transfer import find_published, output_folder
-from delia_ray.models import encode_prompt, find_stop_token_ids, load_tokenizer, resolve_dtype, save_model, token_ids
+from delia_ray.core.storage.transfer import fetch, find_published, output_folder
+from delia_ray.models import find_stop_token_ids, load_tokenizer, resolve_dtype, save_model, token_ids
 from delia_ray.models.exported import ADAPTER, MERGED
-from delia_ray.models.families import max_context_tokens
+from delia_ray.models.families import read_max_context_tokens
 from delia_ray.placement import Replicas
 from delia_ray.training.export.greedy import ReferenceAnswer
 from delia_ray.training.export.parity import ParityError
-from delia_ray.training.export.prompts import MAX_TOKENS, select_conversations, select_rows
+from delia_ray.training.export.prompts import Prompt, load_examples, select_prompts, select_rows
+
+if TYPE_CHECKING:
+    from delia_ray.training.new_token_embeddings import NewTokenEmbeddings
 
 _MAX_LOSS_CHANGE_NATS = 0.01
 """How much merging may change the loss of a token, in float32; an embedding row merged at the wrong scale changes it ten times as much."""
+_CONTEXT_TOKENS = 4096
+"""Longest prompt and answer together in the comparison, unless the model's context is shorter; longer prompts are left out."""
+_SPARE_TOKENS = 64
+"""What vLLM's rendering of a prompt may have more, so that it is compared and not refused."""
+_NOT_ASKED = "engines here load merged models; to compare it, remove this model's folder and export again with placement.serve.form=adapter"
 
 
 class ExportRequest(Config):
@@ -69,11 +77,12 @@ def export_forms(request: ExportRequest, base: Path, checkpoint: Path, rewritten
 
     tokenizer, float32, dtype = load_tokenizer(base), resolve_dtype("float32"), resolve_dtype(request.dtype)
     new_ids, trained = token_ids(tokenizer, request.new_tokens), checkpoint / "trained"
-    rows = select_rows(tokenizer, rewritten, request.parity_prompts, new_ids)
-    conversations = select_conversations(tokenizer, rewritten, request.parity_prompts, new_ids)
+    examples = load_examples(rewritten)
+    rows = select_rows(tokenizer, examples[: request.parity_prompts], new_ids)
+    context = min(_CONTEXT_TOKENS, read_max_context_tokens(fetch(base)))
+    prompts = select_prompts(tokenizer, examples, request.parity_prompts, new_ids, context - request.parity_tokens)
+    reference = _Reference(request, prompts, tokenizer, replicas, float32 if replicas.on_cpu else dtype, context)
     forms: list[Form] = []
-    # In bfloat16 the two may differ by rounding alone, so on a CPU they are compared in float32.
-    answer = partial(_answer, request, conversations, tokenizer, float32 if replicas.on_cpu else dtype, replicas)
     with output_folder(out):
         loaded = load_trained(base, trained, new_ids, float32)
         losses = trained_token_losses(loaded, rows)
@@ -81,45 +90,49 @@ def export_forms(request: ExportRequest, base: Path, checkpoint: Path, rewritten
         if reason is None:
             write_adapter(loaded, new_ids, out / ADAPTER)
             if replicas.prefers_adapters:
-                forms.append(answer(ADAPTER, loaded.model, base, out / ADAPTER, loaded.new_token_embeddings))
+                forms.append(reference.answer(ADAPTER, loaded.model, base, out / ADAPTER, loaded.new_token_embeddings))
             else:
-                reason = "engines here load merged models; export again with placement.serve.form=adapter"
+                reason = _NOT_ASKED
         del loaded
         gc.collect()  # the model's hooks keep it in a reference cycle, and the next model may take half of the memory
         merged = merge_trained(base, trained, new_ids, float32)
         _check_merged(losses, merged_token_losses(merged, rows), out)
         save_model(merged.to(dtype), tokenizer, out)
-        forms.append(answer(MERGED, merged, out))
+        forms.append(reference.answer(MERGED, merged, out))
     published = [replace(form, folder=find_published(form.folder), adapter=form.adapter and find_published(form.adapter)) for form in forms]
-    return Exported(published, {} if reason is None else {ADAPTER: reason}, conversations)
+    return Exported(published, {} if reason is None else {ADAPTER: reason}, [prompt.messages for prompt in prompts])
 
 
-def _answer(
-    request: ExportRequest,
-    conversations: Sequence[Sequence[Message]],
-    tokenizer: Any,
-    dtype: Any,
-    replicas: Replicas,
-    name: str,
-    model: Any,
-    folder: Path,
-    adapter: Path | None = None,
-    new_token_embeddings: Any = None,
-) -> Form:
-    """Answer the conversations in a precision with transformers."""
-    from delia_ray.training.export.greedy import generate_reference  # noqa: PLC0415  torch takes seconds to import
+@dataclass(frozen=True)
+class _Reference:
+    """Answers prompts with transformers."""
 
-    device = "cuda" if not replicas.on_cpu and replicas.processes == 1 else "cpu"  # a model that takes several GPUs is not divided here
-    if new_token_embeddings is not None:
-        new_token_embeddings.to(device, dtype)
-    max_model_len = min(MAX_TOKENS, max_context_tokens(model.config))
-    prompts = [encode_prompt(tokenizer, messages) for messages in conversations]
-    stop_token_ids = find_stop_token_ids(tokenizer, model.generation_config.eos_token_id)
-    references = generate_reference(model.to(device, dtype).eval(), tokenizer, prompts, request.parity_tokens)
-    return Form(name, folder, str(dtype).removeprefix("torch."), max_model_len, references, stop_token_ids, adapter)
+    request: ExportRequest
+    prompts: Sequence[Prompt]
+    tokenizer: Any
+    replicas: Replicas
+    dtype: Any
+    """In bfloat16 transformers and vLLM may differ by rounding alone, so on a CPU they are compared in float32."""
+    context: int
+    """Longest prompt and answer together, in tokens."""
+
+    def answer(
+        self, name: str, model: Any, folder: Path, adapter: Path | None = None, new_token_embeddings: "NewTokenEmbeddings | None" = None
+    ) -> Form:
+        from delia_ray.training.export.greedy import generate_reference  # noqa: PLC0415  torch takes seconds to import
+
+        on_gpu = not self.replicas.on_cpu and self.replicas.processes == 1  # a model that takes several GPUs is not divided here
+        device = "cuda" if on_gpu else "cpu"
+        if new_token_embeddings is not None:
+            new_token_embeddings.to(device, self.dtype)
+        stop_token_ids = find_stop_token_ids(self.tokenizer, model.generation_config.eos_token_id)
+        prompts, tokens = [prompt.ids for prompt in self.prompts], self.request.parity_tokens
+        references = generate_reference(model.to(device, self.dtype).eval(), self.tokenizer, prompts, tokens)
+        max_model_len = min(self.context, max(map(len, prompts), default=0) + tokens + _SPARE_TOKENS)
+        return Form(name, folder, str(self.dtype).removeprefix("torch."), max_model_len, references, stop_token_ids, adapter)
 
 
 def _check_merged(trained: Sequence[float], merged: Sequence[float], out: Path) -> None:
-    change = max((abs(a - b) for a, b in zip(trained, merged, strict=True)), default=0.0)
-    if change > _MAX_LOSS_CHANGE_NATS:
+    change = max((abs(a - b) for a, b in zip(trained, merged, strict=True)), key=lambda each: (math.isnan(each), each), default=0.0)
+    if not change <= _MAX_LOSS_CHANGE_NATS:  # also where the weights diverged to NaN
         raise ParityError(f"merging changed the loss of a token by {change:.3f} nats, so {out} would not be the model that was trained")

@@ -68,7 +68,7 @@ def compare(
         elif first is not None:
             faults.append(f"transformers wrote {decode(reference.ids)!r}, vLLM wrote {decode(answer.ids)!r}")
     mean, largest = sum(differences) / max(1, len(differences)), max(differences, default=0.0)
-    if mean > rounding:
+    if not mean <= rounding:  # also where a model diverged to NaN
         faults.append(
             f"the log-probabilities of the same tokens differ by {mean:.3f} nats on average, where rounding explains {rounding:g}"
         )

@@ -1,6 +1,7 @@
 """Which rows of the task an exported model is compared on."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,41 @@ from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import encode_prompt
 from delia_ray.training.data.tokens import TokenizedRow, tokenize
 
-MAX_TOKENS = 1024
-"""Longest prompt and answer together in the parity check, unless the model's context is shorter."""
 _COMPARED_ROWS = 4
+_LOSS_TOKENS = 1024
+"""Rows are cut to it where losses are compared: their logits are in memory together."""
+_RENDERED = 20
+"""Rows that are rendered for each prompt that is asked for, at most, in search of those that hold a new token and are short enough."""
 
 
-def select_rows(tokenizer: Any, rewritten: Path, most: int, new_ids: Sequence[int]) -> list[TokenizedRow]:
-    """Select rows to compare losses on, those with a new token first, cut to the maximum length."""
-    rows = tokenize(tokenizer, _load_examples(rewritten)[:most], "conversation", new_ids)
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, as it is sent and as it is rendered."""
+
+    messages: list[Message]
+    ids: list[int]
+
+
+def load_examples(rewritten: Path) -> list[Example]:
+    """Load the rows of the task, those of the test split first."""
+    return [row for split in ("test", "train") for row in pq.read_table(fetch(rewritten / f"{split}.parquet")).to_pylist()]
+
+
+def select_rows(tokenizer: Any, examples: Sequence[Example], new_ids: Sequence[int]) -> list[TokenizedRow]:
+    """Select rows to compare losses on, those with a new token first, cut to 1,024 tokens."""
+    rows = tokenize(tokenizer, list(examples), "conversation", new_ids)
     selected = sorted(rows, key=lambda row: not {*new_ids} & {*row.ids})[:_COMPARED_ROWS]
-    return [TokenizedRow(row.ids[:MAX_TOKENS], row.kinds[:MAX_TOKENS], row.group) for row in selected]
+    return [TokenizedRow(row.ids[:_LOSS_TOKENS], row.kinds[:_LOSS_TOKENS], row.group) for row in selected]
 
 
-def select_conversations(tokenizer: Any, rewritten: Path, most: int, new_ids: Sequence[int]) -> list[list[Message]]:
-    """Select prompts of test rows, and of training rows if there are too few; those that hold a new token first."""
-    conversations = [row["messages"][:-1] for row in _load_examples(rewritten)]
-    if not new_ids:
-        return conversations[:most]
-    holding: list[list[Message]] = []
-    others: list[list[Message]] = []
-    for messages in conversations:
+def select_prompts(tokenizer: Any, examples: Sequence[Example], most: int, new_ids: Sequence[int], max_tokens: int) -> list[Prompt]:
+    """Select prompts of at most ``max_tokens`` tokens, those that hold a new token first."""
+    holding: list[Prompt] = []
+    others: list[Prompt] = []
+    for example in examples[: _RENDERED * most]:
+        prompt = Prompt(example["messages"][:-1], encode_prompt(tokenizer, example["messages"][:-1]))
+        if len(prompt.ids) <= max_tokens:
+            (holding if not new_ids or {*new_ids} & {*prompt.ids} else others).append(prompt)
         if len(holding) == most:
             break
-        (holding if {*new_ids} & {*encode_prompt(tokenizer, messages)} else others).append(messages)
     return [*holding, *others][:most]
-
-
-def _load_examples(rewritten: Path) -> list[Example]:
-    return [row for split in ("test", "train") for row in pq.read_table(fetch(rewritten / f"{split}.parquet")).to_pylist()]

@@ -17,15 +17,16 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.records import Message
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import load_tokenizer, token_ids
-from delia_ray.models.exported import MERGED, PARITY
+from delia_ray.models.exported import MERGED, PARITY, read_rank
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tasks import get_result
-from delia_ray.ray_runtime.vllm_arguments import build_adapter_kwargs, build_engine_kwargs
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
 from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
 from delia_ray.training.export.greedy import Answer
 from delia_ray.training.export.parity import Parity, ParityError, compare
+from delia_ray.upstream.vllm_lora import build_adapter_kwargs
 
 STAGE = "model/3"
 
@@ -58,11 +59,10 @@ def export(
         parities = _export_and_check(request, (base.data, checkpoint.data, rewritten.data, workspace.data), engine, replicas)
         _check_parities(parities)
         written = {name: {"reason": each} if isinstance(each, str) else each.to_json() for name, each in parities.items()}
-        (workspace.data / PARITY).write_text(json.dumps(written, indent=1) + "\n")
+        (workspace.data / PARITY).write_text(json.dumps(written, indent=1, allow_nan=False) + "\n")
         (workspace.data / "README.md").write_text(card)
         merged = parities[MERGED]
-        assert isinstance(merged, Parity)
-        return {"parity_equal": merged.equal, "parity_ties": merged.ties}
+        return {"parity_equal": merged.equal, "parity_ties": merged.ties} if isinstance(merged, Parity) else {}
 
     inputs = {"base": base, "checkpoint": checkpoint}
     return build_once(out, stage=STAGE, kind=MODEL_KIND, request=request, inputs=inputs, provenance=provenance, write=write)
@@ -102,13 +102,15 @@ def check_form(
     """Answer the conversations with vLLM and compare; a text says why vLLM takes no such form."""
     from delia_ray.training.export.vllm_answers import explain_unserved, generate_with_vllm, read_stop_token_ids  # noqa: PLC0415  imports all of vLLM
 
+    if not form.references:
+        return "no prompt of the task is short enough to be compared"
     fetch(form.folder)
     kwargs = build_engine_kwargs(engine, form.dtype, form.max_model_len, replicas)
     if form.adapter is not None:
         fetch(form.adapter)
         if reason := explain_unserved(form.folder, form.adapter):
             return reason
-        kwargs |= build_adapter_kwargs([form.adapter])
+        kwargs |= build_adapter_kwargs([read_rank(form.adapter)])
     answers: list[Answer] = generate_with_vllm(form.folder, conversations, request.parity_tokens, kwargs, form.adapter)
     tokenizer = load_tokenizer(form.folder)
     parity = compare(form.references, answers, token_ids(tokenizer, request.new_tokens), form.dtype, tokenizer.decode)

@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from delia_ray.core.records import Message
 from delia_ray.models import load_tokenizer
+from delia_ray.models.exported import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from delia_ray.training.export.greedy import Answer
 
 Conversations = Sequence[Sequence[Message]]
@@ -42,11 +43,11 @@ def explain_unserved(folder: Path, adapter: Path) -> str | None:
     """Explain why vLLM does not serve an adapter over the model of ``folder``; None if it does."""
     from delia_ray.upstream.vllm_lora import LORA_RANKS, explain_unsupported  # noqa: PLC0415  imports all of vLLM
 
-    config = json.loads((adapter / "adapter_config.json").read_text())
+    config = json.loads((adapter / ADAPTER_CONFIG).read_text())
     if config["r"] > max(LORA_RANKS):
         return f"vLLM takes adapters of rank {max(LORA_RANKS)} at most, and this one has {config['r']}"
     architecture: str = json.loads((folder / "config.json").read_text())["architectures"][0]
-    with safe_open(adapter / "adapter_model.safetensors", "numpy") as weights:
+    with safe_open(adapter / ADAPTER_WEIGHTS, "numpy") as weights:
         adapts_embeddings = any("lora_embedding_A" in name for name in weights.keys())
     return explain_unsupported(architecture, adapts_embeddings=adapts_embeddings)
 

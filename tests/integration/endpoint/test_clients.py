@@ -1,8 +1,10 @@
 """Clients that people have, as they are, and one that makes up requests."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import openai
@@ -56,3 +58,70 @@ def test_curl_openai_and_litellm_get_the_same(served: Served):
     said = curl["choices"][0]["message"]["content"]
     assert own.choices[0].message.content == whole == said  # pyright: ignore
     assert call(CLIENTS / "python", "-c", script).rstrip("\n") == said.rstrip("\n")
+
+
+TASKS = {
+    "choices": """
+task: choices
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Question: {{{{question}}}} Answer:"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: 0
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+""",
+    "words": """
+task: words
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {rows}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{choices[0]}}}}"
+generation_kwargs: {{until: ["\\n\\n"], max_gen_toks: 8, do_sample: false}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+""",
+}
+ROWS = [
+    {"question": f"What is the capital of {country}?", "choices": [" Paris", " Rome", " Oslo"]} for country in ("France", "Italy", "Norway")
+]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    rows = folder / "rows.jsonl"
+    rows.write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+    for name, text in TASKS.items():
+        (folder / f"{name}.yaml").write_text(text.format(rows=rows))
+    return folder
+
+
+def evaluate(tasks: Path, task: str, kind: str, arguments: str, out: Path, *words: str) -> list[object]:
+    """What lm-eval got for each item: log-likelihoods of the choices, or the text."""
+    command = [sys.executable, "-m", "lm_eval", "--model", kind, "--model_args", arguments, "--tasks", task, "--include_path", tasks]
+    environment = {**os.environ, "OPENAI_API_KEY": KEY, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [*command, "--output_path", out, "--log_samples", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (samples,) = out.rglob("samples_*.jsonl")
+    found = sorted((json.loads(line) for line in samples.read_text().splitlines()), key=lambda sample: sample["doc_id"])
+    return [[reply for each in sample["resps"] for reply in each] for sample in found]
+
+
+def test_lm_eval_measures_an_adapter_as_the_merged_model(served: Served, run: Path, tasks: Path, tmp_path: Path):
+    """The endpoint's adapter, and the merged weights in transformers: log-likelihoods, and texts of chats."""
+    folder = run / "arms/two/model/data"
+    merged = f"pretrained={folder},dtype=float32,add_bos_token=False"
+    remote = f"model=two,tokenizer={folder},num_concurrent=2,base_url={served.url}"
+    expected = evaluate(tasks, "choices", "hf", merged, tmp_path / "a", "--device", "cpu")
+    found = evaluate(tasks, "choices", "local-completions", f"{remote}/completions,add_bos_token=False", tmp_path / "b")
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [float(value) for value, _ in ours] == pytest.approx([float(value) for value, _ in theirs], abs=0.02)  # pyright: ignore
+    chat = "--apply_chat_template"
+    expected = evaluate(tasks, "words", "hf", merged, tmp_path / "c", "--device", "cpu", chat)
+    found = evaluate(tasks, "words", "local-chat-completions", f"{remote}/chat/completions", tmp_path / "d", chat)
+    assert found == expected

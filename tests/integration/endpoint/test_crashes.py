@@ -45,6 +45,23 @@ def test_a_killed_engine_is_back_and_requests_in_progress_may_be_sent_again(serv
     assert after == before and took <= ENGINE_SECONDS
 
 
+def test_an_engine_that_cannot_start_again_ends_its_replica_until_one_can(run: Path):
+    """Its model's files are gone for a while: every request gets 503 with ``Retry-After``, and then an answer again."""
+    config = run / "base/data/config.json"
+    with serve(run) as served, served.client as client:
+        config.rename(config.with_suffix(".away"))
+        try:
+            (engine,), (replica,) = served.find(ENGINE), served.find(REPLICA)
+            engine.kill()
+            wait(lambda: not replica.is_running(), 120)
+            refused = client.post("/v1/chat/completions", json=served.chat())
+        finally:
+            config.with_suffix(".away").rename(config)
+        assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0, refused.text
+        took = wait(lambda: answers(served), 300)
+        print(f"the replica is back after {took:.1f} s")
+
+
 def test_a_killed_replica_is_replaced(served: Served):
     (replica,) = served.find(REPLICA)
     replica.kill()

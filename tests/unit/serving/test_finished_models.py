@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from delia_ray.cli.main import main
 from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
-from delia_ray.placement import Engine
-from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
+from delia_ray.placement import Engine, Replicas
+from delia_ray.serving.engine_specs import assign_engines
+from delia_ray.serving.finished_models import check_unchanged, find_finished_models, use_stored_dtype
 
 CONFIG = str(Path(__file__).parents[3] / "jobs" / "configs" / "tiny.yaml")
 
@@ -99,3 +101,16 @@ def test_what_cannot_be_served_is_refused_and_nothing_is_written(
         assert main(["serve", "--config", CONFIG, f"run.root={tmp_path}", *words]) == 2
         assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
     assert said in capsys.readouterr().err
+
+
+def test_a_model_that_was_built_anew_is_not_served_under_its_old_fingerprint(tmp_path: Path):
+    first = build_artifact(tmp_path / "arms/sft/model")
+    (spec,) = assign_engines({"sft": first}, Replicas())
+    check_unchanged(spec.model)
+    shutil.rmtree(first.path)
+    build_artifact(tmp_path / "arms/sft/model", dtype="float32")
+    with pytest.raises(UserError, match="not what it was"):
+        check_unchanged(spec.model)
+    shutil.rmtree(first.path)
+    with pytest.raises(UserError, match="not what it was"):
+        check_unchanged(spec.model)

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from delia_ray.core.errors import UserError
-from delia_ray.serving.http.keys import VARIABLE, KeyRing, read_keys
+from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
 
 KEY, OTHER = "k" * 24, "o" * 24
 
 
 def test_keys_are_read_from_the_file_or_else_from_the_environment(tmp_path: Path):
-    (tmp_path / "keys").write_text(f"# of the team\n{KEY}\n\n {OTHER}\n")
+    (tmp_path / "keys").write_text(f"# of the team\n  # and of nobody else\n{KEY}\n\n {OTHER}\n")
     assert read_keys(tmp_path / "keys", {VARIABLE: "x" * 24}) == (KEY, OTHER)
     assert read_keys(None, {VARIABLE: f"{KEY}, {OTHER}"}) == (KEY, OTHER)
     assert read_keys(None, {}) == ()
@@ -38,6 +38,6 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
 
 
 def test_a_key_is_found_by_its_number():
-    ring = KeyRing([KEY, OTHER])
-    assert [ring.find(f"Bearer {key}".encode()) for key in (KEY, OTHER, "x" * 24)] == [0, 1, None]
-    assert ring.find(f"bearer {KEY}".encode()) == 0 and not KeyRing(())
+    ring = ApiKeys([KEY, OTHER])
+    assert [ring.find(f"Bearer {key}") for key in (KEY, OTHER, "x" * 24)] == [0, 1, None]
+    assert ring.find(f"bearer {KEY}") == 0 and not ApiKeys(())

@@ -40,8 +40,9 @@ def test_tokens_whose_probabilities_are_tied_are_no_fault():
         (replace(ANSWER, ids=[5, 6], logprobs=[-0.1, -0.2]), "vLLM wrote '[5, 6]'"),
         (replace(ANSWER, prompt_ids=[1, 2]), "renders a conversation as '[1, 2]'"),
         (replace(ANSWER, logprobs=[-0.2, -0.3, -0.4]), "differ by 0.100 nats on average, where rounding explains 0.01"),
+        (replace(ANSWER, logprobs=[-0.1, -0.2, float("nan")]), "differ by nan nats"),
     ],
-    ids=["another token", "an unlikely token", "no stop", "an early stop", "another chat template", "other probabilities"],
+    ids=["another token", "an unlikely token", "no stop", "an early stop", "another chat template", "other probabilities", "none"],
 )
 def test_what_rounding_does_not_explain_is_a_fault(answer: Answer, said: str):
     found = parity(answer)

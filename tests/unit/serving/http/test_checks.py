@@ -7,9 +7,9 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from delia_ray.placement.access import Access
-from delia_ray.serving.http.gate import Gate
-from delia_ray.serving.http.guard import Guard
-from delia_ray.serving.http.keys import KeyRing
+from delia_ray.serving.http.checks import RequestChecks
+from delia_ray.serving.http.errors import ErrorMiddleware
+from delia_ray.serving.http.keys import ApiKeys
 
 ANY = Access()
 KEY, OTHER = "k" * 24, "o" * 24
@@ -39,7 +39,7 @@ class App:
 class Models:
     alive = True
 
-    async def knows(self, name: str) -> bool:
+    async def has_model(self, name: str) -> bool:
         return name == "delia"
 
     def is_alive(self) -> bool:
@@ -58,7 +58,7 @@ class Answer:
 
 
 async def ask(
-    gate: ASGIApp,
+    app: ASGIApp,
     body: bytes | Mapping[str, Any] = CHAT,
     path: str = "/v1/chat/completions",
     method: str = "POST",
@@ -81,13 +81,13 @@ async def ask(
 
     named = [(name.lower().encode(), value.encode()) for name, value in (("content-type", kind), *headers)]
     scope = {"type": "http", "method": method, "path": root + path, "root_path": root, "query_string": query, "headers": named}
-    await gate(scope, receive, send)
+    await app(scope, receive, send)
     return Answer(sent)
 
 
-def make_gate(app: App, access: Access = ANY, keys: Sequence[str] = (), models: Models | None = None) -> ASGIApp:
+def make_checks(app: ASGIApp, access: Access = ANY, keys: Sequence[str] = (), models: Models | None = None) -> ASGIApp:
     models = models or Models()
-    return Guard(Gate(app, access, KeyRing(keys), models), models)
+    return ErrorMiddleware(RequestChecks(app, access, ApiKeys(keys), models), models)
 
 
 def bearer(key: str) -> list[tuple[str, str]]:
@@ -96,7 +96,7 @@ def bearer(key: str) -> list[tuple[str, str]]:
 
 def test_a_request_arrives_as_it_was_sent():
     app = App(parts=(b"{", b"}"))
-    answer = asyncio.run(ask(make_gate(app), root="/delia-run"))
+    answer = asyncio.run(ask(make_checks(app), root="/delia-run"))
     assert (answer.status, answer.body, app.bodies) == (200, b"{}", [json.dumps(CHAT).encode()])
 
 
@@ -117,14 +117,14 @@ def test_a_request_arrives_as_it_was_sent():
 )
 def test_without_a_key_in_its_header_nothing_is_asked(headers: list[tuple[str, str]], query: bytes):
     app = App()
-    answer = asyncio.run(ask(make_gate(app, keys=[KEY, OTHER]), headers=headers, query=query))
+    answer = asyncio.run(ask(make_checks(app, keys=[KEY, OTHER]), headers=headers, query=query))
     assert (answer.status, answer.error["code"], answer.headers["www-authenticate"]) == (401, "invalid_api_key", "Bearer")
     assert app.bodies == [] and KEY not in answer.body.decode()
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
 def test_each_key_lets_in(key: str):
-    assert asyncio.run(ask(make_gate(App(), keys=[KEY, OTHER]), headers=bearer(key))).status == 200
+    assert asyncio.run(ask(make_checks(App(), keys=[KEY, OTHER]), headers=bearer(key))).status == 200
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_each_key_lets_in(key: str):
     [("/", 200), ("/health", 200), ("/docs", 200), ("/static/x.js", 200), ("/v1/models", 401), ("/v1/models/x", 401), ("/metrics", 401)],
 )
 def test_only_pages_and_the_health_are_for_everyone(path: str, status: int):
-    assert asyncio.run(ask(make_gate(App(), keys=[KEY]), path=path, method="GET")).status == status
+    assert asyncio.run(ask(make_checks(App(), keys=[KEY]), path=path, method="GET")).status == status
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_only_pages_and_the_health_are_for_everyone(path: str, status: int):
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_what_controls_the_engine_is_not_there(path: str, method: str):
     app = App()
-    answer = asyncio.run(ask(make_gate(app), path=path, method=method))
+    answer = asyncio.run(ask(make_checks(app), path=path, method=method))
     assert (answer.status, answer.error["code"], app.bodies) == (404, "not_found", [])
 
 
 def test_another_method_is_refused_with_the_one_that_is_taken():
-    answer = asyncio.run(ask(make_gate(App()), method="DELETE"))
+    answer = asyncio.run(ask(make_checks(App()), method="DELETE"))
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
 
 
@@ -170,6 +170,11 @@ def test_another_method_is_refused_with_the_one_that_is_taken():
         (b'{"model": "../../etc/passwd"}', "application/json", 404, "passwd' here"),
         (b'{"model": "delia", "max_tokens": 65}', "application/json", 400, "max_tokens: found 65, and 64"),
         (b'{"model": "delia", "max_completion_tokens": 65}', "application/json", 400, "and 64 is the most"),
+        (b'{"model": "delia", "max_tokens": "65"}', "application/json", 400, "max_tokens: found str"),
+        (b'{"model": "delia", "max_tokens": 6e1}', "application/json", 400, "max_tokens: found float"),
+        (b'{"model": "delia", "n": "2"}', "application/json", 400, "n: found str"),
+        (b'{"model": "\xed\xa0\x80"}', "application/json", 400, "no JSON"),
+        ('{"model": "a\\ud800"}'.encode("utf-16"), "application/json", 400, "no JSON"),
         (b'{"model": "delia", "n": 129}', "application/json", 400, "is 129, and 128"),
         (b'{"model": "delia", "n": 65, "prompt": ["a", "b"]}', "application/json", 400, "is 130, and 128"),
         (b'{"model": "delia", "a": "' + b"a" * 2000 + b'"}', "application/json", 413, "more than 0.001 MiB"),
@@ -178,14 +183,14 @@ def test_another_method_is_refused_with_the_one_that_is_taken():
 def test_a_body_that_no_model_could_answer_is_refused(body: bytes, kind: str, status: int, message: str):
     app = App()
     most = 1.0 if len(body) > 2100 else 0.001
-    answer = asyncio.run(ask(make_gate(app, Access(max_tokens=64, max_body_mib=most)), body, kind=kind))
+    answer = asyncio.run(ask(make_checks(app, Access(max_tokens=64, max_body_mib=most)), body, kind=kind))
     assert (answer.status, app.bodies) == (status, [])
     assert message in answer.error["message"] and answer.error["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("body", [{"model": "delia", "prompt": [1, 2, 3] * 100}, {"prompt": "a"}, {"text": "\U0001f600"}])
 def test_other_bodies_are_left_to_the_engine(body: Mapping[str, Any]):
-    assert asyncio.run(ask(make_gate(App()), body)).status == 200
+    assert asyncio.run(ask(make_checks(App()), body)).status == 200
 
 
 def test_a_body_that_does_not_arrive_is_cut_off():
@@ -200,7 +205,7 @@ def test_a_body_that_does_not_arrive_is_cut_off():
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/v1/completions", "headers": [(b"content-type", b"application/json")]}
-        await make_gate(App(), Access(body_timeout_s=0.05))(scope, never, send)
+        await make_checks(App(), Access(body_timeout_s=0.05))(scope, never, send)
         return sent[0]["status"]
 
     assert asyncio.run(answer()) == 408
@@ -211,14 +216,14 @@ def test_requests_beyond_the_limit_are_told_when_to_come_again(access: Access, o
     async def both() -> list[Answer]:
         app = App()
         app.go_on.clear()
-        gate = make_gate(app, access, [KEY, OTHER])
-        first = asyncio.create_task(ask(gate, headers=bearer(KEY)))
+        checks = make_checks(app, access, [KEY, OTHER])
+        first = asyncio.create_task(ask(checks, headers=bearer(KEY)))
         await asyncio.sleep(0)
-        refused = await ask(gate, headers=bearer(KEY))
-        with_other = asyncio.create_task(ask(gate, headers=bearer(OTHER)))
+        refused = await ask(checks, headers=bearer(KEY))
+        with_other = asyncio.create_task(ask(checks, headers=bearer(OTHER)))
         await asyncio.sleep(0)
         app.go_on.set()
-        return [await first, refused, await with_other, await ask(gate, headers=bearer(KEY))]
+        return [await first, refused, await with_other, await ask(checks, headers=bearer(KEY))]
 
     first, refused, with_other, after = asyncio.run(both())
     assert [first.status, refused.status, with_other.status, after.status] == [200, 429, others, 200]
@@ -227,8 +232,8 @@ def test_requests_beyond_the_limit_are_told_when_to_come_again(access: Access, o
 
 def test_a_key_has_so_many_requests_a_minute():
     async def statuses() -> list[int]:
-        gate = make_gate(App(), Access(requests_per_minute=2), [KEY, OTHER])
-        return [(await ask(gate, headers=bearer(key))).status for key in (KEY, KEY, KEY, OTHER)]
+        checks = make_checks(App(), Access(requests_per_minute=2), [KEY, OTHER])
+        return [(await ask(checks, headers=bearer(key))).status for key in (KEY, KEY, KEY, OTHER)]
 
     assert asyncio.run(statuses()) == [200, 200, 429, 200]
 
@@ -242,23 +247,39 @@ def test_a_key_has_so_many_requests_a_minute():
 def test_a_failure_tells_no_path(app: App, alive: bool, status: int):
     models = Models()
     models.alive = alive
-    answer = asyncio.run(ask(make_gate(app, models=models)))
+    answer = asyncio.run(ask(make_checks(app, models=models)))
     assert (answer.status, answer.error["type"]) == (status, "server_error")
     assert b"/home" not in answer.body and ("retry-after" in answer.headers) == (not alive)
 
 
-def test_an_engine_that_is_down_is_asked_nothing():
-    app, models = App(), Models()
-    models.alive = False
-    answer = asyncio.run(ask(make_gate(app, models=models)))
-    assert (answer.status, answer.error["code"], app.bodies) == (503, "engine_down", []) and answer.headers["retry-after"]
-
-
-def test_what_another_guard_has_said_is_passed_on():
+def test_what_another_replica_has_said_is_passed_on():
     inner, dead = App(status=500), Models()
     dead.alive = False
-    answer = asyncio.run(ask(make_gate(Guard(inner, dead))))  # pyright: ignore[reportArgumentType]  a guard is an application, too
+    answer = asyncio.run(ask(make_checks(ErrorMiddleware(inner, dead))))
     assert (answer.status, answer.error["code"]) == (503, "engine_down")
+
+
+class Broken:
+    """An application that fails after a part of its answer."""
+
+    def __init__(self, kind: str):
+        self._kind = kind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", self._kind.encode())]})
+        await send({"type": "http.response.body", "body": b"data: {}\n\n", "more_body": True})
+        raise RuntimeError("/home/user")
+
+
+def test_a_stream_that_breaks_off_says_so():
+    answer = asyncio.run(ask(make_checks(Broken("text/event-stream; charset=utf-8"))))
+    events = [json.loads(line.removeprefix("data: ")) for line in answer.body.decode().split("\n\n") if line]
+    assert events[0] == {} and events[1]["error"]["type"] == "server_error" and b"/home" not in answer.body
+
+
+def test_another_answer_that_breaks_off_is_not_ended_as_if_it_were_whole():
+    with pytest.raises(ConnectionError):
+        asyncio.run(ask(make_checks(Broken("application/json"))))
 
 
 SELF = {"$ref": "#/$defs/a"}
@@ -269,10 +290,10 @@ SELF = {"$ref": "#/$defs/a"}
     [
         ({"$ref": "#"}, 400),
         ({"$defs": {"a": SELF}, **SELF}, 400),
-        ({"$defs": {"a": {"anyOf": [SELF]}}, **SELF}, 400),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": SELF}, **SELF}, 400),
         ({"$defs": {"a": {"anyOf": [SELF, {"type": "null"}]}}, **SELF}, 200),
         ({"$defs": {"a": {"type": "object", "properties": {"next": SELF}}}, **SELF}, 200),
-        ({"allOf": [{"type": "string"}, {"$ref": "#"}]}, 400),
+        ({"$defs": {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(60)}, "$ref": "#/$defs/a0"}, 200),
         ({"$ref": "#/nowhere/at/all"}, 200),
         ({"$ref": "https://example.org/schema"}, 200),
         ({"$ref": 5, "anyOf": 5}, 200),
@@ -281,5 +302,5 @@ SELF = {"$ref": "#/$defs/a"}
 )
 def test_a_schema_that_nothing_fulfils_is_refused(schema: object, status: int):
     body = {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
-    assert asyncio.run(ask(make_gate(App()), body)).status == status
-    assert asyncio.run(ask(make_gate(App()), {**CHAT, "structured_outputs": {"json": schema}})).status == status
+    assert asyncio.run(ask(make_checks(App()), body)).status == status
+    assert asyncio.run(ask(make_checks(App()), {**CHAT, "structured_outputs": {"json": schema}})).status == status

@@ -19,52 +19,57 @@ class ServedModel:
     """A model that requests can name."""
 
     name: str
+    artifact: Path
+    folder: Path
+    """Its weights: of the whole model, or of an adapter."""
     metadata: Mapping[str, Any]
     """What ``/v1/models`` says of it: fingerprint, form, parity, base, commit."""
-    created: int = 0
+    created: int
     """Second since 1970 when it was exported."""
-    adapter: Path | None = None
-    """What makes it of the engine's model; None if it is that model."""
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is an adapter over the engine's model."""
+        return self.metadata["form"] == ADAPTER
 
 
 @dataclass(frozen=True)
-class EnginePlan:
-    """An engine, the model that it loads, and the names that it answers to."""
+class EngineSpec:
+    """An engine: the model that it loads, and the adapters over it."""
 
-    folder: Path
-    models: tuple[ServedModel, ...]
+    model: ServedModel
+    adapters: tuple[ServedModel, ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the model that it loads."""
-        return next(model.name for model in self.models if model.adapter is None)
+        return self.model.name
 
     @property
-    def adapters(self) -> dict[str, Path]:
-        """Name -> adapter, of the models that have one."""
-        return {model.name: model.adapter for model in self.models if model.adapter is not None}
+    def models(self) -> tuple[ServedModel, ...]:
+        """What it answers for."""
+        return (self.model, *self.adapters)
 
 
-def plan_engines(models: Mapping[str, Artifact], replicas: Replicas, base: Artifact | None = None) -> list[EnginePlan]:
-    """Plan the engines for ``models``.
+def assign_engines(models: Mapping[str, Artifact], replicas: Replicas, base: Artifact | None = None) -> list[EngineSpec]:
+    """Assign ``models`` to engines.
 
     Args:
         base: what the models were trained from; it is served, too, where an engine loads it for adapters.
     """
-    adapted: dict[str, Artifact] = {}
+    adapters: dict[str, ServedModel] = {}
     if base is not None and replicas.prefers_adapters:
         for name, model in models.items():
             reason = explain_no_adapter(model, base.fingerprint)
             if reason is None:
-                adapted[name] = model
+                adapters[name] = describe_adapter(name, model)
             elif model.fingerprint != base.fingerprint:
                 logger.info("%s is served merged: %s", name, reason)
-    plans: list[EnginePlan] = []
-    if base is not None and adapted:
-        served = [as_adapter(name, model) for name, model in adapted.items()]
-        plans.append(EnginePlan(base.data, (_as_merged(BASE, base), *served)))
-    merged = {name: model for name, model in models.items() if name not in adapted and not (plans and name == BASE)}
-    return [*plans, *(EnginePlan(model.data, (_as_merged(name, model),)) for name, model in merged.items())]
+    specs: list[EngineSpec] = []
+    if base is not None and adapters:
+        specs.append(EngineSpec(_describe(BASE, base, base.data, BASE), tuple(adapters.values())))
+    merged = {name: model for name, model in models.items() if name not in adapters and not (specs and name == BASE)}
+    return [*specs, *(EngineSpec(_describe(name, model, model.data, BASE if name == BASE else MERGED)) for name, model in merged.items())]
 
 
 def explain_no_adapter(model: Artifact, base: str) -> str | None:
@@ -77,21 +82,18 @@ def explain_no_adapter(model: Artifact, base: str) -> str | None:
     return certificate.get("reason")
 
 
-def as_adapter(name: str, model: Artifact) -> ServedModel:
+def describe_adapter(name: str, model: Artifact) -> ServedModel:
     """Describe a model that is served as an adapter."""
-    return ServedModel(name, _describe(model, ADAPTER), int(model.manifest.created_at.timestamp()), model.data / ADAPTER)
+    return _describe(name, model, model.data / ADAPTER, ADAPTER)
 
 
-def _as_merged(name: str, model: Artifact) -> ServedModel:
-    return ServedModel(name, _describe(model, MERGED), int(model.manifest.created_at.timestamp()))
-
-
-def _describe(model: Artifact, form: str) -> dict[str, Any]:
+def _describe(name: str, model: Artifact, folder: Path, form: str) -> ServedModel:
     manifest = model.manifest
-    return {
+    metadata = {
         "fingerprint": model.fingerprint,
         "form": form,
         "parity": read_parity(model).get(form),
         "base": manifest.inputs.get("base"),
         "commit": manifest.git_commit,
     }
+    return ServedModel(name, model.path, folder, metadata, int(manifest.created_at.timestamp()))
