@@ -13,7 +13,12 @@ MERGED, ADAPTER = "merged", "adapter"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names of the files in that folder."""
 PARITY = "parity.json"
-"""Form -> its comparison with transformers, or ``reason``: why vLLM does not serve it."""
+"""Form (``name_form``) -> its comparison with transformers, or ``reason``: why vLLM does not serve it."""
+
+
+def name_form(form: str, quantization: str | None) -> str:
+    """Name a form whose weights an engine quantizes when it loads them, or not."""
+    return f"{form} {quantization}" if quantization else form
 
 
 def read_rank(adapter: Path) -> int:

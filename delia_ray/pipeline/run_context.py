@@ -146,7 +146,10 @@ class RunContext:
         length = max_model_len or self.settings.max_model_len
         key = (length, *models)
         # Only this process asks, and none of its questions is one too many.
-        replicas, options = self.placement.serve.model_copy(update={"host": LOOPBACK}), EndpointOptions(Access(max_requests=None))
+        replicas, options = (
+            self.placement.serve.model_copy(update={"host": LOOPBACK, "quantization": None}),
+            EndpointOptions(Access(max_requests=None)),
+        )
         if self._endpoint_key != key:
             self._close_endpoint()
             self.connect(demand_of_replicas(replicas, len(assign_engines(models, replicas, base))))

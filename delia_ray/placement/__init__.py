@@ -8,7 +8,7 @@ from delia_ray.core.config import Config
 from delia_ray.core.storage.config import OptionalStoredPath
 from delia_ray.placement.access import Access
 from delia_ray.placement.cluster import Cluster, Price, names_cluster
-from delia_ray.placement.engines import ActorPool, Engine, EngineResources, Replicas
+from delia_ray.placement.engines import ActorPool, Engine, EngineResources, Quantization, Replicas
 from delia_ray.placement.evaluation import LearnedMetricWorkers, LmEvalProcess
 from delia_ray.placement.training import Kernels, TrainWorkers
 
@@ -23,6 +23,7 @@ __all__ = [
     "LmEvalProcess",
     "Placement",
     "Price",
+    "Quantization",
     "Replicas",
     "TrainWorkers",
     "names_cluster",

@@ -94,6 +94,10 @@ class ActorPool(EngineResources):
         return get_bounds(self.size)[1]
 
 
+Quantization = Literal["fp8", "bitsandbytes"]
+"""How an engine quantizes weights when it loads them."""
+
+
 class Replicas(EngineResources):
     """Replicas of the Ray Serve endpoint."""
 
@@ -108,6 +112,9 @@ class Replicas(EngineResources):
     form: Literal["auto", "merged", "adapter"] = "auto"
     """What engines load. merged: each model its own weights. adapter: one engine the base model and an adapter for each model that has
     one which vLLM takes. auto: adapter on GPUs; merged on CPUs, where adapters take about twice the time."""
+    quantization: Quantization | None = None
+    """Quantizes the weights that `delia serve` loads, for smaller GPUs; scores are of the model as it is stored. fp8: 8 bits.
+    bitsandbytes: 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. Exports with it are compared so, too."""
     tool_parser: str | None = None
     """vLLM's parser of the model's calls of tools, such as ``hermes`` or ``llama3_json``. null: ``tool_choice: auto`` is refused."""
     access: Access = Access()

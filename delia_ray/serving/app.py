@@ -13,7 +13,7 @@ from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import bundles_of_replica
 from delia_ray.ray_runtime.cluster import build_worker_environment
 from delia_ray.ray_runtime.resources import is_local_cluster
-from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs, choose_quantized_dtype
 from delia_ray.serving.engine import ModelServer
 from delia_ray.serving.engine_specs import EngineSpec
 from delia_ray.serving.options import EndpointOptions
@@ -63,6 +63,7 @@ def _build_server(
 ) -> Application:
     # This process may see no GPU.
     precision = str(resolve_dtype(engine.dtype)).removeprefix("torch.") if replicas.on_cpu else engine.dtype
+    precision = choose_quantized_dtype(precision, replicas.quantization)
     config = LLMConfig.model_validate(
         {
             "model_loading_config": {"model_id": spec.name, "model_source": str(spec.model.folder.resolve())},
@@ -81,6 +82,7 @@ def _build_server(
             },
             "engine_kwargs": {
                 **build_engine_kwargs(engine, precision, max_model_len, replicas),
+                **build_quantization_kwargs(replicas.quantization),
                 **_build_more_kwargs(spec, replicas, options),
                 "enable_prefix_caching": True,
                 "block_size": _BLOCK_SIZE,

@@ -27,7 +27,7 @@ from delia_ray.upstream.ray_llm import LocalEngine
 logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
-_LOOK_SECONDS = 2.0
+LOOK_SECONDS = 2.0
 """How often the run is asked what was finished meanwhile, at most."""
 
 
@@ -111,16 +111,15 @@ class ModelServer(LLMServer):
         async with self._looking:
             if time.monotonic() < self._next_look or not self.is_alive():
                 return
-            base = self._models[self._spec.name].metadata["fingerprint"]
             try:
-                found = await asyncio.to_thread(find_adapters, self._options.run, base, {*self._models})
+                found = await asyncio.to_thread(find_adapters, self._options.run, self._spec.model, {*self._models})
             except UserError:
                 logger.exception("what was finished meanwhile cannot be read")
                 found = []
             for model in found:
                 if self._has_place() and model.metadata["fingerprint"] not in self._refused:
                     await self._load(model)
-            self._next_look = time.monotonic() + _LOOK_SECONDS
+            self._next_look = time.monotonic() + LOOK_SECONDS
 
     def _has_place(self) -> bool:
         """Whether one more adapter leaves a place empty (``build_adapter_kwargs``)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from delia_ray.core.artifacts import Artifact
 from delia_ray.core.layout import BASE
-from delia_ray.models.exported import ADAPTER, MERGED, read_parity
+from delia_ray.models.exported import ADAPTER, MERGED, name_form, read_parity
 from delia_ray.placement import Replicas
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class ServedModel:
     folder: Path
     """Its weights: of the whole model, or of an adapter."""
     metadata: Mapping[str, Any]
-    """What ``/v1/models`` says of it: fingerprint, form, parity, base, commit."""
+    """What ``/v1/models`` says of it: fingerprint, form, quantization, parity, base, commit."""
     created: int
     """Second since 1970 when it was exported."""
 
@@ -58,18 +58,21 @@ def assign_engines(models: Mapping[str, Artifact], replicas: Replicas, base: Art
         base: what the models were trained from; it is served, too, where an engine loads it for adapters.
     """
     adapters: dict[str, ServedModel] = {}
+    quantization = replicas.quantization
     if base is not None and replicas.prefers_adapters:
         for name, model in models.items():
             reason = explain_no_adapter(model, base.fingerprint)
             if reason is None:
-                adapters[name] = describe_adapter(name, model)
+                adapters[name] = describe_adapter(name, model, quantization)
             elif model.fingerprint != base.fingerprint:
                 logger.info("%s is served merged: %s", name, reason)
     specs: list[EngineSpec] = []
     if base is not None and adapters:
-        specs.append(EngineSpec(_describe(BASE, base, base.data, BASE), tuple(adapters.values())))
+        specs.append(EngineSpec(_describe(BASE, base, base.data, BASE, quantization), tuple(adapters.values())))
     merged = {name: model for name, model in models.items() if name not in adapters and not (specs and name == BASE)}
-    return [*specs, *(EngineSpec(_describe(name, model, model.data, BASE if name == BASE else MERGED)) for name, model in merged.items())]
+    for name, model in merged.items():
+        specs.append(EngineSpec(_describe(name, model, model.data, BASE if name == BASE else MERGED, quantization)))
+    return specs
 
 
 def explain_no_adapter(model: Artifact, base: str) -> str | None:
@@ -82,17 +85,18 @@ def explain_no_adapter(model: Artifact, base: str) -> str | None:
     return certificate.get("reason")
 
 
-def describe_adapter(name: str, model: Artifact) -> ServedModel:
+def describe_adapter(name: str, model: Artifact, quantization: str | None) -> ServedModel:
     """Describe a model that is served as an adapter."""
-    return _describe(name, model, model.data / ADAPTER, ADAPTER)
+    return _describe(name, model, model.data / ADAPTER, ADAPTER, quantization)
 
 
-def _describe(name: str, model: Artifact, folder: Path, form: str) -> ServedModel:
+def _describe(name: str, model: Artifact, folder: Path, form: str, quantization: str | None) -> ServedModel:
     manifest = model.manifest
     metadata = {
         "fingerprint": model.fingerprint,
         "form": form,
-        "parity": read_parity(model).get(form),
+        "quantization": quantization,
+        "parity": read_parity(model).get(name_form(form, quantization)),
         "base": manifest.inputs.get("base"),
         "commit": manifest.git_commit,
     }

@@ -19,11 +19,12 @@ def use_stored_dtype(engine: Engine, models: Mapping[str, Artifact]) -> Engine:
     return engine.model_copy(update={"dtype": dtypes[0]}) if dtypes and engine.dtype == "auto" else engine
 
 
-def find_adapters(run: Path, base: str, known: Container[str]) -> list[ServedModel]:
-    """Find the models that can be served as adapters over the base model of a fingerprint, but for those that are known by name."""
+def find_adapters(run: Path, base: ServedModel, known: Container[str]) -> list[ServedModel]:
+    """Find the models that can be served as adapters over a base model, but for those that are known by name."""
     pull_manifests(run)
     models = {name: model for name, model in find_finished_models(run).items() if name not in known}
-    return [describe_adapter(name, model) for name, model in models.items() if explain_no_adapter(model, base) is None]
+    fingerprint, quantization = base.metadata["fingerprint"], base.metadata["quantization"]
+    return [describe_adapter(name, model, quantization) for name, model in models.items() if explain_no_adapter(model, fingerprint) is None]
 
 
 def check_unchanged(model: ServedModel) -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from delia_ray.core.config import Config
 from delia_ray.core.errors import UserError
 from delia_ray.embedding.config import FolderEncoder, OwnEncoder
+from delia_ray.placement.engines import Quantization
 from delia_ray.synthesis.query_config import MagpieQueries, Queries
 from delia_ray.synthesis.structured_output import Structure
 
@@ -31,9 +32,9 @@ class VllmEngine(Config):
     """The model that will be tuned, through ``ray.data.llm`` on vLLM actors."""
 
     kind: Literal["vllm"] = "vllm"
-    quantization: Literal["fp8", "bitsandbytes"] | None = Field(default=None, exclude_if=lambda method: method is None)
-    """Weights are quantized when the engine loads them, for smaller GPUs: the answers are those of the quantized model. fp8: of 8 bits, on
-    GPUs that compute with them. bitsandbytes: of 4 bits; needs the package on the workers. null: weights as they are stored."""
+    quantization: Quantization | None = Field(default=None, exclude_if=lambda method: method is None)
+    """Weights are quantized when the engine loads them, for smaller GPUs: the answers are those of the quantized model. fp8: of 8 bits.
+    bitsandbytes: of 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. null: weights as they are stored."""
 
 
 class OpenAIEngine(Config):

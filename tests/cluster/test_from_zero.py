@@ -114,8 +114,9 @@ def test_the_placement_of_the_paper_is_scheduled(cluster: TestCluster, working_f
     try:
         _wait_for_actors(cluster, job, "vLLMEngine" if stage == "synthesize" else "RayTrainWorker", actors)
     finally:
-        cluster.kill_driver("paper")
-        job.communicate()
+        while job.poll() is None:  # the driver starts a while after the job
+            cluster.kill_driver("paper")
+            time.sleep(1)
 
 
 def _wait_for_actors(cluster: TestCluster, job: "subprocess.Popen[str]", name: str, count: int) -> None:

@@ -1,6 +1,7 @@
 """Several adapters on one engine: each name answers with its own weights, alone and in one batch."""
 
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from delia_ray.core.artifacts import Artifact
 from delia_ray.core.layout import RunLayout
 from delia_ray.placement import Access, Engine, Replicas
 from delia_ray.serving.endpoint import open_endpoint
+from delia_ray.serving.engine import LOOK_SECONDS
 from delia_ray.serving.http.keys import ApiKeys
 from delia_ray.serving.options import EndpointOptions
 
@@ -85,6 +87,7 @@ def test_an_arm_that_is_finished_later_answers_without_a_new_start(
     with pytest.raises(openai.NotFoundError):
         ask(client, "three", QUESTIONS[0])
     later = build_adapted(models["base"], 2, run.of_arm("three", "model"), tmp_path / "three")
+    time.sleep(LOOK_SECONDS)
     assert [ask(client, "three", question) for question in QUESTIONS] == [answer(later, question, TOKENS) for question in QUESTIONS]
     assert "three" in {card.id for card in client.models.list()}
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
 from delia_ray.placement.access import Access
@@ -83,7 +84,7 @@ def _get_count(body: Mapping[str, Any], name: str) -> int:
 
 
 def check_schemas(body: Mapping[str, Any]) -> None:
-    """Refuse a JSON Schema that is but a reference to itself: nothing fulfils it, and an engine fails at the first token.
+    """Refuse a JSON Schema that holds only if it holds: nothing fulfils it, and an engine fails at the first token.
 
     Raises:
         ApiError: there is one.
@@ -93,18 +94,39 @@ def check_schemas(body: Mapping[str, Any]) -> None:
         schema: Any = body.get(name)
         for key in path:
             schema = schema.get(key) if isinstance(schema, Mapping) else None
-        if _refers_to_itself(schema):
+        if _requires_itself(schema):
             raise ApiError(400, f"{name}: its schema refers to itself and asks for nothing else, so that nothing fulfils it", param=name)
 
 
-def _refers_to_itself(root: Any) -> bool:
-    schema, seen = root, set[str]()
-    while isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
-        if reference in seen:
-            return True
-        seen.add(reference)
-        schema = _resolve(root, reference)
+def _requires_itself(root: Any) -> bool:
+    required: dict[str, set[str]] = {}  # reference -> those that must hold with it
+    waiting = _find_required(root)
+    while waiting:
+        reference = waiting.pop()
+        if reference not in required:
+            required[reference] = _find_required(_resolve(root, reference))
+            waiting |= required[reference]
+    try:
+        TopologicalSorter(required).prepare()
+    except CycleError:
+        return True
     return False
+
+
+def _find_required(schema: Any) -> set[str]:
+    """Find the references that must hold if a schema does: alternatives need not."""
+    found, waiting = set[str](), [schema]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, Mapping):
+            continue
+        if isinstance(reference := each.get("$ref"), str):
+            found.add(reference)
+        for name in ("allOf", "anyOf", "oneOf"):
+            parts: Any = each.get(name)
+            if isinstance(parts, list) and (name == "allOf" or len(parts) == 1):
+                waiting += parts
+    return found
 
 
 def _resolve(root: Any, reference: str) -> Any:

@@ -14,7 +14,7 @@ from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.capacity import bundle_of_process
 from delia_ray.ray_runtime.resources import is_local_cluster
 from delia_ray.ray_runtime.tally import RayTally
-from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs
 from delia_ray.synthesis.config import CONTEXT_LENGTH, EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
 from delia_ray.synthesis.engines.openai import complete_on_server
 from delia_ray.synthesis.requests import RESULT_SCHEMA, copy_request_fields
@@ -73,14 +73,16 @@ def _generate_with_vllm(
     length = min(engine.max_model_len or CONTEXT_LENGTH, read_max_context_tokens(folder))
     # A logits processor on a GPU would hold vLLM's newer model runner back, and each step would wait for it.
     sampler = {"logits_processors": [_CPU_SAMPLER]} if uses_cpu_sampler(engine, pool) else {}
-    quantization = {"quantization": backend.quantization} if backend.quantization else {}
     config = vLLMEngineProcessorConfig(
         model_source=str(folder),
         batch_size=pool.batch_rows,
         max_concurrent_batches=pool.concurrent_batches,
         max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
         concurrency=(pool.least, pool.most),
-        engine_kwargs=build_engine_kwargs(engine, dtype, length, pool) | _ENGINE_KWARGS | sampler | quantization,
+        engine_kwargs=build_engine_kwargs(engine, dtype, length, pool)
+        | _ENGINE_KWARGS
+        | sampler
+        | build_quantization_kwargs(backend.quantization),
         placement_group_config={"bundle_per_worker": dict(bundle_of_process(pool))},
         # Prompts come rendered and tokenized, and vLLM detokenizes the texts itself.
         chat_template_stage=False,

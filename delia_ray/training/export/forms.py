@@ -13,7 +13,7 @@ from delia_ray.core.storage.transfer import fetch, find_published, output_folder
 from delia_ray.models import find_stop_token_ids, load_tokenizer, resolve_dtype, save_model, token_ids
 from delia_ray.models.exported import ADAPTER, MERGED
 from delia_ray.models.families import read_max_context_tokens
-from delia_ray.placement import Replicas
+from delia_ray.placement import Quantization, Replicas
 from delia_ray.training.export.greedy import ReferenceAnswer
 from delia_ray.training.export.parity import ParityError
 from delia_ray.training.export.prompts import Prompt, load_examples, select_prompts, select_rows
@@ -56,6 +56,7 @@ class Form:
     """What ends an answer in transformers."""
     adapter: Path | None = None
     """Over the model of ``folder``."""
+    quantization: Quantization | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from delia_ray.training.export.greedy import Answer, ReferenceAnswer
 
-_ROUNDING_NATS = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.03}
-"""Differences of a log-probability up to which rounding alone explains them, by precision."""
+_ROUNDING_NATS = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.03, "fp8": 1.0, "bitsandbytes": 2.0}
+"""Differences of a log-probability up to which rounding alone explains them, by precision, or by how the engine's weights are quantized."""
 
 
 class ParityError(RuntimeError):
@@ -19,7 +19,7 @@ class Parity:
     """Comparison of greedy answers to the same conversations."""
 
     dtype: str
-    """Precision in which both computed."""
+    """Precision in which both computed, or how the engine's weights were quantized."""
     prompts: int
     with_token: int
     """Prompts that hold a new token."""
@@ -47,7 +47,7 @@ def compare(
     """Compare the greedy answers of vLLM with those of transformers.
 
     Args:
-        dtype: precision in which both computed, such as ``bfloat16``.
+        dtype: precision in which both computed, such as ``bfloat16``, or how the engine's weights were quantized.
         decode: text of token ids, for what is said about differences.
     """
     rounding, equal, ties = _ROUNDING_NATS[dtype], 0, 0

@@ -17,12 +17,12 @@ from delia_ray.core.errors import UserError
 from delia_ray.core.records import Message
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import load_tokenizer, token_ids
-from delia_ray.models.exported import MERGED, PARITY, read_rank
+from delia_ray.models.exported import MERGED, PARITY, name_form, read_rank
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_one
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tasks import get_result
-from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs, choose_quantized_dtype
 from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
 from delia_ray.training.export.greedy import Answer
 from delia_ray.training.export.parity import Parity, ParityError, compare
@@ -77,8 +77,10 @@ def _export_and_check(
     exported: Exported = get_result(ray.remote(**options)(export_forms).remote(request, *folders, replicas))
     check = ray.remote(**options)(check_form)
     parities: dict[str, Parity | str] = dict(exported.missing)
-    for form in exported.forms:
-        parities[form.name] = get_result(check.remote(request, form, exported.conversations, engine, replicas))
+    quantized = [replace(form, quantization=replicas.quantization) for form in exported.forms if replicas.quantization]
+    for form in (*exported.forms, *quantized):
+        compared = get_result(check.remote(request, form, exported.conversations, engine, replicas))
+        parities[name_form(form.name, form.quantization)] = compared
     return parities
 
 
@@ -105,7 +107,8 @@ def check_form(
     if not form.references:
         return "no prompt of the task is short enough to be compared"
     fetch(form.folder)
-    kwargs = build_engine_kwargs(engine, form.dtype, form.max_model_len, replicas)
+    dtype = choose_quantized_dtype(form.dtype, form.quantization)
+    kwargs = build_engine_kwargs(engine, dtype, form.max_model_len, replicas) | build_quantization_kwargs(form.quantization)
     if form.adapter is not None:
         fetch(form.adapter)
         if reason := explain_unserved(form.folder, form.adapter):
@@ -113,7 +116,7 @@ def check_form(
         kwargs |= build_adapter_kwargs([read_rank(form.adapter)])
     answers: list[Answer] = generate_with_vllm(form.folder, conversations, request.parity_tokens, kwargs, form.adapter)
     tokenizer = load_tokenizer(form.folder)
-    parity = compare(form.references, answers, token_ids(tokenizer, request.new_tokens), form.dtype, tokenizer.decode)
+    parity = compare(form.references, answers, token_ids(tokenizer, request.new_tokens), form.quantization or form.dtype, tokenizer.decode)
     stops = read_stop_token_ids(form.folder)
     if stops != list(form.stop_token_ids):
         fault = f"answers end at {tokenizer.convert_ids_to_tokens(stops)}, in transformers at "

@@ -45,6 +45,25 @@ def test_a_killed_engine_is_back_and_requests_in_progress_may_be_sent_again(serv
     assert after == before and took <= ENGINE_SECONDS
 
 
+def test_with_several_engines_only_the_one_that_ended_is_away(run: Path):
+    with serve(run, "--arms", "one,two", "placement.serve.form=merged") as served, served.client as client:
+
+        def ask(model: str) -> httpx.Response:
+            return client.post("/v1/chat/completions", json=served.chat(model=model))
+
+        def find_refusal() -> httpx.Response | None:
+            return next((answer for model in ("one", "two") if (answer := ask(model)).status_code != 200), None)
+
+        assert [ask(model).status_code for model in ("one", "two")] == [200, 200]
+        engine, _ = served.find(ENGINE)
+        engine.kill()
+        found: list[httpx.Response] = []
+        wait(lambda: bool(refused := find_refusal()) and not found.append(refused), 30)
+        assert found[0].status_code == 503 and int(found[0].headers["retry-after"]) > 0, found[0].text
+        took = wait(lambda: client.get("/health").status_code == 200 and find_refusal() is None, 180)
+        print(f"both engines answer {took:.1f} s later")
+
+
 def test_an_engine_that_cannot_start_again_ends_its_replica_until_one_can(run: Path):
     """Its model's files are gone for a while: every request gets 503 with ``Retry-After``, and then an answer again."""
     config = run / "base/data/config.json"

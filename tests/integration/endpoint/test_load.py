@@ -6,11 +6,12 @@ import os
 import socket
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from served_runs import KEY, Served
+from served_runs import KEY, Served, serve
 
 pytestmark = [pytest.mark.endpoint, pytest.mark.timeout(3600)]
 SOAK_MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
@@ -58,6 +59,19 @@ def test_clients_that_leave_are_forgotten(served: Served):
     with served.client as client:
         assert client.post("/v1/chat/completions", json=served.chat()).status_code == 200
     assert time.monotonic() - began < 10, "the engine still writes for those who have gone"
+
+
+def test_requests_beyond_the_limit_are_refused_at_once(run: Path):
+    async def ask(served: Served) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=served.root, trust_env=False, timeout=120) as client:
+            body, headers = served.chat(max_tokens=100, ignore_eos=True), {"authorization": f"Bearer {KEY}"}
+            return await asyncio.gather(*(client.post("/v1/chat/completions", json=body, headers=headers) for _ in range(6)))
+
+    with serve(run, "placement.serve.access.max_requests=2") as served:
+        answers = asyncio.run(ask(served))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 4
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
 def test_a_body_that_does_not_come_is_cut(served: Served):

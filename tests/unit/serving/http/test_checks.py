@@ -291,6 +291,8 @@ SELF = {"$ref": "#/$defs/a"}
         ({"$ref": "#"}, 400),
         ({"$defs": {"a": SELF}, **SELF}, 400),
         ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": SELF}, **SELF}, 400),
+        ({"$defs": {"a": {"anyOf": [SELF]}}, **SELF}, 400),
+        ({"allOf": [{"type": "string"}, {"$ref": "#"}]}, 400),
         ({"$defs": {"a": {"anyOf": [SELF, {"type": "null"}]}}, **SELF}, 200),
         ({"$defs": {"a": {"type": "object", "properties": {"next": SELF}}}, **SELF}, 200),
         ({"$defs": {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(60)}, "$ref": "#/$defs/a0"}, 200),
