@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,8 @@ def test_the_placement_of_the_paper_is_scheduled(cluster: TestCluster, working_f
     finally:
         while job.poll() is None:  # the driver starts a while after the job
             cluster.kill_driver("paper")
-            time.sleep(1)
+            with suppress(subprocess.TimeoutExpired):
+                job.communicate(timeout=1)
 
 
 def _wait_for_actors(cluster: TestCluster, job: "subprocess.Popen[str]", name: str, count: int) -> None:

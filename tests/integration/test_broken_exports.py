@@ -49,6 +49,19 @@ def check(form: Form, exported: Exported, engine: Engine) -> Parity:
     return parity
 
 
+@pytest.mark.parametrize("name", [MERGED, ADAPTER])
+def test_quantized_weights_are_compared_with_what_was_trained(local_ray: None, exports: list[Exported], engine: Engine, name: str):
+    form = replace(find(exports[0], name), quantization="fp8")
+    parity = check(form, exports[0], engine)
+    assert parity.faults == () and (parity.dtype, parity.prompts) == ("fp8", 8) and parity.equal + parity.ties == 8
+    assert 0 < parity.mean_difference < 0.5, "the weights were not quantized, or not these"
+
+
+def test_quantized_weights_of_another_model_are_found(local_ray: None, base: Artifact, exports: list[Exported], engine: Engine):
+    form = find(exports[0], MERGED)
+    assert check(replace(form, folder=base.data, quantization="fp8"), exports[0], engine).faults
+
+
 def end_elsewhere(folder: Path, base: Path) -> None:
     file = folder / "generation_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": 17}))

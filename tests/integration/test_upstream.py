@@ -1,6 +1,7 @@
 """What we use of other libraries without their promise is there in the installed versions, and is used in one place."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_the_serving_engine_has_the_hooks_that_are_overridden():
     source = inspect.getsource(engine)
     assert all(f"self.{name}" in source for name in ("_oai_models", "_app_state", "_engine_client", "llm_config"))
     assert "app.state._state.update(self._app_state._state)" in inspect.getsource(engine.build_asgi_app)
+
+
+def test_vllm_quantizes_by_the_name_that_it_is_given():
+    from delia_ray.ray_runtime.vllm_arguments import build_quantization_kwargs  # noqa: PLC0415  beside what it is compared with
+
+    names = importlib.import_module("vllm.config.quantization").ONLINE_QUANT_SHORTHAND_NAMES
+    assert build_quantization_kwargs("fp8")["quantization"] in names and build_quantization_kwargs(None) == {}
 
 
 def test_a_logits_processor_has_the_three_methods():
