@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from delia_ray.core.artifacts import Provenance
-from delia_ray.core.errors import BusyError, UserError
+from delia_ray.core.errors import BusyError, LostError, UserError
 from delia_ray.core.full_disk import FullDiskGuard
 from delia_ray.core.layout import RunLayout
 from delia_ray.core.mirrored_run import check_store, drive_mirrored
@@ -69,6 +69,8 @@ def reading_session(verb: str, layout: RunLayout, placement: Placement) -> Gener
     try:
         with log.redirect() as stream:
             yield Terminal(stream, log), file
+    except LostError:
+        raise
     except UserError:
         shutil.rmtree(file.parent)  # no log of it says more than the refusal
         raise

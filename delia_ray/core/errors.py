@@ -9,6 +9,10 @@ class BusyError(UserError):
     """Another process works on the run."""
 
 
+class LostError(UserError):
+    """Something that worked has ended. The log says more."""
+
+
 class Stopped(SystemExit):
     """The process was asked to end (SIGTERM), and training has written a checkpoint; the same command resumes."""
 

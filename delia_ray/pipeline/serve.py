@@ -11,19 +11,19 @@ from typing import NoReturn
 import ray
 
 from delia_ray.core.artifacts import Artifact
-from delia_ray.core.errors import UserError
+from delia_ray.core.errors import LostError, UserError
 from delia_ray.core.layout import BASE
 from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.placement import names_cluster
 from delia_ray.ray_runtime.cluster import connect
-from delia_ray.serving.endpoint import ROOT_APPLICATION, check_application, check_endpoint, is_loopback, name_application, open_endpoint
+from delia_ray.serving.endpoint import ROOT_APPLICATION, check_endpoint, find_fault, is_loopback, name_application, open_endpoint
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
 from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
 from delia_ray.serving.options import EndpointOptions
 from delia_ray.settings import Settings
 
-_WATCH_SECONDS = 5.0
+_WATCH_SECONDS, _PATIENCE_SECONDS = 5.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,15 @@ class Served:
         """Wait until interrupted.
 
         Raises:
-            UserError: a model's engine cannot be started again, or others have ended the endpoint.
+            LostError: no replica of a model could be started for minutes, or others have ended the endpoint.
         """
+        worked = time.monotonic()
         while True:
             time.sleep(_WATCH_SECONDS)
-            check_application(self._application)
+            fault, now = find_fault(self._application), time.monotonic()
+            worked = worked if fault else now
+            if now - worked > _PATIENCE_SECONDS:
+                raise LostError(f"serve: {fault}; build that model again, or start the endpoint again")
 
 
 @contextmanager

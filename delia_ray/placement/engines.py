@@ -113,8 +113,9 @@ class Replicas(EngineResources):
     """What engines load. merged: each model its own weights. adapter: one engine the base model and an adapter for each model that has
     one which vLLM takes. auto: adapter on GPUs; merged on CPUs, where adapters take about twice the time."""
     quantization: Quantization | None = None
-    """Quantizes the weights that `delia serve` loads, for smaller GPUs; scores are of the model as it is stored. fp8: 8 bits.
-    bitsandbytes: 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. Exports with it are compared so, too."""
+    """Quantizes the weights that `delia serve` loads, for smaller GPUs; scores are of the model as it is stored. fp8: 8 bits,
+    on GPUs of compute capability 8.9 or higher. bitsandbytes: 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. Exports with
+    it are compared so, too."""
     tool_parser: str | None = None
     """vLLM's parser of the model's calls of tools, such as ``hermes`` or ``llama3_json``. null: ``tool_choice: auto`` is refused."""
     access: Access = Access()

@@ -4,16 +4,17 @@ import ipaddress
 import logging
 import multiprocessing
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
 from delia_ray.core.artifacts import Artifact
-from delia_ray.core.errors import UserError
+from delia_ray.core.errors import LostError, UserError
 from delia_ray.core.fingerprint import fingerprint
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
@@ -110,20 +111,26 @@ def name_application(run: Path, prefix: str = "delia") -> str:
     return f"{prefix}-{run.name}-{fingerprint(str(run))[:6]}"
 
 
-def check_application(name: str) -> None:
-    """Refuse to go on with an application that does not answer any more.
+def find_fault(name: str) -> str | None:
+    """Find out why an application has a model without a replica that could be started; None if it has none.
 
     Raises:
-        UserError: it cannot be started again, or is gone.
+        LostError: the application is gone.
     """
     from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
 
     serve: Any = ray_serve  # partly untyped
-    application = serve.status().applications.get(name)
-    if application is None:
-        raise UserError("serve: the endpoint was ended from elsewhere (`serve shutdown`); start it again")
-    if application.status == "DEPLOY_FAILED":
-        raise UserError(f"serve: {_find_deployment_error(serve, name) or application.message}; build that model again, or start it again")
+    with suppress(RayActorError):  # the controller has ended
+        if application := serve.status().applications.get(name):
+            return next(
+                (
+                    f"{each}: {deployment.message.strip().splitlines()[-1].strip()}"
+                    for each, deployment in application.deployments.items()
+                    if deployment.status_trigger == "REPLICA_STARTUP_FAILED" and not deployment.replica_states.get("RUNNING")
+                ),
+                None,
+            )
+    raise LostError("serve: the endpoint was ended from elsewhere (`serve shutdown`); start it again")
 
 
 def close_leftover(name: str) -> None:
@@ -154,9 +161,10 @@ def _check_serve(serve: Any, replicas: Replicas, name: str) -> bool:
 
 def _close(serve: Any, application: str, is_shared: bool) -> None:
     """End the application, and Ray Serve if it was started for it and nobody else uses it by now."""
-    serve.delete(application)
-    if not is_shared and not serve.status().applications:
-        serve.shutdown()
+    with suppress(RayActorError, RayServeException):  # others have ended Ray Serve
+        serve.delete(application)
+        if not is_shared and not serve.status().applications:
+            serve.shutdown()
 
 
 def _run(serve: Any, built: Any, application: str, route: str) -> None:

@@ -7,19 +7,18 @@ these classes there are two per engine.
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 from ray.serve.llm.deployment import LLMServer
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from delia_ray.core.errors import UserError
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.serving.engine_specs import EngineSpec, ServedModel
 from delia_ray.serving.finished_models import check_unchanged, find_adapters
-from delia_ray.serving.http.errors import ErrorMiddleware, make_unavailable_error
+from delia_ray.serving.http.errors import ErrorMiddleware, make_unavailable_error, make_unknown_model_error
 from delia_ray.serving.http.frontend import build_frontend
 from delia_ray.serving.options import EndpointOptions
 from delia_ray.upstream.ray_llm import LocalEngine
@@ -27,6 +26,7 @@ from delia_ray.upstream.ray_llm import LocalEngine
 logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
+_RETRY_SECONDS = 5.0
 LOOK_SECONDS = 2.0
 """How often the run is asked what was finished meanwhile, at most."""
 
@@ -49,8 +49,7 @@ class ModelServer(LLMServer):
         self._looking, self._next_look = asyncio.Lock(), 0.0
         await super().__init__(llm_config)
         self._app: Any = await self.engine.build_asgi_app()
-        self._watching = asyncio.create_task(self._watch())
-        self._watching.add_done_callback(self._end)
+        self._watching = asyncio.create_task(self._watch())  # a reference keeps it from being collected
 
     async def start(self) -> None:
         """Start the engine and return when it is ready."""
@@ -62,7 +61,11 @@ class ModelServer(LLMServer):
             await asyncio.to_thread(fetch, model.folder)  # a node that has it fetches nothing
         adapters = {model.name: model.folder for model in self._models.values() if model.is_adapter}
         engine = LocalEngine(self._llm_config, adapters)
-        await engine.start()
+        try:
+            await engine.start()
+        except BaseException:
+            engine.close()  # its process may be there
+            raise
         return engine
 
     async def _watch(self) -> None:
@@ -74,15 +77,17 @@ class ModelServer(LLMServer):
             logger.error("the engine of %s has ended; it is started again", self._spec.name)
             await asyncio.sleep(_WATCH_SECONDS)  # the start blocks, and requests in progress should be answered before
             self.engine.close()
-            engine = await self._build_engine()
+            try:
+                engine = await self._build_engine()
+            except Exception:  # whatever it is, requests get 503 until it works again
+                logger.exception("the engine of %s cannot be started now", self._spec.name)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
             await engine.rebind_app(self._app)
             self.engine = engine
 
-    def _end(self, watching: "asyncio.Task[None]") -> None:
-        """End the replica if its engine cannot be started again; Ray Serve starts another."""
-        if not watching.cancelled():
-            logger.error("the engine of %s cannot be started again; the replica ends", self._spec.name, exc_info=watching.exception())
-            os._exit(1)
+    async def check_health(self) -> None:
+        """Tell Ray Serve that the replica works, also while it starts its engine again."""
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_frontend(self._app, self._options, self)
@@ -92,33 +97,34 @@ class ModelServer(LLMServer):
         await self._look_for_adapters()
         return [*self._models.values()]
 
-    async def has_model(self, name: str) -> bool:
+    async def has_model(self, name: str, *, at_once: bool = False) -> bool:
         """Whether a model answers; it may have been finished meanwhile.
+
+        Args:
+            at_once: look for it also if that was done just now.
 
         Raises:
             ApiError: that cannot be told while the engine is started again.
         """
         if name not in self._models:
-            await self._look_for_adapters()
+            await self._look_for_adapters(at_once=at_once)
             if name not in self._models and not self.is_alive():
                 raise make_unavailable_error()
         return name in self._models
 
-    async def _look_for_adapters(self) -> None:
+    async def _look_for_adapters(self, *, at_once: bool = False) -> None:
         """Load the adapters that were finished meanwhile."""
         if self._options.run is None or not self._spec.adapters:
             return
         async with self._looking:
-            if time.monotonic() < self._next_look or not self.is_alive():
+            if (time.monotonic() < self._next_look and not at_once) or not self.is_alive():
                 return
             try:
-                found = await asyncio.to_thread(find_adapters, self._options.run, self._spec.model, {*self._models})
-            except UserError:
-                logger.exception("what was finished meanwhile cannot be read")
-                found = []
-            for model in found:
-                if self._has_place() and model.metadata["fingerprint"] not in self._refused:
-                    await self._load(model)
+                for model in await asyncio.to_thread(find_adapters, self._options.run, self._spec.model, {*self._models}):
+                    if self._has_place() and model.metadata["fingerprint"] not in self._refused:
+                        await self._load(model)
+            except (UserError, OSError):
+                logger.exception("what was finished meanwhile cannot be read now")
             self._next_look = time.monotonic() + LOOK_SECONDS
 
     def _has_place(self) -> bool:
@@ -127,12 +133,13 @@ class ModelServer(LLMServer):
         return adapters + 1 < self._llm_config.engine_kwargs.get("max_loras", 0)
 
     async def _load(self, model: ServedModel) -> None:
+        await asyncio.to_thread(fetch, model.folder)
         try:
-            await asyncio.to_thread(fetch, model.folder)
             await self.engine.load_adapter(model.name, model.folder)
         except RuntimeError:
             logger.exception("%s was finished meanwhile, but is not served", model.name)
-            self._refused.add(model.metadata["fingerprint"])
+            if self.is_alive():
+                self._refused.add(model.metadata["fingerprint"])
         else:
             self._models[model.name] = model
 
@@ -144,8 +151,8 @@ class ModelServer(LLMServer):
         """Whether the engine works."""
         return self.is_alive()
 
-    async def forward(self, scope: Scope, body: bytes) -> AsyncGenerator[Message]:
-        """Answer a request that another replica received: its parts, as ASGI messages."""
+    async def forward(self, scope: Scope, body: bytes, model: str | None) -> AsyncGenerator[Message]:
+        """Answer a request to a model that another replica received: its parts, as ASGI messages."""
         messages: asyncio.Queue[Message | None] = asyncio.Queue()
         is_over = asyncio.Event()
         parts = [{"type": "http.request", "body": body, "more_body": False}]
@@ -156,9 +163,14 @@ class ModelServer(LLMServer):
             await is_over.wait()
             return {"type": "http.disconnect"}
 
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            if model is not None and not await self.has_model(model, at_once=True):  # another replica may have found it
+                raise make_unknown_model_error(model)
+            await self._app(scope, receive, send)
+
         async def answer() -> None:
             try:
-                await ErrorMiddleware(self._app, self)(scope, receive, messages.put)
+                await ErrorMiddleware(app, self)(scope, receive, messages.put)
             finally:
                 await messages.put(None)
 

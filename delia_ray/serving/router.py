@@ -21,7 +21,9 @@ _PASSED_ON = (
     *("headers", "client", "server"),
 )
 """Keys of an ASGI scope."""
-_HEALTH_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0
+_AWAY = (TimeoutError, RayActorError, DeploymentUnavailableError, BackPressureError)
+"""What comes of asking an engine whose replica has ended, or is busy starting."""
 
 
 class ModelRouter:
@@ -42,22 +44,31 @@ class ModelRouter:
         return build_frontend(self._answer, self._options, self)
 
     async def list_models(self) -> list[ServedModel]:
-        """List the models that answer."""
-        await self._look_for_adapters()
+        """List the models that answer; those of an engine that is away, as it was asked last."""
+        with suppress(*_AWAY):
+            await self._look_for_adapters()
         return [*self._models.values()]
 
     async def has_model(self, name: str) -> bool:
-        """Whether a model answers; it may have been finished meanwhile."""
+        """Whether a model answers; it may have been finished meanwhile.
+
+        Raises:
+            ApiError: that cannot be told while the engine that would answer is away.
+        """
         if name not in self._models:
-            await self._look_for_adapters()
+            try:
+                await self._look_for_adapters()
+            except _AWAY:
+                raise make_unavailable_error() from None
         return name in self._models
 
     async def _look_for_adapters(self) -> None:
         """Ask the engine with adapters what it answers for by now."""
         if self._with_adapters is not None and self._options.run is not None:
-            for model in await self._with_adapters.list_models.remote():
-                self._models.setdefault(model.name, model)
-                self._engines.setdefault(model.name, self._with_adapters)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                models = await self._with_adapters.list_models.remote()
+            self._models |= {model.name: model for model in models}
+            self._engines |= {model.name: self._with_adapters for model in models}
 
     def is_alive(self) -> bool:
         """Whether this replica works; each engine says it of itself."""
@@ -66,9 +77,9 @@ class ModelRouter:
     async def is_healthy(self) -> bool:
         """Whether every engine works."""
         try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
                 return all(await asyncio.gather(*(engine.is_healthy.remote() for engine in self._all)))
-        except (TimeoutError, RayActorError, DeploymentUnavailableError):
+        except _AWAY:
             return False
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,29 +87,29 @@ class ModelRouter:
             await _live(receive, send)
             return
         body: bytes = (await receive()).get("body", b"") if scope["method"] == "POST" else b""
-        engine = self._choose(scope).options(stream=True)
-        parts = engine.forward.remote({name: scope[name] for name in _PASSED_ON if name in scope}, body)
+        model: str | None = scope.get("state", {}).get(STATE_MODEL)
+        engine = self._choose(scope["method"], model).options(stream=True)
+        parts = engine.forward.remote({name: scope[name] for name in _PASSED_ON if name in scope}, body, model)
         try:
             async for message in parts:
                 await send(message)
-        except (RayActorError, DeploymentUnavailableError, BackPressureError):
+        except _AWAY:
             raise make_unavailable_error() from None
         except asyncio.CancelledError:  # the client has gone
             parts.cancel()
             raise
 
-    def _choose(self, scope: Scope) -> Any:
+    def _choose(self, method: str, model: str | None) -> Any:
         """Choose the engine of the model that a request names.
 
         Raises:
             ApiError: it names none, and there are several.
         """
-        if scope["method"] != "POST":  # such as the documentation, which all have
+        if method != "POST":  # such as the documentation, which all have
             return self._all[0]
-        name = scope["state"][STATE_MODEL]
-        if name is None:
+        if model is None:
             raise ApiError(400, f"model: name one of {', '.join(self._engines)}", code="model_not_found", param="model")
-        return self._engines[name]
+        return self._engines[model]
 
 
 async def _live(receive: Receive, send: Send) -> None:

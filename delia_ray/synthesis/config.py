@@ -33,8 +33,9 @@ class VllmEngine(Config):
 
     kind: Literal["vllm"] = "vllm"
     quantization: Quantization | None = Field(default=None, exclude_if=lambda method: method is None)
-    """Weights are quantized when the engine loads them, for smaller GPUs: the answers are those of the quantized model. fp8: of 8 bits.
-    bitsandbytes: of 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. null: weights as they are stored."""
+    """Weights are quantized when the engine loads them, for smaller GPUs: the answers are those of the quantized model. fp8: of 8 bits, on
+    GPUs of compute capability 8.9 or higher. bitsandbytes: of 4 bits; needs the package ``vllm-bnb-plugin`` on the workers. null: weights
+    as they are stored."""
 
 
 class OpenAIEngine(Config):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,12 @@ class Served:
 
     def find(self, name: str) -> list[psutil.Process]:
         """The processes below it whose command line begins so."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [each for each in below if " ".join(each.cmdline()).startswith(name)]
+        found: list[psutil.Process] = []
+        for each in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.Error):  # it has ended meanwhile
+                if " ".join(each.cmdline()).startswith(name):
+                    found.append(each)
+        return found
 
     def chat(self, **more: object) -> dict[str, object]:
         return {"model": "one", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, "temperature": 0, **more}

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from delia_ray.placement.access import Access
-from delia_ray.serving.http.errors import ApiError
+from delia_ray.serving.http.errors import ApiError, make_unknown_model_error
 from delia_ray.serving.http.keys import ApiKeys
 from delia_ray.serving.http.limits import RequestLimiter
 from delia_ray.serving.http.paths import check_path, get_path, needs_key
@@ -91,8 +91,7 @@ class RequestChecks:
         check_schemas(parsed)
         name = get_model(parsed)
         if name is not None and not await self._models.has_model(name):
-            message = f"model: there is no {name[:100]!r} here; GET /v1/models lists those there are"
-            raise ApiError(404, message, code="model_not_found", param="model")
+            raise make_unknown_model_error(name)
         return name
 
 

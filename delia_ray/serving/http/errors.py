@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
+_LOGGED_BYTES = 2000
+"""Of a failure's own text."""
+
 
 @dataclass(eq=False)
 class ApiError(Exception):
@@ -47,6 +50,12 @@ def make_unavailable_error() -> ApiError:
     return ApiError(503, "the engine is being started again", "server_error", "engine_down", headers={"retry-after": "5"})
 
 
+def make_unknown_model_error(name: str) -> ApiError:
+    """Make the answer to a request that names a model which is not served."""
+    message = f"model: there is no {name[:100]!r} here; GET /v1/models lists those there are"
+    return ApiError(404, message, code="model_not_found", param="model")
+
+
 class ErrorMiddleware:
     """ASGI middleware that answers in OpenAI's form what was refused, and failures of the application without their text."""
 
@@ -60,7 +69,10 @@ class ErrorMiddleware:
         answer = _Answer(send)
         try:
             await self._app(scope, receive, answer)
-            error = self._make_failure() if answer.is_withheld else None
+            error = None
+            if answer.is_withheld:
+                logger.error("the application answered %s: %s", answer.status, bytes(answer.withheld))
+                error = self._make_failure()
         except ApiError as refusal:
             error = refusal
         except Exception:  # whatever it is, who asked gets an answer, and the log what it was
@@ -84,16 +96,20 @@ class _Answer:
         self._send = send
         self._is_event_stream = False
         self.has_begun = self.is_withheld = False
+        self.status, self.withheld = 0, bytearray()
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = Headers(raw=message.get("headers", []))
             # A replica that passed the request on to another gets such an answer from there.
-            self.is_withheld = message["status"] >= 500 and "retry-after" not in headers
+            self.status = message["status"]
+            self.is_withheld = self.status >= 500 and "retry-after" not in headers
             self.has_begun = not self.is_withheld
             self._is_event_stream = headers.get("content-type", "").startswith("text/event-stream")
         if not self.is_withheld:
             await self._send(message)
+        elif len(self.withheld) < _LOGGED_BYTES:
+            self.withheld += message.get("body", b"")[:_LOGGED_BYTES]
 
     async def break_off(self, error: ApiError) -> None:
         """End an answer that has begun so that it is not taken for whole.

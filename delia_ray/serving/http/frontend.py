@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from delia_ray.serving.engine_specs import ServedModel
 from delia_ray.serving.http.checks import ModelNames, RequestChecks
-from delia_ray.serving.http.errors import ApiError, EngineState, ErrorMiddleware, make_unavailable_error
-from delia_ray.serving.http.paths import MODELS, OPENAPI, get_path, keep_open_paths
+from delia_ray.serving.http.errors import EngineState, ErrorMiddleware, make_unavailable_error, make_unknown_model_error
+from delia_ray.serving.http.paths import DOCS, MODELS, OPENAPI, STATIC, get_path, keep_open_paths
 from delia_ray.serving.options import EndpointOptions
 
 
@@ -45,6 +45,8 @@ class Frontend:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = await self._answer(get_path(scope), scope, receive) if scope["type"] == "http" else None
+        if answer is None and scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server leaves the body out
         await (answer or self._app)(scope, receive, send)
 
     async def _answer(self, path: str, scope: Scope, receive: Receive) -> Response | None:
@@ -58,6 +60,11 @@ class Frontend:
             return await self._answer_card(path.removeprefix(f"{MODELS}/"))
         if path == OPENAPI:
             return JSONResponse(keep_open_paths(json.loads(await self._collect(scope, receive))))
+        if path == DOCS and scope.get("root_path"):  # its links begin at the root
+            page = (await self._collect(scope, receive)).decode()
+            for link in (STATIC, OPENAPI):
+                page = page.replace(link, f"{scope['root_path']}{link}")
+            return HTMLResponse(page)
         return None
 
     async def _collect(self, scope: Scope, receive: Receive) -> bytes:
@@ -78,7 +85,7 @@ class Frontend:
     async def _answer_card(self, name: str) -> Response:
         found = next((model for model in await self._models.list_models() if model.name == name), None)
         if found is None:
-            raise ApiError(404, f"model: there is no {name[:100]!r} here", code="model_not_found", param="model")
+            raise make_unknown_model_error(name)
         return JSONResponse(_to_card(found))
 
 

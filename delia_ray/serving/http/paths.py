@@ -8,13 +8,13 @@ from starlette.types import Scope
 from delia_ray.serving.http.errors import ApiError
 
 MODELS = "/v1/models"
-OPENAPI = "/openapi.json"
-_WITHOUT_KEY = {"/", "/docs", "/health", OPENAPI}
+OPENAPI, DOCS = "/openapi.json", "/docs"
+_WITHOUT_KEY = {"/", DOCS, "/health", OPENAPI}
 _GET = {*_WITHOUT_KEY, "/metrics", "/version", MODELS}
 _POST = {"/detokenize", "/tokenize", "/v1/chat/completions", "/v1/completions", "/v1/responses"}
-_STATIC = "/static/"
+STATIC = "/static/"
 """Below it are the files of ``/docs``."""
-_FOLDERS = (_STATIC, f"{MODELS}/")
+_FOLDERS = (STATIC, f"{MODELS}/")
 """Below which there are paths for GET."""
 
 
@@ -26,7 +26,7 @@ def get_path(scope: Scope) -> str:
 
 def needs_key(path: str) -> bool:
     """Whether a path answers only to who has a key, where keys are asked for."""
-    return path not in _WITHOUT_KEY and not path.startswith(_STATIC)
+    return path not in _WITHOUT_KEY and not path.startswith(STATIC)
 
 
 def check_path(path: str, method: str) -> None:

@@ -14,7 +14,7 @@ from delia_ray.placement import ActorPool, Engine
 from delia_ray.ray_runtime.capacity import bundle_of_process
 from delia_ray.ray_runtime.resources import is_local_cluster
 from delia_ray.ray_runtime.tally import RayTally
-from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs
+from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs, choose_quantized_dtype
 from delia_ray.synthesis.config import CONTEXT_LENGTH, EchoEngine, GenerationEngine, OpenAIEngine, VllmEngine
 from delia_ray.synthesis.engines.openai import complete_on_server
 from delia_ray.synthesis.requests import RESULT_SCHEMA, copy_request_fields
@@ -68,7 +68,7 @@ def _generate_with_vllm(
     from delia_ray.models.folders import is_no_weight  # noqa: PLC0415
     from delia_ray.synthesis.engines.metered_vllm import add_metering  # noqa: PLC0415  imports vllm
 
-    dtype = str(resolve_dtype(engine.dtype)).removeprefix("torch.")
+    dtype = choose_quantized_dtype(str(resolve_dtype(engine.dtype)).removeprefix("torch."), backend.quantization)
     folder = fetch(model, is_no_weight)  # an engine fetches the weights
     length = min(engine.max_model_len or CONTEXT_LENGTH, read_max_context_tokens(folder))
     # A logits processor on a GPU would hold vLLM's newer model runner back, and each step would wait for it.

@@ -64,21 +64,23 @@ def test_with_several_engines_only_the_one_that_ended_is_away(run: Path):
         print(f"both engines answer {took:.1f} s later")
 
 
-def test_an_engine_that_cannot_start_again_ends_its_replica_until_one_can(run: Path):
-    """Its model's files are gone for a while: every request gets 503 with ``Retry-After``, and then an answer again."""
-    config = run / "base/data/config.json"
+def test_an_engine_that_cannot_be_started_for_a_while_is_away_until_it_can(run: Path):
+    """Its model's files are gone: every request gets 503 with ``Retry-After``, and then an answer again."""
+    manifest = run / "base/manifest.json"
     with serve(run) as served, served.client as client:
-        config.rename(config.with_suffix(".away"))
+        (engine,), replicas = served.find(ENGINE), served.find(REPLICA)
+        manifest.rename(manifest.with_suffix(".away"))
         try:
-            (engine,), (replica,) = served.find(ENGINE), served.find(REPLICA)
             engine.kill()
-            wait(lambda: not replica.is_running(), 120)
+            wait(lambda: client.get("/health").status_code == 503, 60)
+            time.sleep(10)
             refused = client.post("/v1/chat/completions", json=served.chat())
         finally:
-            config.with_suffix(".away").rename(config)
+            manifest.with_suffix(".away").rename(manifest)
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0, refused.text
-        took = wait(lambda: answers(served), 300)
-        print(f"the replica is back after {took:.1f} s")
+        took = wait(lambda: answers(served), 120)
+        print(f"the engine is back after {took:.1f} s")
+        assert served.find(REPLICA) == replicas
 
 
 def test_a_killed_replica_is_replaced(served: Served):

@@ -306,3 +306,9 @@ def test_a_schema_that_nothing_fulfils_is_refused(schema: object, status: int):
     body = {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     assert asyncio.run(ask(make_checks(App()), body)).status == status
     assert asyncio.run(ask(make_checks(App()), {**CHAT, "structured_outputs": {"json": schema}})).status == status
+
+
+def test_the_log_says_what_the_answer_withholds(caplog: pytest.LogCaptureFixture):
+    asyncio.run(ask(make_checks(App(status=501, parts=(b"no such ", b"kernel " * 1000)))))
+    (record,) = caplog.records
+    assert "501" in record.getMessage() and "no such kernel" in record.getMessage() and len(record.getMessage()) < 5000
