@@ -102,12 +102,12 @@ class TestCluster:
             "rows += [(t.name, t.node_id, t.state) for t in list_tasks(limit=10000)];"
             "print(json.dumps([dict(zip(('name', 'node', 'state'), row)) for row in rows]))"
         )
-        return yaml.safe_load(self._ask(code))
+        return json.loads(self._ask(code))
 
     def _ask(self, code: str) -> str:
         environment = {**self.environment, "RAY_ADDRESS": self.gcs_address}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        return done.stdout.splitlines()[-1]
+        return next(line for line in reversed(done.stdout.splitlines()) if line.startswith(("[", "{")))  # Ray may say something after it
 
 
 @contextmanager
