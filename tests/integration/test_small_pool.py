@@ -41,7 +41,7 @@ def run(tmp_path: Path, tiny_models: dict[str, Artifact], capsys: pytest.Capture
     return Run(tmp_path, tiny_models["one"], capsys)
 
 
-@pytest.mark.parametrize("verb", ["mix", "finetune", "export", "run"])
+@pytest.mark.parametrize("verb", ["mix", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("finetune", "export", "run"))])
 def test_no_arm_is_mixed_or_trained_before_every_pool_is_large_enough(run: Run, verb: str):
     said = run.refuses(verb, "synthesize.queries.rows=4", "placement.serve.port=8391")
     assert "mix.ratio=2 needs 8 diverse rows, but the pool holds" in said

@@ -32,6 +32,7 @@ def test_a_run_on_workers_shows_its_own_lines_alone_and_its_log_has_what_the_wor
     assert "pid=" not in shown.raw and "pid=" in log, "Ray passes on what workers say, with their pid before it"
 
 
+@pytest.mark.slow
 def test_a_message_is_alone_on_the_terminal_although_workers_still_speak(tiny_models: dict[str, Artifact], tmp_path: Path):
     command = [*words("run", tiny_models["one"]), "synthesize.queries.rows=4"]
     shown = on_terminal(command, 120, tmp_path)
@@ -43,7 +44,7 @@ def test_a_message_is_alone_on_the_terminal_although_workers_still_speak(tiny_mo
 
 @pytest.mark.parametrize(
     ("environment", "escapes"),
-    [({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, True)],
+    [pytest.param({"TERM": "dumb"}, False, marks=pytest.mark.slow), ({"NO_COLOR": "1"}, True)],
     ids=["dumb", "no color"],
 )
 def test_a_terminal_that_wants_no_colors_gets_none(

@@ -84,7 +84,10 @@ def test_each_group_of_rows_has_its_own_loss(reference: Artifact):
     "workers",
     [
         {"workers": 2},
-        {"zero_stage": 2, "micro_batch_tokens": 16, "gradient_checkpointing": True, "trackers": ("tensorboard",)},
+        pytest.param(
+            {"zero_stage": 2, "micro_batch_tokens": 16, "gradient_checkpointing": True, "trackers": ("tensorboard",)},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"kernels": Kernels(attention="torch", lora="peft", loss="torch")}, marks=pytest.mark.slow),
         pytest.param({"zero_stage": 0}, marks=pytest.mark.slow),
         pytest.param({"zero_stage": 3, "kernels": Kernels(layers="compiled")}, marks=pytest.mark.slow),
