@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import ray
+import torch
 from adapted_models import train_at_random, write_rows
 from safetensors.torch import load_file, save_file
 from training_runs import TOKEN
 
 from delia_ray.core.artifacts import Artifact
-from delia_ray.models import load_tokenizer, token_ids
+from delia_ray.core.records import Message
+from delia_ray.models import adopt_model, encode_prompt, find_stop_token_ids, load_model, load_tokenizer, token_ids
 from delia_ray.models.exported import ADAPTER, MERGED
 from delia_ray.placement import Engine, Replicas
 from delia_ray.training.export.forms import Exported, ExportRequest, Form, export_forms
+from delia_ray.training.export.greedy import generate_reference
 from delia_ray.training.export.parity import Parity
 from delia_ray.training.export.stage import check_form
 
@@ -49,12 +52,17 @@ def check(form: Form, exported: Exported, engine: Engine) -> Parity:
     return parity
 
 
-@pytest.mark.parametrize("name", [MERGED, ADAPTER])
-def test_quantized_weights_are_compared_with_what_was_trained(local_ray: None, exports: list[Exported], engine: Engine, name: str):
-    form = replace(find(exports[0], name), quantization="fp8")
-    parity = check(form, exports[0], engine)
-    assert parity.faults == () and (parity.dtype, parity.prompts) == ("fp8", 8) and parity.equal + parity.ties == 8
-    assert 0 < parity.mean_difference < 0.5, "the weights were not quantized, or not these"
+def test_quantized_weights_are_compared_with_what_they_were(local_ray: None, engine: Engine):
+    """Of the built-in model: which tokens follow in one of random weights, quantization changes altogether."""
+    folder = adopt_model("builtin:smollm2-135m-instruct").path
+    conversations: list[list[Message]] = [[{"role": "user", "content": f"Tell me of {text}."}] for text in ("a river", "a king", "the sea")]
+    model, tokenizer = load_model(folder, torch.float32).eval(), load_tokenizer(folder)
+    references = generate_reference(model, tokenizer, [encode_prompt(tokenizer, each) for each in conversations], 16)
+    stops = find_stop_token_ids(tokenizer, model.generation_config.eos_token_id)
+    exported = Exported([Form(MERGED, folder, "float32", 256, references, stops, quantization="fp8")], {}, conversations)
+    parity = check(exported.forms[0], exported, engine)
+    assert parity.faults == () and parity.dtype == "fp8" and parity.equal + parity.ties == parity.prompts == 3
+    assert 0.01 < parity.mean_difference, "the weights were not quantized"
 
 
 def test_quantized_weights_of_another_model_are_found(local_ray: None, base: Artifact, exports: list[Exported], engine: Engine):

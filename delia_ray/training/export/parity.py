@@ -6,8 +6,11 @@ from typing import Any
 
 from delia_ray.training.export.greedy import Answer, ReferenceAnswer
 
-_ROUNDING_NATS = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.03, "fp8": 1.0, "bitsandbytes": 2.0}
-"""Differences of a log-probability up to which rounding alone explains them, by precision, or by how the engine's weights are quantized."""
+_ROUNDING_NATS = {"float32": 0.01, "bfloat16": 0.25, "float16": 0.03, "fp8": 0.5, "bitsandbytes": 1.0}
+"""Differences of a log-probability up to which rounding alone explains them, by precision, or by how the engine's weights are quantized.
+SmolLM2-135M with fp8 differs by 0.11 on average and 0.4 at most."""
+_TIED_NATS = _ROUNDING_NATS | {"fp8": 3.0, "bitsandbytes": 4.0}
+"""How far apart two tokens may be in transformers where vLLM chose the other one: with fp8 up to 1.5 were seen, as both change."""
 
 
 class ParityError(RuntimeError):
@@ -63,7 +66,7 @@ def compare(
         shared = len(reference.ids) if first is None else first
         differences += [abs(a - b) for a, b in zip(reference.logprobs[:shared], answer.logprobs[:shared], strict=True)]
         equal += first is None
-        if first is not None and _is_tied(reference, answer, first, rounding):
+        if first is not None and _is_tied(reference, answer, first, _TIED_NATS[dtype]):
             ties += 1
         elif first is not None:
             faults.append(f"transformers wrote {decode(reference.ids)!r}, vLLM wrote {decode(answer.ids)!r}")
@@ -83,10 +86,10 @@ def _find_difference(left: list[int], right: list[int]) -> int | None:
     return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-def _is_tied(reference: ReferenceAnswer, answer: Answer, position: int, rounding: float) -> bool:
+def _is_tied(reference: ReferenceAnswer, answer: Answer, position: int, most: float) -> bool:
     """Whether transformers, too, could have written vLLM's token at the first position where the answers differ."""
     if position >= min(len(reference.ids), len(answer.ids)):
         return False
     candidates = reference.candidates[position]
     other = candidates.get(answer.ids[position])
-    return other is not None and abs(candidates[reference.ids[position]] - other) <= rounding
+    return other is not None and abs(candidates[reference.ids[position]] - other) <= most

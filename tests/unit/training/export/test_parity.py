@@ -51,3 +51,9 @@ def test_what_rounding_does_not_explain_is_a_fault(answer: Answer, said: str):
 
 def test_less_precision_explains_more():
     assert parity(replace(ANSWER, logprobs=[-0.2, -0.3, -0.4]), dtype="bfloat16").faults == ()
+
+
+def test_quantized_weights_explain_another_token_that_is_near_but_not_any():
+    near = replace(ANSWER, ids=[5, 8, STOP])
+    assert parity(near).faults and parity(near, dtype="fp8").ties == 1 and parity(near, dtype="fp8").faults == ()
+    assert parity(replace(ANSWER, ids=[5, 3, STOP]), dtype="fp8").faults
