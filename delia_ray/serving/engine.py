@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from typing import Any
 
 from ray.serve.llm.deployment import LLMServer
@@ -61,11 +62,10 @@ class ModelServer(LLMServer):
             await asyncio.to_thread(fetch, model.folder)  # a node that has it fetches nothing
         adapters = {model.name: model.folder for model in self._models.values() if model.is_adapter}
         engine = LocalEngine(self._llm_config, adapters)
-        try:
+        with ExitStack() as unless_ready:
+            unless_ready.callback(engine.close)  # its process may be there
             await engine.start()
-        except BaseException:
-            engine.close()  # its process may be there
-            raise
+            unless_ready.pop_all()
         return engine
 
     async def _watch(self) -> None:
@@ -77,14 +77,13 @@ class ModelServer(LLMServer):
             logger.error("the engine of %s has ended; it is started again", self._spec.name)
             await asyncio.sleep(_WATCH_SECONDS)  # the start blocks, and requests in progress should be answered before
             self.engine.close()
-            try:
-                engine = await self._build_engine()
-            except Exception:  # whatever it is, requests get 503 until it works again
-                logger.exception("the engine of %s cannot be started now", self._spec.name)
+            (built,) = await asyncio.gather(self._build_engine(), return_exceptions=True)
+            if isinstance(built, BaseException):  # requests get 503 until it works again
+                logger.error("the engine of %s cannot be started now", self._spec.name, exc_info=built)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            await engine.rebind_app(self._app)
-            self.engine = engine
+            await built.rebind_app(self._app)
+            self.engine = built
 
     async def check_health(self) -> None:
         """Tell Ray Serve that the replica works, also while it starts its engine again."""
