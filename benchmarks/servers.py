@@ -1,6 +1,7 @@
-"""One turn of answering the same requests over HTTP.  python -m benchmarks.servers vllm|ours|ray_serve_llm
+"""One turn of answering the same requests over HTTP.  python -m benchmarks.servers vllm|ours|ray_serve_llm [--small]
 
-Every answer is exactly ``ANSWER_TOKENS`` long. The server's start and ``WARM_REQUESTS`` are not timed. Streamed answers are asked for by
+Every answer is exactly ``ANSWER_TOKENS`` long. With ``--small`` the model has one layer of next to no work, so that what is left is what
+the servers and vLLM's engine add to a token. The server's start and ``WARM_REQUESTS`` are not timed. Streamed answers are asked for by
 ``vllm bench serve``, whole ones, which it does not ask for, by the client below.
 """
 
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import numpy as np
 
 from benchmarks.generators import MODEL
 from delia_ray.core.artifacts import Artifact, Provenance
-from delia_ray.models import adopt_model, resolve_dtype
+from delia_ray.models import ModelFolder, adopt_model, load_tokenizer, resolve_dtype, save_model
 from delia_ray.placement import Cluster, Engine, Replicas
 from delia_ray.ray_runtime.cluster import build_worker_environment, connect
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs
@@ -35,7 +36,7 @@ PROMPT_TOKENS, ANSWER_TOKENS = 128, 32
 REQUESTS = {"1": 12, "16": 96}
 """Requests in flight -> how many are timed."""
 WARM_REQUESTS = 8
-_ENGINE, _MAX_MODEL_LEN = Engine(), 1024
+ENGINE, MAX_MODEL_LEN = Engine(), 1024
 _VLLM_BENCH_SERVE = """
 import argparse
 from vllm.benchmarks.serve import add_cli_args, main
@@ -53,7 +54,7 @@ _VOCABULARY = 40_000
 def build_kwargs() -> dict[str, Any]:
     """vLLM's arguments, the same for all servers."""
     dtype = str(resolve_dtype("auto")).removeprefix("torch.")
-    return {**build_engine_kwargs(_ENGINE, dtype, _MAX_MODEL_LEN, Replicas()), "enable_prefix_caching": True, "block_size": 32}
+    return {**build_engine_kwargs(ENGINE, dtype, MAX_MODEL_LEN, Replicas()), "enable_prefix_caching": True, "block_size": 32}
 
 
 @contextmanager
@@ -62,8 +63,8 @@ def serve_ours(model: Artifact, port: int) -> Generator[str]:
     from delia_ray.serving.endpoint import open_endpoint
 
     connect(Cluster())
-    engine = _ENGINE.model_copy(update={"dtype": build_kwargs()["dtype"]})
-    with open_endpoint({NAME: model}, Replicas(port=port), engine, _MAX_MODEL_LEN) as url:
+    engine = ENGINE.model_copy(update={"dtype": build_kwargs()["dtype"]})
+    with open_endpoint({NAME: model}, Replicas(port=port), engine, MAX_MODEL_LEN) as url:
         yield url
 
 
@@ -132,15 +133,16 @@ def measure_streamed(url: str, model: Path, in_flight: int, folder: Path) -> dic
     return {"ttft_ms": found["median_ttft_ms"], "itl_ms": found["median_itl_ms"], "requests_per_second": found["request_throughput"]}
 
 
-async def measure_whole(url: str, in_flight: int) -> float:
-    """Requests a second."""
+async def measure_whole(url: str, in_flight: int, models: Sequence[str] = (NAME,)) -> float:
+    """Requests a second; they name the models in turns."""
     random = np.random.default_rng(0)
     prompts = random.integers(_FIRST_TOKEN, _VOCABULARY, (WARM_REQUESTS + REQUESTS[str(in_flight)], PROMPT_TOKENS)).tolist()
     async with aiohttp.ClientSession() as session:
 
         async def work(waiting: list[list[int]]) -> None:
             while waiting:
-                body = {"model": NAME, "prompt": waiting.pop(), "max_tokens": ANSWER_TOKENS, "temperature": 0, "ignore_eos": True}
+                model = models[len(waiting) % len(models)]
+                body = {"model": model, "prompt": waiting.pop(), "max_tokens": ANSWER_TOKENS, "temperature": 0, "ignore_eos": True}
                 async with session.post(f"{url}/completions", json=body) as answer:
                     found = await answer.json()
                     assert found["usage"]["completion_tokens"] == ANSWER_TOKENS, found
@@ -171,6 +173,25 @@ async def wait_until_ready(url: str) -> None:
             await asyncio.sleep(0.2)
 
 
+def adopt_small(folder: Path) -> ModelFolder:
+    """A model of random weights and one layer, with the tokenizer of ``MODEL``."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = load_tokenizer(adopt_model(MODEL).path)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=MAX_MODEL_LEN,
+        tie_word_embeddings=True,
+    )
+    save_model(LlamaForCausalLM(config), tokenizer, folder)
+    return adopt_model(str(folder))
+
+
 def find_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -180,9 +201,11 @@ def find_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("server", choices=SERVERS)
+    parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    model = prepare_base(adopt_model(MODEL), (), MeanInit(), 1, folder / "base", Provenance(None, []))
+    adopted = adopt_small(folder / "small") if args.small else adopt_model(MODEL)
+    model = prepare_base(adopted, (), MeanInit(), 1, folder / "base", Provenance(None, []))
     began = time.perf_counter()
     with SERVERS[args.server](model, find_port()) as url:
         asyncio.run(wait_until_ready(url))

@@ -1,9 +1,9 @@
 """Time to the first token and requests a second over HTTP, against vLLM's own server and ``ray.serve.llm``.
 
-    python -m benchmarks.serving [--rounds 3]
+    python -m benchmarks.serving [--rounds 3] [--only servers|arms]
 
-Writes ``results/serving.json``. Ratios are ours / theirs and ``*_ttft_ms`` ours - theirs, turn by turn, with 1 and 16 requests in
-flight.
+Writes ``results/serving.json``: ratios are ours / theirs and ``*_ttft_ms`` ours - theirs, turn by turn, with 1 and 16 requests in
+flight. Writes ``results/arms.json``: several arms as adapters on one engine / merged, with an engine each.
 """
 
 import argparse
@@ -15,8 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.arms import RANK
 from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.servers import ANSWER_TOKENS, PROMPT_TOKENS, REQUESTS, SERVERS, WARM_REQUESTS, build_kwargs
+from delia_ray.models.exported import ADAPTER, MERGED
+
+ARMS = [(MERGED, 1), (MERGED, 3), (ADAPTER, 1), (ADAPTER, 3), (ADAPTER, 8)]
+"""Forms, and how many."""
 
 
 def whole(way: Way, in_flight: str) -> list[float]:
@@ -41,17 +46,17 @@ def compare(us: Way, other: Way, name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
-    print(f"log: {log}", file=sys.stderr)
+def compare_servers(rounds: int, log: Path) -> None:
+    """Ours, vLLM's and Ray's, with the same model."""
     ways = {name: Way(name, [sys.executable, "-m", "benchmarks.servers", name]) for name in SERVERS}
-    in_turns(list(ways.values()), args.rounds, log)
+    ways |= {f"{name}_small": Way(f"{name}_small", [*ways[name].command, "--small"]) for name in ("ours", "vllm")}
+    in_turns(list(ways.values()), rounds, log)
     us, vllm = ways["ours"], ways["vllm"]
     ratios = (
-        compare(us, vllm, "vllm") | compare(us, ways["ray_serve_llm"], "ray_serve_llm") | compare(ways["vllm_again"], vllm, "vllm_itself")
+        compare(us, vllm, "vllm")
+        | compare(us, ways["ray_serve_llm"], "ray_serve_llm")
+        | compare(ways["vllm_again"], vllm, "vllm_itself")
+        | compare(ways["ours_small"], ways["vllm_small"], "vllm_small_model")
     )
     found: dict[str, Any] = {
         "load": {"prompt_tokens": PROMPT_TOKENS, "answer_tokens": ANSWER_TOKENS, "warm_up": WARM_REQUESTS, "requests": REQUESTS},
@@ -63,6 +68,42 @@ def main() -> None:
         "peak_gib": {way.name: round(way.peak_gib, 2) for way in ways.values()},
     }
     report("serving", ratios, found)
+
+
+def compare_arms(rounds: int, log: Path) -> None:
+    """Arms as adapters on one engine, against merged models with an engine each."""
+    ways = {f"{form}_{count}": Way(f"{form}_{count}", [sys.executable, "-m", "benchmarks.arms", form, str(count)]) for form, count in ARMS}
+    in_turns(list(ways.values()), rounds, log)
+
+    def rates(way: str, in_flight: str) -> list[float]:
+        return [turn["requests_per_second"][in_flight] for turn in ways[way].said]
+
+    pairs = [(us, them) for us in ways for them in ways if us.startswith(ADAPTER) and them.startswith(MERGED)]
+    ratios = {f"{us}_to_{them}_{count}": ratio(rates(us, count), rates(them, count)) for us, them in pairs for count in REQUESTS}
+    found: dict[str, Any] = {
+        "load": {"prompt_tokens": PROMPT_TOKENS, "answer_tokens": ANSWER_TOKENS, "warm_up": WARM_REQUESTS, "requests": REQUESTS},
+        "precision": build_kwargs()["dtype"],
+        "rank": RANK,
+        "ready_s": {name: [round(turn["ready_s"], 1) for turn in way.said] for name, way in ways.items()},
+        "tokens_per_second": {
+            name: {count: [round(each * ANSWER_TOKENS, 1) for each in rates(name, count)] for count in REQUESTS} for name in ways
+        },
+        "peak_gib": {name: round(way.peak_gib, 2) for name, way in ways.items()},
+    }
+    report("arms", ratios, found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("servers", "arms"))
+    args = parser.parse_args()
+    log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
+    print(f"log: {log}", file=sys.stderr)
+    if args.only != "arms":
+        compare_servers(args.rounds, log)
+    if args.only != "servers":
+        compare_arms(args.rounds, log)
 
 
 if __name__ == "__main__":

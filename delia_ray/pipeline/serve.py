@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from delia_ray.core.storage.paths import to_uri
 from delia_ray.placement import names_cluster
 from delia_ray.ray_runtime.cluster import connect
 from delia_ray.serving.endpoint import ROOT_APPLICATION, check_endpoint, find_fault, is_loopback, name_application, open_endpoint
+from delia_ray.serving.engine_specs import explain_merged
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
 from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
 from delia_ray.serving.options import EndpointOptions
@@ -68,6 +69,8 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
     keys = read_keys(replicas.access.keys)
     if not keys and (warning := warn_of_host(replicas.host)):
         say(warning)
+    for line in warn_of_merged(models, finished.get(BASE)) if replicas.form == "adapter" else ():
+        say(line)
     engine = use_stored_dtype(settings.placement.engine, models)
     options = EndpointOptions(replicas.access, ApiKeys(keys), None if arms else run)
     # On a cluster others may serve, too, and scoring the same run has an application of its own.
@@ -81,6 +84,14 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
             yield Served(url, tuple(models), name or ROOT_APPLICATION)
     finally:
         ray.shutdown()
+
+
+def warn_of_merged(models: Mapping[str, Artifact], base: Artifact | None) -> Iterator[str]:
+    """Warn of arms that are not served as adapters, though the config asks for it."""
+    for name, model in models.items():
+        reason = explain_merged(model, base.fingerprint) if base else "the run has no base model"
+        if reason and name != BASE:
+            yield f"warning: placement.serve.form=adapter, but {name} is served merged: {reason}"
 
 
 def warn_of_host(host: str) -> str | None:

@@ -60,11 +60,10 @@ def assign_engines(models: Mapping[str, Artifact], replicas: Replicas, base: Art
     adapters: dict[str, ServedModel] = {}
     quantization = replicas.quantization
     if base is not None and replicas.prefers_adapters:
-        for name, model in models.items():
-            reason = explain_no_adapter(model, base.fingerprint)
-            if reason is None:
-                adapters[name] = describe_adapter(name, model, quantization)
-            elif model.fingerprint != base.fingerprint:
+        reasons = {name: explain_merged(model, base.fingerprint) for name, model in models.items()}
+        adapters = {name: describe_adapter(name, model, quantization) for name, model in models.items() if reasons[name] is None}
+        for name, reason in reasons.items():
+            if reason is not None and name != BASE:
                 logger.info("%s is served merged: %s", name, reason)
     specs: list[EngineSpec] = []
     if base is not None and adapters:
@@ -75,8 +74,8 @@ def assign_engines(models: Mapping[str, Artifact], replicas: Replicas, base: Art
     return specs
 
 
-def explain_no_adapter(model: Artifact, base: str) -> str | None:
-    """Explain why a model is not served as an adapter over the base model of a fingerprint; None if it can be."""
+def explain_merged(model: Artifact, base: str) -> str | None:
+    """Explain why a model is served merged and not as an adapter over the base model of a fingerprint; None if it can be."""
     if model.manifest.inputs.get("base") != base:
         return "it was trained from another base model"
     certificate = read_parity(model).get(ADAPTER)

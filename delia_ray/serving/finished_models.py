@@ -10,7 +10,7 @@ from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.core.storage.transfer import fetch
 from delia_ray.placement import Engine
-from delia_ray.serving.engine_specs import ServedModel, describe_adapter, explain_no_adapter
+from delia_ray.serving.engine_specs import ServedModel, describe_adapter, explain_merged
 
 
 def use_stored_dtype(engine: Engine, models: Mapping[str, Artifact]) -> Engine:
@@ -24,7 +24,7 @@ def find_adapters(run: Path, base: ServedModel, known: Container[str]) -> list[S
     pull_manifests(run)
     models = {name: model for name, model in find_finished_models(run).items() if name not in known}
     fingerprint, quantization = base.metadata["fingerprint"], base.metadata["quantization"]
-    return [describe_adapter(name, model, quantization) for name, model in models.items() if explain_no_adapter(model, fingerprint) is None]
+    return [describe_adapter(name, model, quantization) for name, model in models.items() if explain_merged(model, fingerprint) is None]
 
 
 def check_unchanged(model: ServedModel) -> None:
