@@ -109,6 +109,8 @@ REQUESTS: Sequence[Hostile] = (
     ),
     Hostile("a template of its own", BAD, _chat(chat_template="{{ ''.__class__ }}")),
     Hostile("bad input of a response", BAD, json.dumps({"model": "one", "input": 5}).encode(), RESPONSE),
+    Hostile("a call of a computer", BAD, json.dumps({"model": "one", "input": [{"type": "computer_call_output"}]}).encode(), RESPONSE),
+    Hostile("a message of nobody", BAD, json.dumps({"model": "one", "input": [{"content": "Hi"}]}).encode(), RESPONSE),
     Hostile("a number to tokenize", BAD, json.dumps({"model": "one", "prompt": 5}).encode(), TOKENIZE),
     Hostile("GET where POST is", NOT_ALLOWED, b"", method="GET"),
     Hostile("DELETE of a model", NOT_ALLOWED, b"", "/v1/models/one", "DELETE"),

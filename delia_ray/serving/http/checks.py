@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from delia_ray.placement.access import Access
 from delia_ray.serving.http.errors import ApiError, make_unknown_model_error
+from delia_ray.serving.http.input_items import check_input_items
 from delia_ray.serving.http.keys import ApiKeys
 from delia_ray.serving.http.limits import RequestLimiter
-from delia_ray.serving.http.paths import check_path, get_path, needs_key
+from delia_ray.serving.http.paths import RESPONSES, check_path, get_path, needs_key
 from delia_ray.serving.http.requests import check_limits, check_schemas, get_model, parse_body
 
 _MIB = 2**20
@@ -50,7 +51,7 @@ class RequestChecks:
             return
         with self._limiter.count(key):
             body = await self._read_body(scope, receive)
-            model = await self._check_body(body, Headers(scope=scope).get("content-type", ""))
+            model = await self._check_body(path, body, Headers(scope=scope).get("content-type", ""))
             state = {**scope.get("state", {}), STATE_MODEL: model}
             await self._app({**scope, "state": state}, _replay(body, receive), send)
 
@@ -84,11 +85,13 @@ class RequestChecks:
             raise ApiError(400, "the request ended before its body") from None
         return bytes(body)
 
-    async def _check_body(self, body: bytes, content_type: str) -> str | None:
+    async def _check_body(self, path: str, body: bytes, content_type: str) -> str | None:
         """Check a body, and return the name of the model that it asks for, if it names one."""
         parsed: Mapping[str, Any] = parse_body(body, content_type)
         check_limits(parsed, self._access)
         check_schemas(parsed)
+        if path == RESPONSES:
+            check_input_items(parsed)
         name = get_model(parsed)
         if name is not None and not await self._models.has_model(name):
             raise make_unknown_model_error(name)

@@ -8,10 +8,11 @@ from starlette.types import Scope
 from delia_ray.serving.http.errors import ApiError
 
 MODELS = "/v1/models"
+RESPONSES = "/v1/responses"
 OPENAPI, DOCS = "/openapi.json", "/docs"
 _WITHOUT_KEY = {"/", DOCS, "/health", OPENAPI}
 _GET = {*_WITHOUT_KEY, "/metrics", "/version", MODELS}
-_POST = {"/detokenize", "/tokenize", "/v1/chat/completions", "/v1/completions", "/v1/responses"}
+_POST = {"/detokenize", "/tokenize", "/v1/chat/completions", "/v1/completions", RESPONSES}
 STATIC = "/static/"
 """Below it are the files of ``/docs``."""
 _FOLDERS = (STATIC, f"{MODELS}/")
