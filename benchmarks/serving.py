@@ -1,6 +1,6 @@
 """Time to the first token and requests a second over HTTP, against vLLM's own server and ``ray.serve.llm``.
 
-    python -m benchmarks.serving [--rounds 3] [--only servers|arms]
+    python -m benchmarks.serving [--rounds 3] [--only servers|small|arms]
 
 Writes ``results/serving.json``: ratios are ours / theirs and ``*_ttft_ms`` ours - theirs, turn by turn, with 1 and 16 requests in
 flight. Writes ``results/arms.json``: several arms as adapters on one engine / merged, with an engine each.
@@ -20,6 +20,8 @@ from benchmarks.paired import Way, in_turns, median, ratio, report
 from benchmarks.servers import ANSWER_TOKENS, PROMPT_TOKENS, REQUESTS, SERVERS, WARM_REQUESTS, build_kwargs
 from delia_ray.models.exported import ADAPTER, MERGED
 
+HAPROXY = ("RAY_SERVE_ENABLE_HA_PROXY=1", "RAY_SERVE_THROUGHPUT_OPTIMIZED=1")
+"""Ray Serve's variables with which HAProxy takes requests to the replica without a hop in Python."""
 ARMS = [(MERGED, 1), (MERGED, 3), (ADAPTER, 1), (ADAPTER, 3), (ADAPTER, 8)]
 """Forms, and how many."""
 
@@ -47,20 +49,34 @@ def compare(us: Way, other: Way, name: str) -> dict[str, dict[str, Any]]:
 
 
 def compare_servers(rounds: int, log: Path) -> None:
-    """Ours, vLLM's and Ray's, with the same model."""
+    """Ours, also behind HAProxy, vLLM's and Ray's, with the same model."""
     ways = {name: Way(name, [sys.executable, "-m", "benchmarks.servers", name]) for name in SERVERS}
-    ways |= {f"{name}_small": Way(f"{name}_small", [*ways[name].command, "--small"]) for name in ("ours", "vllm")}
+    ways["ours_haproxy"] = Way("ours_haproxy", ["env", *HAPROXY, *ways["ours"].command])
     in_turns(list(ways.values()), rounds, log)
-    us, vllm = ways["ours"], ways["vllm"]
-    ratios = (
-        compare(us, vllm, "vllm")
-        | compare(us, ways["ray_serve_llm"], "ray_serve_llm")
-        | compare(ways["vllm_again"], vllm, "vllm_itself")
-        | compare(ways["ours_small"], ways["vllm_small"], "vllm_small_model")
-    )
+    pairs = {
+        "vllm": ("ours", "vllm"),
+        "haproxy_vllm": ("ours_haproxy", "vllm"),
+        "ray_serve_llm": ("ours", "ray_serve_llm"),
+        "vllm_itself": ("vllm_again", "vllm"),
+    }
+    _report(ways, pairs)
+
+
+def compare_small(rounds: int, log: Path) -> None:
+    """Ours and vLLM's, with a model that has next to nothing to do."""
+    command = [sys.executable, "-m", "benchmarks.servers", "--small"]
+    ways = {f"{name}_small": Way(f"{name}_small", [*command, name]) for name in ("ours", "vllm")}
+    ways["ours_haproxy_small"] = Way("ours_haproxy_small", ["env", *HAPROXY, *command, "ours"])
+    in_turns(list(ways.values()), rounds, log)
+    _report(ways, {"small_vllm": ("ours_small", "vllm_small"), "small_haproxy_vllm": ("ours_haproxy_small", "vllm_small")})
+
+
+def _report(ways: dict[str, Way], pairs: dict[str, tuple[str, str]]) -> None:
+    ratios: dict[str, dict[str, Any]] = {}
+    for name, (us, them) in pairs.items():
+        ratios |= compare(ways[us], ways[them], name)
     found: dict[str, Any] = {
-        "load": {"prompt_tokens": PROMPT_TOKENS, "answer_tokens": ANSWER_TOKENS, "warm_up": WARM_REQUESTS, "requests": REQUESTS},
-        "precision": build_kwargs()["dtype"],
+        **_describe_load(),
         "engine": build_kwargs(),
         "ready_s": {way.name: [round(turn["ready_s"], 1) for turn in way.said] for way in ways.values()},
         "ttft_ms": {way.name: [round(each, 1) for each in streamed(way, "1", "ttft_ms")] for way in ways.values()},
@@ -68,6 +84,11 @@ def compare_servers(rounds: int, log: Path) -> None:
         "peak_gib": {way.name: round(way.peak_gib, 2) for way in ways.values()},
     }
     report("serving", ratios, found)
+
+
+def _describe_load() -> dict[str, Any]:
+    load = {"prompt_tokens": PROMPT_TOKENS, "answer_tokens": ANSWER_TOKENS, "warm_up": WARM_REQUESTS, "requests": REQUESTS}
+    return {"load": load, "precision": build_kwargs()["dtype"]}
 
 
 def compare_arms(rounds: int, log: Path) -> None:
@@ -81,8 +102,7 @@ def compare_arms(rounds: int, log: Path) -> None:
     pairs = [(us, them) for us in ways for them in ways if us.startswith(ADAPTER) and them.startswith(MERGED)]
     ratios = {f"{us}_to_{them}_{count}": ratio(rates(us, count), rates(them, count)) for us, them in pairs for count in REQUESTS}
     found: dict[str, Any] = {
-        "load": {"prompt_tokens": PROMPT_TOKENS, "answer_tokens": ANSWER_TOKENS, "warm_up": WARM_REQUESTS, "requests": REQUESTS},
-        "precision": build_kwargs()["dtype"],
+        **_describe_load(),
         "rank": RANK,
         "ready_s": {name: [round(turn["ready_s"], 1) for turn in way.said] for name, way in ways.items()},
         "tokens_per_second": {
@@ -93,17 +113,19 @@ def compare_arms(rounds: int, log: Path) -> None:
     report("arms", ratios, found)
 
 
+COMPARISONS = {"servers": compare_servers, "small": compare_small, "arms": compare_arms}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=("servers", "arms"))
+    parser.add_argument("--only", choices=COMPARISONS)
     args = parser.parse_args()
     log = Path(tempfile.mkdtemp(prefix="bench-")) / "log"
     print(f"log: {log}", file=sys.stderr)
-    if args.only != "arms":
-        compare_servers(args.rounds, log)
-    if args.only != "servers":
-        compare_arms(args.rounds, log)
+    for name, compare_all in COMPARISONS.items():
+        if args.only in (None, name):
+            compare_all(args.rounds, log)
 
 
 if __name__ == "__main__":

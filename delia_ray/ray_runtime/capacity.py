@@ -12,7 +12,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from delia_ray.placement import ActorPool, EngineResources, Replicas, TrainWorkers
 from delia_ray.ray_runtime.resources import CORE, PlacementError
-from delia_ray.upstream.ray_autoscaler import Autoscaler, read_autoscaler
+from delia_ray.upstream.ray_cluster import Autoscaler, read_autoscaler
 
 Bundle = Mapping[str, float]
 """Resources that one node provides together: ``{"CPU": 8, "GPU": 1}``."""

@@ -15,6 +15,7 @@ from delia_ray.placement import Cluster, names_cluster
 from delia_ray.ray_runtime.capacity import Demand
 from delia_ray.ray_runtime.metrics import report_stage
 from delia_ray.ray_runtime.resources import CORE, GIB, PlacementError
+from delia_ray.upstream.ray_cluster import listening_on_loopback
 
 
 class Connect(Protocol):
@@ -81,14 +82,15 @@ def connect(cluster: Cluster) -> None:
         # Idle workers wake up a hundred times a second too, so they end after this time (docs/training_profile.md).
         os.environ.setdefault("RAY_num_workers_soft_limit", "0")
         os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "20000")
-        ray.init(
-            address="local",
-            num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),
-            resources={CORE: os.cpu_count() or 1},
-            object_store_memory=int(cluster.object_store_gib * GIB),
-            include_dashboard=False,
-            runtime_env={"env_vars": variables},
-        )
+        with listening_on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=cluster.num_cpus or max(6, os.cpu_count() or 1),
+                resources={CORE: os.cpu_count() or 1},
+                object_store_memory=int(cluster.object_store_gib * GIB),
+                include_dashboard=False,
+                runtime_env={"env_vars": variables},
+            )
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a local machine is not preempted
     report_stage()
 

@@ -23,6 +23,7 @@ from delia_ray.serving.http.errors import ErrorMiddleware, make_unavailable_erro
 from delia_ray.serving.http.frontend import build_frontend
 from delia_ray.serving.options import EndpointOptions
 from delia_ray.upstream.ray_llm import LocalEngine
+from delia_ray.upstream.ray_serve import listen_on_node_address
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class ModelServer(LLMServer):
         Args:
             options: keys and limits hold where requests come to the replica directly.
         """
+        listen_on_node_address()
         self._spec, self._options = spec, options
         self._models = {model.name: model for model in spec.models}
         self._refused: set[str] = set()  # fingerprints of adapters that vLLM does not take

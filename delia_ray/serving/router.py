@@ -15,6 +15,7 @@ from delia_ray.serving.http.checks import STATE_MODEL
 from delia_ray.serving.http.errors import ApiError, make_unavailable_error
 from delia_ray.serving.http.frontend import build_frontend
 from delia_ray.serving.options import EndpointOptions
+from delia_ray.upstream.ray_serve import listen_on_node_address
 
 _PASSED_ON = (
     *("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path"),
@@ -35,6 +36,7 @@ class ModelRouter:
         Args:
             engines: name of the engine's spec -> the deployment.
         """
+        listen_on_node_address()
         self._options, self._all = options, list[Any](engines.values())
         self._models = {model.name: model for spec in specs for model in spec.models}
         self._engines: dict[str, Any] = {model.name: engines[spec.name] for spec in specs for model in spec.models}

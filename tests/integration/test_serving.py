@@ -1,8 +1,10 @@
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import openai
+import psutil
 import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletionMessageParam
@@ -91,6 +93,15 @@ def test_a_stream_adds_up_to_the_whole_answer(client: openai.OpenAI):
 def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI):
     with pytest.raises(openai.NotFoundError):
         chat(client, "three")
+
+
+def test_nothing_listens_where_other_machines_reach(client: openai.OpenAI):
+    """Neither the endpoint nor Ray, which takes pickled objects from whoever reaches it."""
+    found: set[str] = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            found |= {each.laddr.ip for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+    assert found and found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 def test_a_second_endpoint_on_the_same_cluster_is_refused(client: openai.OpenAI, tiny_models: dict[str, Artifact], engine: Engine):

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ TRIED = {
     "transformers": "5.23",
     "sacrebleu": "2.6",
 }
+VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 PUBLIC_NAMES = {"__init__", "__name__", "__version__", "__file__", "__path__"}
 
 
@@ -68,7 +70,7 @@ def test_a_logits_processor_has_the_three_methods():
 
 
 def test_the_autoscalers_state_has_what_is_read_of_it():
-    autoscaler = module_of("ray_autoscaler")
+    autoscaler = module_of("ray_cluster")
     state = autoscaler.GetClusterStatusReply().autoscaling_state
     read = {"autoscaler_state_version", "pending_instances", "pending_instance_requests", "failed_instance_requests"}
     assert {field.name for field in state.DESCRIPTOR.fields} >= read | {"infeasible_gang_resource_requests"}
@@ -79,6 +81,21 @@ def test_serves_client_knows_its_http_options():
     from ray.serve._private.client import ServeControllerClient  # noqa: PLC0415  for this test only
 
     assert isinstance(ServeControllerClient.http_config, property)
+
+
+def test_a_replica_opens_its_port_through_the_name_that_is_replaced():
+    from ray.serve._private import replica  # noqa: PLC0415  for this test only
+
+    assert 'add_port_to_grpc_server(self._server, "[::]:0")' in inspect.getsource(replica)
+
+
+def test_ray_knows_a_variable_that_keeps_it_on_the_loopback(monkeypatch: pytest.MonkeyPatch):
+    services = importlib.import_module("ray._private.services")
+    ray_cluster = module_of("ray_cluster")
+    monkeypatch.setattr("ray._private.worker._global_node", None)
+    with ray_cluster.listening_on_loopback():
+        assert services.get_node_ip_address() == "127.0.0.1" and os.environ[VARIABLE] == "0"
+    assert ray_cluster.ray_constants.ENABLE_RAY_CLUSTER and VARIABLE not in os.environ
 
 
 def test_a_block_of_ray_data_becomes_a_table():

@@ -15,7 +15,7 @@ def check_input_items(body: Mapping[str, Any]) -> None:
         ApiError: there is one.
     """
     items: Any = body.get("input")
-    for number, item in enumerate(items if isinstance(items, list) else ()):
+    for number, item in enumerate[Any](items if isinstance(items, list) else ()):
         if isinstance(item, Mapping) and (fault := _find_fault(item)):
             raise ApiError(400, f"input[{number}]: {fault}", param=f"input[{number}]")
 
@@ -29,6 +29,8 @@ def _find_fault(item: Mapping[str, Any]) -> str | None:
     content: Any = item.get("content")
     if kind == "message" and item["role"] == "assistant" and isinstance(content, list) and not _begins_with_text(content):
         return "what the assistant said does not begin with a text"
+    if kind == "function_call_output" and not isinstance(item.get("output"), str):
+        return "what the function gave is no text"
     return None
 
 

@@ -15,6 +15,8 @@ from served_runs import KEY, Served, serve
 pytestmark = [pytest.mark.endpoint, pytest.mark.timeout(1800)]
 CLIENTS = Path(__file__).parents[3] / ".venv-clients/bin"
 CASES = 2000
+_MORE = 1.3
+"""It makes up fewer than it may."""
 
 
 def call(*command: str | Path) -> str:
@@ -35,7 +37,8 @@ def test_made_up_requests_are_never_the_servers_fault(brief: Served, tmp_path: P
     with brief.client as client:
         document = client.get("/openapi.json").json()
     (tmp_path / "openapi.json").write_text(json.dumps(document))
-    most = -(-CASES // sum("requestBody" in operation for path in document["paths"].values() for operation in path.values()))
+    operations = sum("requestBody" in operation for path in document["paths"].values() for operation in path.values())
+    most = round(_MORE * CASES / operations)
     command = [
         CLIENTS / "st",
         "run",
