@@ -26,7 +26,10 @@ def test_what_becomes_messages_passes_and_what_is_no_list_is_for_vllm_to_refuse(
         ({"content": "Hi"}, r"input\[1\]: the message has no role"),
         ({"role": "assistant", "content": []}, r"input\[1\]: what the assistant said does not begin with a text"),
         ({"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, "does not begin with a text"),
-        ({"type": "function_call_output", "call_id": "b", "output": [{"type": "input_text", "text": ""}]}, "what the function gave is no text"),
+        (
+            {"type": "function_call_output", "call_id": "b", "output": [{"type": "input_text", "text": ""}]},
+            "what the function gave is no text",
+        ),
     ],
     ids=["another item", "a type that is a list", "nobody", "nothing said", "a refusal", "parts"],
 )
