@@ -28,6 +28,10 @@ _BLOCK_SIZE = 32
 # would restart it.
 _HEALTH_CHECK = {"health_check_period_s": 2, "health_check_timeout_s": 120}
 
+_SPIN_COUNT = "10000"
+"""How often a thread of libgomp looks for work before it sleeps. By default it holds its core for a millisecond, which on a machine with
+several engines the others need: three answered 0.5 requests a second, and 1.3 so, and one answers as many as before."""
+
 _LATER_ADAPTERS = 4
 """Places in an engine for adapters that are finished while it serves."""
 _MANY = 2**20
@@ -87,12 +91,16 @@ def _build_server(
                 "enable_prefix_caching": True,
                 "block_size": _BLOCK_SIZE,
             },
-            "runtime_env": {"env_vars": build_worker_environment(is_local=is_local_cluster())},
+            "runtime_env": {"env_vars": {**build_worker_environment(is_local=is_local_cluster()), **_build_threads_environment(replicas)}},
             "log_engine_metrics": True,
         }
     )
     bound = {"spec": spec, "options": options}
     return build_llm_deployment(config, deployment_cls=server, name_prefix="ModelServer:", bind_kwargs=bound)
+
+
+def _build_threads_environment(replicas: Replicas) -> dict[str, str]:
+    return {"GOMP_SPINCOUNT": _SPIN_COUNT} if replicas.on_cpu else {}
 
 
 def _build_more_kwargs(spec: EngineSpec, replicas: Replicas, options: EndpointOptions) -> dict[str, Any]:
