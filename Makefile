@@ -98,7 +98,7 @@ bench-data: .venv/.benched  ## deduplication and the shuffle against datasketch 
 bench-scale: install  ## synthesis with engines that only wait, and 52 million rows simulated
 	@$(BIN)/python -m benchmarks.scale
 
-bench-serving: install  ## the endpoint against vLLM's own server and ray.serve.llm; about 25 minutes
+bench-serving: install  ## the endpoint against vLLM's own server and ray.serve.llm, and arms as adapters against merged ones; about two hours
 	@$(BIN)/python -m benchmarks.serving
 
 .venv/.benched: .venv/.installed requirements/bench.txt

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Served(Config):
+class ServeArguments(Config):
     """Arguments of the application (``args`` in the YAML). Host and port are in ``http_options``."""
 
     run: StoredPath
@@ -29,8 +29,8 @@ class Served(Config):
     """Longest prompt and answer together, in tokens."""
 
 
-def build_app(args: Served) -> "Application":
-    """Build the application that serves every finished model of ``args.run``; Serve parses ``args`` of the YAML as ``Served``.
+def build_app(args: ServeArguments) -> "Application":
+    """Build the application that serves every finished model of ``args.run``; Serve parses ``args`` of the YAML as ``ServeArguments``.
 
     Raises:
         UserError: the run has no finished model.

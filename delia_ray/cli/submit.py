@@ -16,6 +16,7 @@ from delia_ray.core.mirrored_run import check_store
 from delia_ray.core.storage.paths import to_uri
 from delia_ray.core.storage.stores import MissingBucketError
 from delia_ray.placement import Cluster
+from delia_ray.serving.http.keys import VARIABLE
 from delia_ray.settings import Settings
 
 _EXCLUDED = (".git", ".venv*", "runs", "build", "dist", "__pycache__", ".*_cache", "*.safetensors", "*.gguf", "*.bin")
@@ -48,6 +49,8 @@ def submit(verb: str, files: Sequence[Path], overrides: Sequence[str], settings:
     configs = [word for file in files for word in ("--config", _find_in_working_folder(file))]
     size = _check_upload(Path.cwd())
     cluster = settings.placement.cluster
+    if verb == "serve":
+        _check_keys(cluster)
     client = _connect(cluster)
     os.environ.setdefault(_IGNORE_GITIGNORE, "1")
     job = client.submit_job(
@@ -75,6 +78,19 @@ def _check_root(settings: Settings) -> None:
         raise UserError(
             f"run.root: {root} would lie in the job's copy of the working folder, which Ray deletes; give an absolute path that all nodes "
             "share (run.root=/mnt/runs), or a bucket (run.root=s3://bucket/runs)"
+        )
+
+
+def _check_keys(cluster: Cluster) -> None:
+    """Refuse keys of an endpoint that stay on this machine: there it would ask for none.
+
+    Raises:
+        UserError: they are in a variable that the job does not have.
+    """
+    if VARIABLE in os.environ and VARIABLE not in cluster.environment:
+        raise UserError(
+            f"submit: {VARIABLE} is set here, and the job would not have it; add it to placement.cluster.environment, or unset it here and "
+            "name a file of keys that the cluster sees (placement.serve.access.keys)"
         )
 
 

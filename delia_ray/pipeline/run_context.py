@@ -18,7 +18,8 @@ from delia_ray.ray_runtime.cluster import connect as connect_to
 from delia_ray.ray_runtime.shared_folder import check_shared
 from delia_ray.ray_runtime.stages import meter
 from delia_ray.ray_runtime.tasks import run_on_worker
-from delia_ray.serving.endpoint import LOOPBACK, close_leftover, name_application, open_endpoint
+from delia_ray.serving.applications import name_application
+from delia_ray.serving.endpoint import LOOPBACK, close_leftover, open_endpoint
 from delia_ray.serving.engine_specs import assign_engines
 from delia_ray.serving.options import EndpointOptions
 from delia_ray.settings import Settings

@@ -15,10 +15,12 @@ from delia_ray.core.errors import LostError, UserError
 from delia_ray.core.layout import BASE
 from delia_ray.core.mirrored_run import pull_manifests
 from delia_ray.core.storage.paths import to_uri
-from delia_ray.placement import names_cluster
+from delia_ray.placement import Replicas, names_cluster
+from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.cluster import connect
-from delia_ray.serving.endpoint import ROOT_APPLICATION, check_endpoint, find_fault, is_loopback, name_application, open_endpoint
-from delia_ray.serving.engine_specs import explain_merged
+from delia_ray.serving.applications import check_name, find_fault, name_application
+from delia_ray.serving.endpoint import ROOT_APPLICATION, check_endpoint, find_address, is_loopback, open_endpoint
+from delia_ray.serving.engine_specs import assign_engines, explain_merged
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
 from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
 from delia_ray.serving.options import EndpointOptions
@@ -35,20 +37,27 @@ class Served:
     """``/v1`` included."""
     models: tuple[str, ...]
     _application: str
+    _wait_s: float
+    """How long a replica waits for a node."""
+    _say: Callable[[str], None]
 
     def wait(self) -> NoReturn:
-        """Wait until interrupted.
+        """Wait until interrupted, and say when a model has no replica.
 
         Raises:
-            LostError: no replica of a model could be started for minutes, or others have ended the endpoint.
+            LostError: no replica of a model could be started for minutes, or no node was there for it, or others have ended the endpoint.
         """
-        worked = time.monotonic()
+        worked, was_lost = time.monotonic(), False
         while True:
             time.sleep(_WATCH_SECONDS)
             fault, now = find_fault(self._application), time.monotonic()
-            worked = worked if fault else now
-            if now - worked > _PATIENCE_SECONDS:
-                raise LostError(f"serve: {fault}; build that model again, or start the endpoint again")
+            if bool(fault) != was_lost:
+                was_lost = bool(fault)
+                self._say(f"warning: no replica answers for {fault.text}" if fault else "every model has a replica again")
+            if fault is None:
+                worked = now
+            elif now - worked > (_PATIENCE_SECONDS if fault.is_failed_start else self._wait_s):
+                raise LostError(f"serve: {fault.text}; build that model again, or start the endpoint again")
 
 
 @contextmanager
@@ -67,8 +76,6 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
     finished = find_finished_models(run)
     models = _select(finished, arms, run)
     keys = read_keys(replicas.access.keys)
-    if not keys and (warning := warn_of_host(replicas.host)):
-        say(warning)
     for line in warn_of_merged(models, finished.get(BASE)) if replicas.form == "adapter" else ():
         say(line)
     engine = use_stored_dtype(settings.placement.engine, models)
@@ -80,8 +87,14 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
         connect(settings.placement.cluster)
         _interrupt_on_sigterm()  # Ray has put a handler in its place that aborts the process after three seconds
         check_endpoint(replicas)
-        with open_endpoint(models, replicas, engine, settings.max_model_len, name, finished.get(BASE), options) as url:
-            yield Served(url, tuple(models), name or ROOT_APPLICATION)
+        if name:
+            check_name(name)
+        for line in warn_of_address(replicas, find_address(replicas), has_keys=bool(keys)):
+            say(line)
+        base, wait_s = finished.get(BASE), settings.placement.cluster.wait_s
+        wait_for_room(demand_of_replicas(replicas, len(assign_engines(models, replicas, base))), wait_s, say)
+        with open_endpoint(models, replicas, engine, settings.max_model_len, name, base, options) as url:
+            yield Served(url, tuple(models), name or ROOT_APPLICATION, wait_s, say)
     finally:
         ray.shutdown()
 
@@ -94,14 +107,23 @@ def warn_of_merged(models: Mapping[str, Artifact], base: Artifact | None) -> Ite
             yield f"warning: placement.serve.form=adapter, but {name} is served merged: {reason}"
 
 
-def warn_of_host(host: str) -> str | None:
-    """Warn of a host under which others could use an endpoint that asks for no key; None if only this machine can."""
-    if is_loopback(host):
-        return None
-    return (
-        f"warning: placement.serve.host={host} and no key: everyone who reaches this machine there can use the endpoint; "
-        f"name a file of keys in placement.serve.access.keys, or set {VARIABLE}"
-    )
+def warn_of_address(replicas: Replicas, address: tuple[str, int], *, has_keys: bool) -> Iterator[str]:
+    """Warn of an address that is not the config's, and of one under which others could use an endpoint that asks for no key.
+
+    Args:
+        address: host and port, of the Ray Serve that runs on the cluster already where one does.
+    """
+    host, port = address
+    if address != (replicas.host, replicas.port):
+        yield (
+            f"warning: Ray Serve runs on that cluster already and listens at {host}:{port}, which the endpoint shares; "
+            f"placement.serve.host={replicas.host} and placement.serve.port={replicas.port} have no effect"
+        )
+    if not has_keys and not is_loopback(host):
+        yield (
+            f"warning: the endpoint listens at {host} and asks for no key: everyone who reaches this machine there can use it; "
+            f"name a file of keys in placement.serve.access.keys, or set {VARIABLE}"
+        )
 
 
 def _interrupt_on_sigterm() -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from delia_ray.placement import ActorPool, EngineResources, Replicas, TrainWorkers
 from delia_ray.ray_runtime.resources import CORE, PlacementError
@@ -72,6 +73,28 @@ def bundles_of_replica(replicas: Replicas) -> list[Bundle]:
     """What the processes of a replica reserve; its CPUs are those of the first, in which the replica's actor runs."""
     first = _bundle(replicas.num_cpus, replicas.gpus_of_process)
     return [first, *[{"GPU": replicas.gpus_of_process}] * (replicas.processes - 1)]
+
+
+def demand_of_engine(replicas: Replicas) -> Demand:
+    """An engine as a replica has it, in a task: the GPUs of each stage are those of one node."""
+    if replicas.pipeline_parallel > 1:
+        return demand_of_replicas(replicas, 1)
+    return demand_of_stage(replicas, "placement.serve")
+
+
+@contextmanager
+def reserve_engine(replicas: Replicas) -> Generator[dict[str, Any]]:
+    """Reserve what an engine takes while the block runs, and yield the Ray options of a task that starts it."""
+    if replicas.pipeline_parallel == 1:
+        yield {"num_cpus": replicas.num_cpus, "num_gpus": replicas.total_gpus}
+        return
+    # vLLM finds the group that its task runs in, and starts a process in each bundle.
+    group = placement_group([dict(bundle) for bundle in bundles_of_replica(replicas)])
+    try:
+        ray.get(group.ready())
+        yield {"num_cpus": replicas.num_cpus, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0, True)}
+    finally:
+        remove_placement_group(group)
 
 
 def demand_of_one(num_cpus: float, num_gpus: float, key: str) -> Demand:

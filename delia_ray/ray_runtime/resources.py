@@ -1,5 +1,6 @@
 """Task options for the processors of a local cluster, and the check of the endpoint's port."""
 
+import errno
 import socket
 from typing import Any
 
@@ -40,16 +41,21 @@ def get_all_cores_options() -> dict[str, Any]:
 
 
 def check_port(replicas: Replicas) -> None:
-    """Refuse a port that is in use.
+    """Refuse a port that is in use, and a host that is none of this machine.
 
     Raises:
         PlacementError: the port cannot be bound.
     """
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in replicas.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((replicas.host, replicas.port))
         except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):  # also a name that nothing knows
+                raise PlacementError(
+                    f"placement.serve.host: {replicas.host} is no address of this machine ({error.strerror}); choose one that "
+                    "`hostname -I` names, or 0.0.0.0 for all"
+                ) from None
             raise PlacementError(
                 f"placement.serve.port: {replicas.host}:{replicas.port} cannot be used ({error.strerror}); "
                 "choose another (placement.serve.port=...)"

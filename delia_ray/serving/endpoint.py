@@ -14,18 +14,20 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
 from delia_ray.core.artifacts import Artifact
-from delia_ray.core.errors import LostError, UserError
-from delia_ray.core.fingerprint import fingerprint
+from delia_ray.core.errors import UserError
 from delia_ray.placement import Engine, Replicas
 from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.resources import PlacementError, check_port
+from delia_ray.serving.applications import find_start_error, get_serve
 from delia_ray.serving.engine_specs import EngineSpec, assign_engines
 from delia_ray.serving.options import EndpointOptions
-from delia_ray.upstream.ray_serve import get_http_port
+from delia_ray.upstream.ray_serve import get_http_address
 
 logger = logging.getLogger(__name__)
 
-_TIMEOUT_SECONDS = 900.0
+_ROOM_SECONDS, _START_SECONDS = 900.0, 3600.0
+_HEAD = "node:__internal_head__"
+"""A resource that Ray gives the head alone."""
 _OPEN = EndpointOptions()
 """No keys, and usual limits."""
 LOOPBACK = "127.0.0.1"
@@ -47,11 +49,15 @@ def check_endpoint(replicas: Replicas) -> None:
     Raises:
         PlacementError: the port cannot be bound.
     """
-    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
-
-    serve: Any = ray_serve  # partly untyped
+    serve = get_serve()
     if not serve.status().proxies:
         check_port(replicas)
+
+
+def find_address(replicas: Replicas) -> tuple[str, int]:
+    """Find host and port of an endpoint on the connected cluster: those of its Ray Serve where one runs already."""
+    serve = get_serve()
+    return get_http_address() if serve.status().proxies else (replicas.host, replicas.port)
 
 
 @contextmanager
@@ -78,19 +84,20 @@ def open_endpoint(
         options: keys and limits.
 
     Raises:
-        PlacementError: the cluster has no room for every model, the port is taken, or its root is another application's.
+        PlacementError: the cluster has no room for every model, the port is taken, its root is another application's, or this is not
+            its head.
         UserError: a model cannot be started.
     """
-    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
-
-    serve: Any = ray_serve  # partly untyped
+    serve = get_serve()
     application, specs = name or ROOT_APPLICATION, assign_engines(models, replicas, base)
-    wait_for_room(demand_of_replicas(replicas, len(specs)), _TIMEOUT_SECONDS, logger.info)
+    _check_node()
+    wait_for_room(demand_of_replicas(replicas, len(specs)), _ROOM_SECONDS, logger.info)
     is_shared = _check_serve(serve, replicas, name)
+    host, port = find_address(replicas)
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": replicas.host, "port": replicas.port})
         _run(serve, _build(specs, replicas, engine, max_model_len, options), application, f"/{name}")
-        yield _find_url(replicas, name, get_http_port() if is_shared else replicas.port)
+        yield _find_url(host, port, name)
     finally:
         _close(serve, application, is_shared)
 
@@ -101,43 +108,14 @@ def _build(specs: Sequence[EngineSpec], replicas: Replicas, engine: Engine, max_
     return build_application(specs, replicas, engine, max_model_len, options)
 
 
-def _find_url(replicas: Replicas, name: str, port: int) -> str:
-    host = LOOPBACK if replicas.host in _ANY_INTERFACES else replicas.host
+def _find_url(host: str, port: int, name: str) -> str:
+    host = LOOPBACK if host in _ANY_INTERFACES else f"[{host}]" if ":" in host else host
     return f"http://{host}:{port}/{name}/v1" if name else f"http://{host}:{port}/v1"
-
-
-def name_application(run: Path, prefix: str = "delia") -> str:
-    """The name of a run's application on a cluster that others may use, too."""
-    return f"{prefix}-{run.name}-{fingerprint(str(run))[:6]}"
-
-
-def find_fault(name: str) -> str | None:
-    """Find out why an application has a model without a replica that could be started; None if it has none.
-
-    Raises:
-        LostError: the application is gone.
-    """
-    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
-
-    serve: Any = ray_serve  # partly untyped
-    with suppress(RayActorError):  # the controller has ended
-        if application := serve.status().applications.get(name):
-            return next(
-                (
-                    f"{each}: {deployment.message.strip().splitlines()[-1].strip()}"
-                    for each, deployment in application.deployments.items()
-                    if deployment.status_trigger == "REPLICA_STARTUP_FAILED" and not deployment.replica_states.get("RUNNING")
-                ),
-                None,
-            )
-    raise LostError("serve: the endpoint was ended from elsewhere (`serve shutdown`); start it again")
 
 
 def close_leftover(name: str) -> None:
     """Delete an application that an earlier driver of the same run left, which was ended before it could; it holds GPUs and nodes."""
-    from ray import serve as ray_serve  # noqa: PLC0415  a run whose scores are finished never needs it
-
-    serve: Any = ray_serve  # partly untyped
+    serve = get_serve()
     if ray.get_runtime_context().get_task_id() is None and name in serve.status().applications:  # a task is no driver
         logger.warning("the endpoint %s of an earlier driver of this run was still there; it is closed", name)
         _close(serve, name, is_shared=True)
@@ -180,19 +158,24 @@ def _run(serve: Any, built: Any, application: str, route: str) -> None:
     context = ray.get_runtime_context()
     logs = Path(context.get_temp_dir(), context.get_session_name(), "logs")
     try:
-        start.get(timeout=_TIMEOUT_SECONDS)
+        start.get(timeout=_START_SECONDS)
     except multiprocessing.TimeoutError:
-        raise UserError(f"serve: not every model answers after {_TIMEOUT_SECONDS:g} s; see {logs}, or give the cluster more CPUs") from None
+        raise UserError(f"serve: not every model answers after {_START_SECONDS / 60:g} min; see {logs}") from None
     except RayServeException as error:
         raise PlacementError(f"placement.cluster.address: {error}; end it (`serve shutdown`), or use another cluster") from None
     except RuntimeError as error:
-        raise UserError(f"serve: {_find_deployment_error(serve, application) or error}; see {logs}, or build that model again") from None
+        raise UserError(f"serve: {find_start_error(application) or error}; see {logs}, or build that model again") from None
 
 
-def _find_deployment_error(serve: Any, application: str) -> str | None:
-    """Return the name of the application's first deployment that failed to start and the last line of its message, or None."""
-    status = serve.status().applications.get(application)
-    for name, deployment in status.deployments.items() if status else ():
-        if deployment.status in ("UNHEALTHY", "DEPLOY_FAILED"):
-            return f"{name} cannot be started: {deployment.message.strip().splitlines()[-1].strip()}"
-    return None
+def _check_node() -> None:
+    """Refuse a machine where an endpoint would not be heard.
+
+    Raises:
+        PlacementError: it is not the cluster's head.
+    """
+    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"]]
+    if heads and ray.get_runtime_context().get_node_id() not in heads:
+        raise PlacementError(
+            "placement.cluster.address: an endpoint is reached at the cluster's head alone, and this is another machine of it; start it "
+            "there, or submit it (`delia submit serve`)"
+        )

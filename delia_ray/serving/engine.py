@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.5
 _RETRY_SECONDS = 5.0
+_PATIENCE_SECONDS = 300.0
+"""How long an engine may be away before Ray Serve is told to start another replica, where there is room on whatever node."""
 LOOK_SECONDS = 2.0
 """How often the run is asked what was finished meanwhile, at most."""
 
@@ -52,6 +54,7 @@ class ModelServer(LLMServer):
         self._looking, self._next_look = asyncio.Lock(), 0.0
         await super().__init__(llm_config)
         self._app: Any = await self.engine.build_asgi_app()
+        self._worked = time.monotonic()
         self._watching = asyncio.create_task(self._watch())  # a reference keeps it from being collected
 
     async def start(self) -> None:
@@ -59,9 +62,8 @@ class ModelServer(LLMServer):
         self.engine: Any = await self._build_engine()
 
     async def _build_engine(self) -> LocalEngine:
-        for model in self._models.values():
-            await asyncio.to_thread(check_unchanged, model)
-            await asyncio.to_thread(fetch, model.folder)  # a node that has it fetches nothing
+        for model in [*self._models.values()]:
+            await asyncio.to_thread(self._fetch, model)
         adapters = {model.name: model.folder for model in self._models.values() if model.is_adapter}
         engine = LocalEngine(self._llm_config, adapters)
         with ExitStack() as unless_ready:
@@ -70,11 +72,28 @@ class ModelServer(LLMServer):
             unless_ready.pop_all()
         return engine
 
+    def _fetch(self, model: ServedModel) -> None:
+        """Fetch a model, unless the node has it; an adapter that was built anew is one that was finished meanwhile.
+
+        Raises:
+            UserError: the engine's own model is not what it was.
+        """
+        try:
+            check_unchanged(model)
+        except UserError:
+            if not model.is_adapter:
+                raise
+            logger.exception("%s is not what it was, and is looked for in the run", model.name)
+            del self._models[model.name]
+        else:
+            fetch(model.folder)
+
     async def _watch(self) -> None:
         """Start the engine again when its process has ended; Ray Serve would take half a minute to see it, and another to import vLLM."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if self.is_alive():
+                self._worked = time.monotonic()
                 continue
             logger.error("the engine of %s has ended; it is started again", self._spec.name)
             await asyncio.sleep(_WATCH_SECONDS)  # the start blocks, and requests in progress should be answered before
@@ -84,11 +103,18 @@ class ModelServer(LLMServer):
                 logger.error("the engine of %s cannot be started now", self._spec.name, exc_info=built)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            await built.rebind_app(self._app)
+            built.rebind_app(self._app)
             self.engine = built
 
     async def check_health(self) -> None:
-        """Tell Ray Serve that the replica works, also while it starts its engine again."""
+        """Tell Ray Serve that the replica works, also while it starts its engine again.
+
+        Raises:
+            RuntimeError: that has not worked for minutes.
+        """
+        away = time.monotonic() - self._worked
+        if self._watching.done() or (not self.is_alive() and away > _PATIENCE_SECONDS):
+            raise RuntimeError(f"the engine of {self._spec.name} has been away for {away:.0f} s")
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_frontend(self._app, self._options, self)

@@ -65,7 +65,7 @@ class LocalEngine(VLLMEngine):
         if not isinstance(said, str):
             raise RuntimeError(f"the adapter {folder} cannot be loaded: {said.error.message}")
 
-    async def rebind_app(self, app: Any) -> None:
+    def rebind_app(self, app: Any) -> None:
         """Let the application of an engine that has ended answer with this one."""
         own: Any = self._app_state
         app.state._state.update(own._state)  # as ``build_asgi_app`` does

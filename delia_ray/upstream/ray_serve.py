@@ -1,6 +1,6 @@
-"""Ray Serve 2.60: the port that a running Serve listens on, and the address that replicas listen on.
+"""Ray Serve 2.60: the host and port that a running Serve listens on, and the address that replicas listen on.
 
-Its public status does not tell the port. Can go when ``serve.status()`` has it:
+Its public status does not tell them. Can go when ``serve.status()`` has it:
 https://github.com/ray-project/ray/blob/master/python/ray/serve/schema.py.
 
 Every replica takes requests of other deployments, with pickled objects in them, on all interfaces, though others call it by its node's
@@ -16,10 +16,10 @@ from ray.serve._private import replica
 from ray.serve.context import _get_global_client  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 
 
-def get_http_port() -> int:
-    """Return the port of the Ray Serve that runs on the connected cluster."""
+def get_http_address() -> tuple[str, int]:
+    """Return host and port of the Ray Serve that runs on the connected cluster."""
     client: Any = _get_global_client()
-    return int(client.http_config.port)
+    return str(client.http_config.host), int(client.http_config.port)
 
 
 def listen_on_node_address() -> None:

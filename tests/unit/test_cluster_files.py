@@ -81,7 +81,7 @@ def test_ray_serve_accepts_the_application_of_the_service_and_it_takes_the_argum
     config = yaml.safe_load(read(CLUSTER / "kuberay/rayservice.yaml")["spec"]["serveConfigV2"])
     (application,) = ServeDeploySchema.model_validate(config).applications
     assert application.import_path == "serve.app:build_app"
-    importlib.import_module("serve.app").Served.model_validate(application.args)
+    importlib.import_module("serve.app").ServeArguments.model_validate(application.args)
 
 
 def node_types(file: Path) -> dict[str, dict[str, Any]]:

@@ -17,10 +17,13 @@ def read_keys(file: Path | None, environment: Mapping[str, str] = os.environ) ->
     """Read the keys from a file, or from the environment if none is named.
 
     Raises:
-        UserError: the file cannot be read or holds none, or a key is too short or no single word of visible ASCII.
+        UserError: the file or variable cannot be read or holds none, or a key is too short or no single word of visible ASCII.
     """
     if file is None:
-        return _check([key.strip() for key in environment.get(VARIABLE, "").split(",") if key.strip()], VARIABLE)
+        keys = [key.strip() for key in environment.get(VARIABLE, "").split(",") if key.strip()]
+        if VARIABLE in environment and not keys:
+            raise UserError(f"{VARIABLE}: is set and holds no key; set it to keys between commas, or unset it")
+        return _check(keys, VARIABLE)
     name = f"placement.serve.access.keys: {file}"
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

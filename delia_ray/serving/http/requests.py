@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
 from delia_ray.placement.access import Access
@@ -99,40 +98,39 @@ def check_schemas(body: Mapping[str, Any]) -> None:
 
 
 def _requires_itself(root: Any) -> bool:
-    required: dict[str, set[str]] = {}  # reference -> those that must hold with it
-    waiting = _find_required(root)
+    """Whether a part of a schema holds only if it holds; each part is looked at once, however many references name it."""
+    waiting, entered, left = [(root, False)], set[int](), set[int]()
     while waiting:
-        reference = waiting.pop()
-        if reference not in required:
-            required[reference] = _find_required(_resolve(root, reference))
-            waiting |= required[reference]
-    try:
-        TopologicalSorter(required).prepare()
-    except CycleError:
-        return True
+        schema, is_done = waiting.pop()
+        if is_done:
+            left.add(id(schema))
+        elif id(schema) in entered:
+            if id(schema) not in left:
+                return True
+        elif isinstance(schema, Mapping):
+            entered.add(id(schema))
+            waiting += [(schema, True), *((part, False) for part in _list_required(root, schema))]
     return False
 
 
-def _find_required(schema: Any) -> set[str]:
-    """Find the references that must hold if a schema does: alternatives need not."""
-    found, waiting = set[str](), [schema]
-    while waiting:
-        each = waiting.pop()
-        if not isinstance(each, Mapping):
-            continue
-        if isinstance(reference := each.get("$ref"), str):
-            found.add(reference)
-        for name in ("allOf", "anyOf", "oneOf"):
-            parts: Any = each.get(name)
-            if isinstance(parts, list) and (name == "allOf" or len(parts) == 1):
-                waiting += parts
+def _list_required(root: Any, schema: Mapping[str, Any]) -> list[Any]:
+    """List the schemas that must hold if ``schema`` does: alternatives need not."""
+    found: list[Any] = []
+    if isinstance(reference := schema.get("$ref"), str):
+        found.append(_resolve(root, reference))
+    for name in ("allOf", "anyOf", "oneOf"):
+        parts: Any = schema.get(name)
+        if isinstance(parts, list) and (name == "allOf" or len(parts) == 1):  # pyright: ignore[reportUnknownArgumentType]
+            found += parts
     return found
 
 
 def _resolve(root: Any, reference: str) -> Any:
     """Find what a reference within the same schema names; None if it names nothing there."""
+    if reference != "#" and not reference.startswith("#/"):
+        return None
     found = root
-    for part in reference.removeprefix("#").split("/")[1:]:
+    for part in reference.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         found = found.get(name) if isinstance(found, Mapping) else None
-    return found if reference.startswith("#") else None
+    return found

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ray
 
@@ -19,7 +18,7 @@ from delia_ray.core.storage.transfer import fetch
 from delia_ray.models import load_tokenizer, token_ids
 from delia_ray.models.exported import MERGED, PARITY, name_form, read_rank
 from delia_ray.placement import Engine, Replicas
-from delia_ray.ray_runtime.capacity import demand_of_one
+from delia_ray.ray_runtime.capacity import demand_of_engine, reserve_engine
 from delia_ray.ray_runtime.cluster import Connect
 from delia_ray.ray_runtime.tasks import get_result
 from delia_ray.ray_runtime.vllm_arguments import build_engine_kwargs, build_quantization_kwargs, choose_quantized_dtype
@@ -55,7 +54,7 @@ def export(
     _check_base(base, checkpoint)
 
     def write(workspace: Workspace) -> Counts:
-        connect(demand_of_one(replicas.num_cpus, replicas.total_gpus, "placement.serve"))
+        connect(demand_of_engine(replicas))
         parities = _export_and_check(request, (base.data, checkpoint.data, rewritten.data, workspace.data), engine, replicas)
         _check_parities(parities)
         written = {name: {"reason": each} if isinstance(each, str) else each.to_json() for name, each in parities.items()}
@@ -73,14 +72,17 @@ def _export_and_check(
 ) -> Mapping[str, Parity | str]:
     """Export in a task, and check each form in one of its own: form -> comparison, or why there is none."""
     # Each process ends with its task (max_calls), so that two models and an engine do not stay in memory.
-    options: dict[str, Any] = {"num_cpus": replicas.num_cpus, "num_gpus": replicas.total_gpus, "max_calls": 1}
-    exported: Exported = get_result(ray.remote(**options)(export_forms).remote(request, *folders, replicas))
-    check = ray.remote(**options)(check_form)
+    export = ray.remote(num_cpus=replicas.num_cpus, num_gpus=replicas.total_gpus if replicas.processes == 1 else 0, max_calls=1)(
+        export_forms
+    )
+    exported: Exported = get_result(export.remote(request, *folders, replicas))
     parities: dict[str, Parity | str] = dict(exported.missing)
     quantized = [replace(form, quantization=replicas.quantization) for form in exported.forms if replicas.quantization]
-    for form in (*exported.forms, *quantized):
-        compared = get_result(check.remote(request, form, exported.conversations, engine, replicas))
-        parities[name_form(form.name, form.quantization)] = compared
+    with reserve_engine(replicas) as options:
+        check = ray.remote(**options, max_calls=1)(check_form)
+        for form in (*exported.forms, *quantized):
+            compared = get_result(check.remote(request, form, exported.conversations, engine, replicas))
+            parities[name_form(form.name, form.quantization)] = compared
     return parities
 
 
@@ -109,6 +111,8 @@ def check_form(
     fetch(form.folder)
     dtype = choose_quantized_dtype(form.dtype, form.quantization)
     kwargs = build_engine_kwargs(engine, dtype, form.max_model_len, replicas) | build_quantization_kwargs(form.quantization)
+    if replicas.pipeline_parallel > 1:
+        kwargs["distributed_executor_backend"] = "ray"  # its stages may be on several nodes
     if form.adapter is not None:
         fetch(form.adapter)
         if reason := explain_unserved(form.folder, form.adapter):

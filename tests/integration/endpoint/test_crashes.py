@@ -1,8 +1,11 @@
 """What an endpoint does when a process of it ends, and what it leaves behind."""
 
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,8 +13,13 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from adapted_models import build_adapted
 from filelock import FileLock
+from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 from served_runs import Served, serve, wait
+
+from delia_ray.core.artifacts import MODEL_KIND, Artifact
+from delia_ray.core.layout import RunLayout
 
 pytestmark = [pytest.mark.endpoint]
 ENGINE, REPLICA = "VLLM::EngineCore", "ray::ServeReplica"
@@ -81,6 +89,35 @@ def test_an_engine_that_cannot_be_started_for_a_while_is_away_until_it_can(run: 
         took = wait(lambda: answers(served), 120)
         print(f"the engine is back after {took:.1f} s")
         assert served.find(REPLICA) == replicas
+
+
+def test_an_arm_that_was_built_anew_is_the_new_one_after_a_crash(run: Path, tmp_path: Path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    layout = RunLayout(copy)
+    with serve(copy) as served, served.client as client:
+
+        def find_fingerprints() -> dict[str, str]:
+            return {card["id"]: card["metadata"]["fingerprint"] for card in client.get("/v1/models").json()["data"]}
+
+        before = find_fingerprints()
+        shutil.rmtree(layout.of_arm("two", "model"))
+        new = build_adapted(Artifact.open(layout.base, MODEL_KIND), 7, layout.of_arm("two", "model"), tmp_path / "scratch")
+        served.find(ENGINE)[0].kill()
+        wait(lambda: not answers(served), 3 * ENGINE_SECONDS)
+        wait(lambda: answers(served), 3 * ENGINE_SECONDS)
+        assert client.post("/v1/chat/completions", json=served.chat(model="two")).status_code == 200
+        assert find_fingerprints() == {**before, "two": new.fingerprint} != before
+
+
+def test_an_endpoint_that_others_end_says_so(run: Path):
+    with serve(run) as served:
+        end = "import ray; from ray import serve; ray.init(address='auto', log_to_driver=False); serve.shutdown()"
+        loopback = {**os.environ, ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # where a local cluster listens
+        subprocess.run([sys.executable, "-c", end], check=True, env=loopback, timeout=120)
+        assert served.process.stdout is not None
+        said = served.process.stdout.read()
+        assert served.process.wait(60) == 2 and "ended from elsewhere (`serve shutdown`)" in said, said
 
 
 def test_a_killed_replica_is_replaced(served: Served):

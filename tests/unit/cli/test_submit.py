@@ -8,6 +8,7 @@ import yaml
 
 from delia_ray.cli import submit
 from delia_ray.cli.main import main
+from delia_ray.serving.http.keys import VARIABLE
 
 
 @pytest.fixture
@@ -55,6 +56,15 @@ def test_a_folder_with_too_much_to_upload_is_refused_with_the_largest_files(
         (here / excluded / "large").write_bytes(b" " * 5 * 2**20)
     said = refuse(capsys, "run", "--config", "my.yaml")
     assert "rows.jsonl (4 MiB)" in said and "large" not in said
+
+
+def test_keys_that_would_stay_here_are_refused(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, "k" * 24)
+    assert f"{VARIABLE} is set here, and the job would not have it" in refuse(capsys, "serve", "--config", "my.yaml")
+    named = f"placement.cluster.environment=[{VARIABLE}]"
+    assert "no cluster takes jobs" in refuse(
+        capsys, "serve", "--config", "my.yaml", named, "placement.cluster.jobs_address=http://127.0.0.1:1"
+    )
 
 
 def test_a_cluster_that_does_not_answer_is_named(here: Path, capsys: pytest.CaptureFixture[str]):

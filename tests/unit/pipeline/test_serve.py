@@ -6,19 +6,27 @@ import pytest
 from delia_ray.core.artifacts import MODEL_KIND, Artifact, Counts, Provenance, Workspace, build_once
 from delia_ray.core.config import Config
 from delia_ray.models.exported import ADAPTER, PARITY
-from delia_ray.pipeline.serve import warn_of_host, warn_of_merged
+from delia_ray.pipeline.serve import warn_of_address, warn_of_merged
+from delia_ray.placement import Replicas
 from delia_ray.serving.http.keys import VARIABLE
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_nobody_else_reaches_the_loopback(host: str):
-    assert warn_of_host(host) is None
+    assert not list(warn_of_address(Replicas(host=host), (host, 8123), has_keys=False))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.20", "gpu-7.example.org"])
 def test_a_host_that_others_reach_is_warned_of(host: str):
-    warning = warn_of_host(host)
-    assert warning and f"placement.serve.host={host} " in warning and VARIABLE in warning
+    (warning,) = warn_of_address(Replicas(host=host), (host, 8123), has_keys=False)
+    assert f"listens at {host} " in warning and VARIABLE in warning
+    assert not list(warn_of_address(Replicas(host=host), (host, 8123), has_keys=True))
+
+
+def test_the_address_of_a_ray_serve_that_runs_already_counts():
+    other, exposed = warn_of_address(Replicas(), ("0.0.0.0", 8000), has_keys=False)
+    assert "listens at 0.0.0.0:8000" in other and "placement.serve.port=8123 have no effect" in other
+    assert "asks for no key" in exposed
 
 
 class Nothing(Config):

@@ -3,7 +3,15 @@
 import pytest
 
 from delia_ray.placement import ActorPool, Replicas, TrainWorkers
-from delia_ray.ray_runtime.capacity import Bundle, demand_of_pool, demand_of_replicas, demand_of_stage, demand_of_workers, fits
+from delia_ray.ray_runtime.capacity import (
+    Bundle,
+    demand_of_engine,
+    demand_of_pool,
+    demand_of_replicas,
+    demand_of_stage,
+    demand_of_workers,
+    fits,
+)
 
 LARGE, SMALL, HEAD = {"CPU": 8.0, "GPU": 1.0}, {"CPU": 4.0}, {"CPU": 0.0, "memory": 1e9}
 
@@ -57,3 +65,11 @@ def test_the_gpus_of_a_tensor_parallel_engine_are_those_of_one_node():
 def test_every_stage_of_a_pipeline_has_gpus_of_its_own():
     demand = demand_of_pool(ActorPool(num_gpus=2, pipeline_parallel=3), "placement.synthesize")
     assert demand.bundles == ({"CPU": 1.0, "GPU": 1.0},) * 6 + ({"CPU": 1.0},)
+
+
+def test_an_engine_of_several_stages_may_be_on_several_nodes():
+    stages = Replicas(num_cpus=2, num_gpus=4, pipeline_parallel=2)
+    nodes = [{"CPU": 8.0, "GPU": 4.0}] * 2
+    assert demand_of_engine(stages).bundles == demand_of_replicas(stages, 1).bundles and fits(demand_of_engine(stages).bundles, nodes)
+    assert demand_of_engine(Replicas(num_gpus=4)).bundles == ({"CPU": 1.0, "GPU": 4.0},)
+    assert demand_of_engine(Replicas()).bundles == ({"CPU": 1.0},)

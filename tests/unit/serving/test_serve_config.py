@@ -3,7 +3,7 @@ from pathlib import Path
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from serve.app import Served
+from serve.app import ServeArguments
 
 ROOT = Path(__file__).parents[3]
 
@@ -13,4 +13,4 @@ def test_the_shipped_serve_config_is_valid_and_listens_on_this_machine_only():
     assert (config.http_options.host, config.http_options.port) == ("127.0.0.1", 8123)
     (application,) = config.applications
     assert application.import_path == "serve.app:build_app"
-    assert Served.model_validate(application.args).run == Path("runs/demo")
+    assert ServeArguments.model_validate(application.args).run == Path("runs/demo")

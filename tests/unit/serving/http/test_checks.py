@@ -2,11 +2,13 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from delia_ray.placement.access import Access
+from delia_ray.serving.http import requests
 from delia_ray.serving.http.checks import RequestChecks
 from delia_ray.serving.http.errors import ErrorMiddleware
 from delia_ray.serving.http.keys import ApiKeys
@@ -299,6 +301,8 @@ SELF = {"$ref": "#/$defs/a"}
         ({"$ref": "#/nowhere/at/all"}, 200),
         ({"$ref": "https://example.org/schema"}, 200),
         ({"$ref": 5, "anyOf": 5}, 200),
+        ({"$ref": "#name"}, 200),
+        ({"allOf": [{"$ref": "#/$defs/a"}] * 2, "$defs": {"a": {"type": "string"}}}, 200),
         (5, 200),
     ],
 )
@@ -306,6 +310,16 @@ def test_a_schema_that_nothing_fulfils_is_refused(schema: object, status: int):
     body = {**CHAT, "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
     assert asyncio.run(ask(make_checks(App()), body)).status == status
     assert asyncio.run(ask(make_checks(App()), {**CHAT, "structured_outputs": {"json": schema}})).status == status
+
+
+def test_each_part_of_a_schema_is_read_once(monkeypatch: pytest.MonkeyPatch):
+    """Though many references name it: a small body must not take minutes and gigabytes."""
+    count, read = 300, mock.Mock(side_effect=requests._list_required)  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(requests, "_list_required", read)
+    parts = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{j}"} for j in range(i + 1, count)]} for i in range(count)}
+    schema = {"$defs": parts, "allOf": [{"$ref": "#/$defs/a0"}, *({"$ref": f"#{i}"} for i in range(20000))]}
+    requests.check_schemas({"structured_outputs": {"json": schema}})
+    assert read.call_count == 1 + 1 + 20000 + count + count * (count - 1) // 2
 
 
 def test_the_log_says_what_the_answer_withholds(caplog: pytest.LogCaptureFixture):

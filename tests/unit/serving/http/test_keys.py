@@ -15,6 +15,12 @@ def test_keys_are_read_from_the_file_or_else_from_the_environment(tmp_path: Path
     assert read_keys(None, {}) == ()
 
 
+@pytest.mark.parametrize("value", ["", " ", ",", " , "])
+def test_a_variable_that_is_set_and_holds_no_key_leaves_no_endpoint_open(value: str):
+    with pytest.raises(UserError, match=f"{VARIABLE}: is set and holds no key"):
+        read_keys(None, {VARIABLE: value})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
