@@ -162,9 +162,9 @@ def _serve(command: Command) -> int:
     with reading_session("serve", RunLayout(settings.run.path), settings.placement) as (terminal, log), suppress(KeyboardInterrupt):
         from delia_ray.pipeline.serve import serve  # noqa: PLC0415  Ray and transformers take seconds to import
 
-        with serve(settings, command.arms, terminal.say) as served:
+        with serve(settings, command.arms, log, terminal.say) as served:
             page, is_ready = f"{served.url.removesuffix('/v1')}/", True
-            terminal.say(f"serving {', '.join(served.models)} at {served.url}, with a page at {page}; Ctrl-C stops it; its log is {log}")
+            terminal.say(f"serving {', '.join(served.models)} at {served.url}, with a page at {page}; Ctrl-C stops it")
             served.wait()
     if not is_ready:
         os._exit(_INTERRUPTED)  # a thread still waits until it is ready, and would abort the interpreter's orderly end

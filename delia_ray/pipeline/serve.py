@@ -18,8 +18,9 @@ from delia_ray.core.storage.paths import to_uri
 from delia_ray.placement import Replicas, names_cluster
 from delia_ray.ray_runtime.capacity import demand_of_replicas, wait_for_room
 from delia_ray.ray_runtime.cluster import connect
+from delia_ray.ray_runtime.resources import check_port
 from delia_ray.serving.applications import check_name, find_fault, name_application
-from delia_ray.serving.endpoint import ROOT_APPLICATION, check_endpoint, find_address, is_loopback, open_endpoint
+from delia_ray.serving.endpoint import ANY_INTERFACES, ROOT_APPLICATION, check_endpoint, find_address, is_loopback, open_endpoint
 from delia_ray.serving.engine_specs import assign_engines, explain_merged
 from delia_ray.serving.finished_models import find_finished_models, use_stored_dtype
 from delia_ray.serving.http.keys import VARIABLE, ApiKeys, read_keys
@@ -61,11 +62,12 @@ class Served:
 
 
 @contextmanager
-def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -> Generator[Served]:
+def serve(settings: Settings, arms: Sequence[str], log: Path, say: Callable[[str], None]) -> Generator[Served]:
     """Serve the finished models of a run while the block works; SIGTERM interrupts it as Ctrl-C does.
 
     Args:
         arms: which of them, the base model by the name ``base``; empty: all, and those that are finished meanwhile where they are adapters.
+        log: file of what the libraries say.
         say: is told what the user should know.
 
     Raises:
@@ -82,6 +84,8 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
     options = EndpointOptions(replicas.access, ApiKeys(keys), None if arms else run)
     # On a cluster others may serve, too, and scoring the same run has an application of its own.
     name = name_application(run, "delia-serve") if names_cluster(settings.placement.cluster) else ""
+    if not name:
+        check_port(replicas)
     _interrupt_on_sigterm()
     try:
         connect(settings.placement.cluster)
@@ -93,6 +97,7 @@ def serve(settings: Settings, arms: Sequence[str], say: Callable[[str], None]) -
             say(line)
         base, wait_s = finished.get(BASE), settings.placement.cluster.wait_s
         wait_for_room(demand_of_replicas(replicas, len(assign_engines(models, replicas, base))), wait_s, say)
+        say(f"starting {', '.join(models)}; the log is {log}")
         with open_endpoint(models, replicas, engine, settings.max_model_len, name, base, options) as url:
             yield Served(url, tuple(models), name or ROOT_APPLICATION, wait_s, say)
     finally:
@@ -114,6 +119,8 @@ def warn_of_address(replicas: Replicas, address: tuple[str, int], *, has_keys: b
         address: host and port, of the Ray Serve that runs on the cluster already where one does.
     """
     host, port = address
+    if host in ANY_INTERFACES:
+        yield f"the endpoint listens at all addresses of this machine, port {port}"
     if address != (replicas.host, replicas.port):
         yield (
             f"warning: Ray Serve runs on that cluster already and listens at {host}:{port}, which the endpoint shares; "

@@ -31,7 +31,7 @@ _HEAD = "node:__internal_head__"
 _OPEN = EndpointOptions()
 """No keys, and usual limits."""
 LOOPBACK = "127.0.0.1"
-_ANY_INTERFACES = ("0.0.0.0", "::", "")
+ANY_INTERFACES = ("0.0.0.0", "::", "")
 ROOT_APPLICATION = "delia"
 
 
@@ -109,7 +109,7 @@ def _build(specs: Sequence[EngineSpec], replicas: Replicas, engine: Engine, max_
 
 
 def _find_url(host: str, port: int, name: str) -> str:
-    host = LOOPBACK if host in _ANY_INTERFACES else f"[{host}]" if ":" in host else host
+    host = LOOPBACK if host in ANY_INTERFACES else f"[{host}]" if ":" in host else host
     return f"http://{host}:{port}/{name}/v1" if name else f"http://{host}:{port}/v1"
 
 

@@ -62,7 +62,8 @@ class RequestChecks:
         found = Headers(scope=scope).getlist("authorization")
         key = self._keys.find(found[0]) if len(found) == 1 else None
         if key is None:
-            message = "send an API key in the header `Authorization: Bearer KEY`" if not found else "this API key is not known"
+            has_one = len(found) == 1 and found[0].lower().startswith("bearer ")
+            message = "this API key is not known" if has_one else "send one API key in the header `Authorization: Bearer KEY`"
             raise ApiError(401, message, "authentication_error", "invalid_api_key", headers={"www-authenticate": "Bearer"})
         return key
 

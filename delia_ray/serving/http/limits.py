@@ -38,9 +38,11 @@ class RequestLimiter:
     def _check_active(self, key: int) -> None:
         access = self._access
         if access.max_requests is not None and self._active.total() >= access.max_requests:
-            raise _make_error(f"{access.max_requests} requests are in progress; try again later", 5)
+            raise _make_error(f"no more than {access.max_requests} requests may be in progress; try again later", 5)
         if access.concurrent_requests is not None and self._active[key] >= access.concurrent_requests:
-            raise _make_error(f"{access.concurrent_requests} requests with this key are in progress; wait for one of them", 1)
+            raise _make_error(
+                f"no more than {access.concurrent_requests} requests with this key may be in progress; wait for one of them", 1
+            )
 
     def _check_rate(self, key: int) -> None:
         if (most := self._access.requests_per_minute) is None:

@@ -21,6 +21,8 @@ def parse_body(body: bytes, content_type: str) -> Mapping[str, Any]:
     kind = content_type.partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"content-type: found {kind or 'none'}; send application/json")
+    if not body.strip():
+        raise ApiError(400, "the body is empty; send a JSON object")
     try:
         text = body.decode()
         parsed: Any = json.loads(text, parse_constant=_refuse_constant)

@@ -158,7 +158,7 @@ def test_another_method_is_refused_with_the_one_that_is_taken():
     [
         (b"Hi", "text/plain", 415, "found text/plain"),
         (b"{}", "", 415, "found none"),
-        (b"", "application/json", 400, "no JSON"),
+        (b"", "application/json", 400, "the body is empty"),
         (b"{", "application/json", 400, "no JSON"),
         (b"[1]", "application/json", 400, "of type list"),
         (b'"a"', "application/json; charset=utf-8", 400, "of type str"),
