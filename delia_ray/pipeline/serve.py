@@ -90,8 +90,8 @@ def serve(settings: Settings, arms: Sequence[str], log: Path, say: Callable[[str
     try:
         connect(settings.placement.cluster)
         _interrupt_on_sigterm()  # Ray has put a handler in its place that aborts the process after three seconds
-        check_endpoint(replicas)
         if name:
+            check_endpoint(replicas)
             check_name(name)
         for line in warn_of_address(replicas, find_address(replicas), has_keys=bool(keys)):
             say(line)

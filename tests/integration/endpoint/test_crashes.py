@@ -15,11 +15,11 @@ import psutil
 import pytest
 from adapted_models import build_adapted
 from filelock import FileLock
-from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 from served_runs import Served, serve, wait
 
 from delia_ray.core.artifacts import MODEL_KIND, Artifact
 from delia_ray.core.layout import RunLayout
+from delia_ray.upstream.ray_cluster import listening_on_loopback
 
 pytestmark = [pytest.mark.endpoint]
 ENGINE, REPLICA = "VLLM::EngineCore", "ray::ServeReplica"
@@ -113,8 +113,8 @@ def test_an_arm_that_was_built_anew_is_the_new_one_after_a_crash(run: Path, tmp_
 def test_an_endpoint_that_others_end_says_so(run: Path):
     with serve(run) as served:
         end = "import ray; from ray import serve; ray.init(address='auto', log_to_driver=False); serve.shutdown()"
-        loopback = {**os.environ, ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}  # where a local cluster listens
-        subprocess.run([sys.executable, "-c", end], check=True, env=loopback, timeout=120)
+        with listening_on_loopback():  # as the cluster does
+            subprocess.run([sys.executable, "-c", end], check=True, timeout=120)
         assert served.process.stdout is not None
         said = served.process.stdout.read()
         assert served.process.wait(60) == 2 and "ended from elsewhere (`serve shutdown`)" in said, said
